@@ -1,0 +1,92 @@
+"""The package's own errors: each message says what was wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class NpasBenchError(Exception):
+    """Base of every error that a user can mend; the command line prints its message and exits with 2."""
+
+
+class BudgetError(NpasBenchError):
+    """A budget that is no positive amount of parameters."""
+
+
+class OverBudget(NpasBenchError):
+    """A network counts more trainable scalars than its budget; a bug of its method, never trained."""
+
+
+class UnsupportedBudget(NpasBenchError):
+    """A budget that a method cannot meet: a result of the benchmark, not a failure.
+
+    Args:
+        reason: why, as a clause that can stand behind a colon.
+        smallest: the smallest budget (trainable scalars) the method can meet, where there is one.
+        largest: the largest budget the method can use, where there is one.
+    """
+
+    def __init__(self, reason: str, *, smallest: int | None = None, largest: int | None = None) -> None:
+        self.reason = reason
+        self.smallest = smallest
+        self.largest = largest
+        super().__init__(reason, smallest, largest)
+
+    def __str__(self) -> str:
+        bounds = []
+        if self.smallest is not None:
+            bounds.append(f"smallest possible: {self.smallest:,}")
+        if self.largest is not None:
+            bounds.append(f"largest possible: {self.largest:,}")
+        return f"{self.reason} ({'; '.join(bounds)})" if bounds else self.reason
+
+
+class OptionError(NpasBenchError):
+    """An option that a method does not have, or a value that it does not take."""
+
+
+class UnknownName(NpasBenchError):
+    """A name that no plugin provides; the message offers the nearest known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, remedy: str = "") -> None:
+        known = sorted(known)
+        near = get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
+        super().__init__(f"unknown {kind} '{name}': {hint}{f' ({remedy})' if remedy else ''}")
+
+
+class PluginError(NpasBenchError):
+    """A plugin that cannot be imported or is not what its entry point promises."""
+
+
+class GridError(NpasBenchError):
+    """A grid file that is malformed; the message names the place."""
+
+
+class DataError(NpasBenchError):
+    """A data folder that is missing or damaged; the message names the file and the remedy."""
+
+
+class StoreError(NpasBenchError):
+    """A database that cannot be reached, read or understood."""
+
+
+class DeviceError(NpasBenchError):
+    """A device that this machine does not have."""
+
+
+class CheckpointError(NpasBenchError):
+    """A checkpoint that does not belong to the run, or does not hold what the ledger counted."""
+
+
+class Diverged(Exception):
+    """Training whose loss became NaN or infinite: the run fails, its history is kept."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.epoch = epoch
+        self.step = step
+        super().__init__(f"diverged at epoch {epoch}, step {step}")
