@@ -1,0 +1,1 @@
+"""The parts that methods generate weights with: stores, mixing, upsampling, initial values."""

@@ -1,0 +1,161 @@
+"""What a method is: it turns an architecture and a budget into a network to train."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from npas_bench.errors import OptionError, UnknownName, UnsupportedBudget
+from npas_bench.network import Allocation, GeneratedNetwork, Network
+from npas_bench.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from npas_bench.architectures import Architecture, Signature
+    from npas_bench.budget import Ledger
+    from npas_bench.layers import Layer
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method may use, and nothing else.
+
+    Attributes:
+        architecture: whose weights are to be allocated.
+        signature: what goes into the network and what comes out.
+        budget: trainable scalars the network may have in total.
+        seed: of every choice the method makes beyond the initial values.
+    """
+
+    architecture: Architecture
+    signature: Signature
+    budget: int
+    seed: int = 0
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The architecture's layers, in network order."""
+        return self.architecture.layers(self.signature)
+
+    @cached_property
+    def full(self) -> int:
+        """Trainable scalars of the architecture itself."""
+        return self.architecture.size(self.signature)
+
+    @property
+    def fixed(self) -> int:
+        """Trainable scalars that no method generates: biases, normalisation, embedding tables."""
+        return self.full - sum(layer.size for layer in self.layers)
+
+    @property
+    def available(self) -> int:
+        """What of the budget is left after the fixed parameters; an allocation pays all of its own from it."""
+        return self.budget - self.fixed
+
+    def module(self) -> nn.Module:
+        """A freshly initialised module of the architecture, from torch's global generator."""
+        return self.architecture.build(self.signature)
+
+    def smaller(self) -> Architecture:
+        """The largest smaller version of the architecture that fits the budget.
+
+        Raises:
+            UnsupportedBudget: if there is none.
+        """
+        return self.architecture.reduce(self.signature, self.budget)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A CPU generator for one purpose, apart from all others."""
+        return torch.Generator().manual_seed(derive_seed("method", purpose, self.seed))
+
+
+class Options(BaseModel):
+    """Base of a method's options: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Method(ABC):
+    """Turns an architecture and a budget into a network to train.
+
+    Attributes:
+        name: as on the command line; that of its entry point.
+        version: rises when the method's results change.
+        whole: whether it trains the architecture itself, whatever the budget: a grid runs it once, at 100 %.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    whole: ClassVar[bool] = False
+
+    class Options(Options):
+        """The method's options; none."""
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        given = dict(options or {})
+        for key in given:
+            if key not in self.Options.model_fields:
+                raise UnknownName(f"option of method {self.name}", key, self.Options.model_fields)
+        try:
+            self.options = self.Options.model_validate(given)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(map(str, problem["loc"])) or "options"
+            raise OptionError(
+                f"method {self.name}, option {place}: {problem['msg']} (given: {problem['input']!r})"
+            ) from None
+
+    @abstractmethod
+    def build(self, problem: Problem) -> Network:
+        """The network to train, with initial values from torch's global generator.
+
+        It must also run on the meta device, where it only shapes.
+
+        Raises:
+            UnsupportedBudget: if the budget cannot be met; it names the smallest (or largest) that can.
+        """
+
+    def preview(self, problem: Problem) -> Ledger:
+        """Count what `build` would make, without memory or training.
+
+        Raises:
+            UnsupportedBudget: as `build` does.
+        """
+        with torch.device("meta"):
+            return self.build(problem).ledger(problem.budget)
+
+
+class SharingMethod(Method):
+    """A method that generates every layer's weight from shared parameters."""
+
+    @abstractmethod
+    def allocate(self, problem: Problem) -> Allocation:
+        """The parameters and the rule that generate each layer's weight, within `problem.available`.
+
+        Raises:
+            UnsupportedBudget: if the budget cannot be met.
+        """
+
+    def build(self, problem: Problem) -> Network:
+        """The architecture on the weights that `allocate` generates."""
+        if not problem.layers:
+            raise OptionError(f"architecture '{problem.architecture.name}' has no layer that can be generated")
+        allocation = self.allocate(problem)
+        return GeneratedNetwork(problem.module(), problem.layers, allocation)
+
+
+def unsupported_below(smallest: int, problem: Problem) -> UnsupportedBudget:
+    """The error for a budget below the smallest one a method can meet."""
+    return UnsupportedBudget(
+        f"a budget of {problem.budget:,} is too small for {problem.architecture.name}, "
+        f"which has {problem.fixed:,} fixed parameters",
+        smallest=smallest,
+    )

@@ -1,0 +1,22 @@
+"""`full`: the architecture itself, without sharing; what every method is measured against."""
+
+from __future__ import annotations
+
+from npas_bench.errors import UnsupportedBudget
+from npas_bench.methods.base import Method, Problem
+from npas_bench.network import Network, PlainNetwork
+
+
+class Full(Method):
+    """Trains the architecture itself."""
+
+    name = "full"
+    whole = True
+
+    def build(self, problem: Problem) -> Network:
+        """The plain network; only a budget of all its parameters supports it."""
+        if problem.budget < problem.full:
+            raise UnsupportedBudget(
+                f"{problem.architecture.name} itself needs its {problem.full:,} parameters", smallest=problem.full
+            )
+        return PlainNetwork(problem.module())

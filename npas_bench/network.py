@@ -1,0 +1,332 @@
+"""Networks to train: plain ones, and architectures whose weights an allocation generates.
+
+A generated network holds the architecture with its layers' weights taken out, and the allocation that
+makes them. A weight is made when its layer asks for it and kept until the forward pass ends, so each is
+made once per forward pass however often it is used.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from npas_bench.budget import Ledger, Role, count_scalars
+from npas_bench.layers import Layer, find_sites
+from npas_bench.seeding import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Reading(NamedTuple):
+    """What one layer reads of a method's stores.
+
+    Attributes:
+        layer: the layer's name.
+        group: which parameter group, store or SuperWeight it reads.
+        start: first scalar it reads there.
+        size: scalars of one template.
+        templates: how many templates, one behind the other.
+        rule: how its weight comes out of them, in the papers' words.
+    """
+
+    layer: str
+    group: int
+    start: int
+    size: int
+    templates: int
+    rule: str
+
+
+class Allocation(nn.Module, ABC):
+    """What a sharing method made for one network: parameters, and how layers' weights come from them.
+
+    It registers every parameter of the method once. `weight` is the only thing it must define.
+    """
+
+    @abstractmethod
+    def weight(self, layer: str) -> Tensor:
+        """The weight of the layer called `layer`: the layer's shape, differentiable in the parameters."""
+
+    def role(self, parameter: str) -> Role:
+        """What the allocation's parameter of this name is for: a store unless it says otherwise."""
+        return Role.STORE
+
+    def sharing(self) -> tuple[Reading, ...]:
+        """Which layers read which parameters, for ledgers and pictures; empty if it does not say."""
+        return ()
+
+    def structure(self) -> dict[str, Any]:
+        """What a search or refinement decided, as JSON; an allocation is rebuilt from it."""
+        return {}
+
+    def remark(self) -> str | None:
+        """Why some of the store is dead or the budget not used up; None where neither is so."""
+        return None
+
+
+class Network(nn.Module, ABC):
+    """What a method makes of an architecture and a budget, ready to train."""
+
+    @abstractmethod
+    def roles(self) -> dict[str, Role]:
+        """The role of every trainable parameter, by its name in this network."""
+
+    @abstractmethod
+    def materialise(self, into: nn.Module) -> nn.Module:
+        """Write this network's weights into a plain network of its architecture.
+
+        Args:
+            into: a freshly built module of the architecture; changed in place.
+
+        Returns:
+            `into`, which computes what this network computes, with no trace of the method.
+        """
+
+    def ledger(self, budget: int) -> Ledger:
+        """Count what this network trains; works on the meta device, where `reach` is not measured."""
+        roles = self.roles()
+        trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        counts = count_scalars(trained, roles)
+        return Ledger(
+            **{role.value: n for role, n in counts.items()}, budget=budget, reach=self.reach(), remark=self.remark()
+        )
+
+    def reach(self) -> float | None:
+        """Share of the store's scalars that reach some layer's weight; None without a store."""
+        return None
+
+    def remark(self) -> str | None:
+        """What the method says about its use of the budget."""
+        return None
+
+    def sharing(self) -> tuple[Reading, ...]:
+        """Which layers read which parameters; empty without sharing."""
+        return ()
+
+    def structure(self) -> dict[str, Any]:
+        """What a search or refinement decided, as JSON."""
+        return {}
+
+    def state_names(self) -> list[str]:
+        """Tensors that count only if training changes them: all but parameters and normalisation statistics."""
+        statistics = {
+            f"{path}.{name}" if path else name
+            for path, module in self.named_modules()
+            if isinstance(module, nn.modules.batchnorm._NormBase)
+            for name, _ in module.named_buffers(recurse=False)
+        }
+        frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
+        return frozen + [name for name, _ in self.named_buffers() if name not in statistics]
+
+
+class PlainNetwork(Network):
+    """An architecture that trains its own weights.
+
+    Args:
+        architecture: the module to train.
+        remark: what the method says about its use of the budget.
+    """
+
+    def __init__(self, architecture: nn.Module, remark: str | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self._remark = remark
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the architecture."""
+        return self.architecture(*args, **kwargs)
+
+    def roles(self) -> dict[str, Role]:
+        """Each layer's weight is a store of its own; the rest is fixed."""
+        return _plain_roles(self.architecture)
+
+    def reach(self) -> float | None:
+        """All of it: every weight is its layer's."""
+        return 1.0
+
+    def remark(self) -> str | None:
+        """As given."""
+        return self._remark
+
+    def materialise(self, into: nn.Module) -> nn.Module:
+        """Copy the parameters and buffers over."""
+        into.load_state_dict(self.architecture.state_dict())
+        return into
+
+
+class GeneratedNetwork(Network):
+    """An architecture whose layers' weights come from an allocation.
+
+    Args:
+        architecture: a freshly built module; taken over and changed: its layers' weights are removed.
+        layers: the layers to generate; others keep their own weights as fixed parameters.
+        allocation: generates a weight for each of `layers`.
+
+    The architecture's modules get classes of their own, which do not pickle: save state dicts, and export
+    by `materialise`.
+    """
+
+    def __init__(self, architecture: nn.Module, layers: Iterable[Layer], allocation: Allocation) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        self.architecture = architecture
+        self.allocation = allocation
+        self._source = _Source(allocation, self.layers)
+        _take_weights_out(architecture, {layer.name for layer in self.layers}, self._source)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the architecture on generated weights."""
+        with self._source:
+            return self.architecture(*args, **kwargs)
+
+    def roles(self) -> dict[str, Role]:
+        """Those of the plain part of the architecture, and what the allocation says of its own."""
+        own = {f"allocation.{name}": self.allocation.role(name) for name, _ in self.allocation.named_parameters()}
+        return _plain_roles(self.architecture) | own
+
+    def remark(self) -> str | None:
+        """What the allocation says about its use of the budget."""
+        return self.allocation.remark()
+
+    def sharing(self) -> tuple[Reading, ...]:
+        """Which layers read which parameters."""
+        return self.allocation.sharing()
+
+    def structure(self) -> dict[str, Any]:
+        """What the allocation's search or refinement decided."""
+        return self.allocation.structure()
+
+    def reach(self) -> float | None:
+        """Share of the store's scalars with a gradient from some layer's weight; None on the meta device."""
+        stores = [
+            p
+            for name, p in self.allocation.named_parameters()
+            if p.requires_grad and self.allocation.role(name) is Role.STORE
+        ]
+        if not stores or any(p.is_meta for p in stores):
+            return None
+        draw = generator("reach")
+        with torch.enable_grad():
+            objective = sum(
+                # Positive probes: a scalar that several positions read cannot cancel itself out.
+                (weight * (0.5 + torch.rand(weight.shape, generator=draw).to(weight))).sum()
+                for weight in (self.allocation.weight(layer.name) for layer in self.layers)
+            )
+            if not isinstance(objective, Tensor) or not objective.requires_grad:
+                return 0.0
+            gradients = torch.autograd.grad(objective, stores, allow_unused=True)
+        alive = sum(int(torch.count_nonzero(g)) for g in gradients if g is not None)
+        plain = sum(getattr(site.owner, site.attribute).numel() for site in find_sites(self.architecture))
+        return (alive + plain) / (sum(p.numel() for p in stores) + plain)
+
+    @torch.no_grad()
+    def materialise(self, into: nn.Module) -> nn.Module:
+        """Copy what the architecture holds itself and write the generated weights over the rest."""
+        targets = {site.layer: getattr(site.owner, site.attribute) for site in find_sites(into)}
+        own = self.architecture.state_dict()
+        generated = {layer.name for layer in self.layers}
+        expected = {name for name, _ in into.named_parameters()} | {name for name, _ in into.named_buffers()}
+        if generated - targets.keys() or expected - generated - own.keys():
+            raise ValueError("the module to write into is not of this network's architecture")
+        into.load_state_dict(own, strict=False)
+        for name in generated:
+            targets[name].copy_(self.allocation.weight(name))
+        return into
+
+
+class _Source:
+    """Hands generated weights to the architecture's modules, each made once while a forward pass runs."""
+
+    def __init__(self, allocation: Allocation, layers: tuple[Layer, ...]) -> None:
+        self._allocation = allocation
+        self._shapes = {layer.name: layer.shape for layer in layers}
+        self._made: dict[str, Tensor] | None = None
+
+    def __enter__(self) -> None:
+        self._made = {}
+
+    def __exit__(self, *error: object) -> None:
+        self._made = None
+
+    def weight(self, layer: str) -> Tensor:
+        if self._made is None:
+            return self._make(layer)
+        if layer not in self._made:
+            self._made[layer] = self._make(layer)
+        return self._made[layer]
+
+    def _make(self, layer: str) -> Tensor:
+        try:
+            # Under autocast a mixing product would run in bf16; weights are made in full precision and cast once.
+            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                weight = self._allocation.weight(layer)
+        except AttributeError as error:
+            # Module.__getattr__ would take it for a missing attribute of the layer and hide where it comes from.
+            raise RuntimeError(f"generating the weight of {layer} failed: {error}") from error
+        if tuple(weight.shape) != self._shapes[layer]:
+            raise RuntimeError(
+                f"the allocation made a weight of shape {tuple(weight.shape)} for {layer}, "
+                f"which needs {self._shapes[layer]}"
+            )
+        return weight
+
+
+def _plain_roles(architecture: nn.Module) -> dict[str, Role]:
+    weights = {site.layer for site in find_sites(architecture)}
+    return {
+        f"architecture.{name}": Role.STORE if name in weights else Role.FIXED
+        for name, _ in architecture.named_parameters()
+    }
+
+
+def _take_weights_out(module: nn.Module, names: set[str], source: _Source) -> None:
+    by_owner: dict[nn.Module, dict[str, str]] = defaultdict(dict)
+    for site in find_sites(module):
+        if site.layer in names:
+            by_owner[site.owner][site.attribute] = site.layer
+    for owner, layers in by_owner.items():
+        for attribute in layers:
+            del owner._parameters[attribute]
+        if isinstance(owner, nn.RNNBase):
+            owner.__dict__.pop("_flat_weights", None)
+        owner.__class__ = _generated_class(type(owner), tuple(layers))
+        owner.__dict__["_generated_layers"] = layers
+        owner.__dict__["_weight_source"] = source
+
+
+@lru_cache(maxsize=None)
+def _generated_class(base: type[nn.Module], attributes: tuple[str, ...]) -> type[nn.Module]:
+    """A subclass of `base` whose `attributes` are properties that ask the network's source."""
+
+    def ask(attribute: str) -> property:
+        return property(lambda self: self._weight_source.weight(self._generated_layers[attribute]))
+
+    body: dict[str, Any] = {attribute: ask(attribute) for attribute in attributes}
+    if issubclass(base, nn.RNNBase):
+        # Recurrent layers read this list, which they fill once and after every move to another device.
+        body["_flat_weights"] = property(
+            lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, value: None
+        )
+    return type(base.__name__, (base,), body)
+
+
+def changed_state(before: Mapping[str, Tensor], network: Network) -> int:
+    """Scalars outside the parameters that training changed, normalisation statistics left out.
+
+    Args:
+        before: copies of the tensors called `network.state_names()`, made before training.
+        network: the network after training.
+    """
+    now = dict(network.named_parameters()) | dict(network.named_buffers())
+    changed = [
+        (name, now[name])
+        for name in network.state_names()
+        if name not in before or not torch.equal(before[name].to(now[name].device), now[name])
+    ]
+    return sum(count_scalars(changed, {}).values())
