@@ -84,9 +84,15 @@ class CheckpointError(NpasBenchError):
 
 
 class Diverged(Exception):
-    """Training whose loss became NaN or infinite: the run fails, its history is kept."""
+    """Training whose loss became NaN or infinite: the run fails, its history is kept.
+
+    Args:
+        epoch: from 1.
+        step: of the epoch, from 1.
+    """
 
     def __init__(self, epoch: int, step: int) -> None:
+        self.history: list[dict[str, float]] = []
         self.epoch = epoch
         self.step = step
         super().__init__(f"diverged at epoch {epoch}, step {step}")

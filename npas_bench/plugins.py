@@ -1,0 +1,172 @@
+"""Finding methods, tasks, architectures and grids through entry points, built-in and third-party alike.
+
+Listing reads metadata only and imports nothing. A plugin that fails to import is a warning that names it;
+only asking for it by name is an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from npas_bench.errors import PluginError, UnknownName
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from npas_bench.architectures import Architecture, Family
+    from npas_bench.methods import Method
+    from npas_bench.tasks import Task
+
+T = TypeVar("T")
+BUILT_IN = "npas-bench"
+
+
+class Entry(NamedTuple):
+    """What an entry point's metadata says.
+
+    Attributes:
+        name: the plugin's name.
+        object: where it is found, `module:attribute`.
+        distribution: which installed distribution provides it, with its version.
+    """
+
+    name: str
+    object: str
+    distribution: str
+
+
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """The plugins of one kind.
+
+    Attributes:
+        kind: what they are, as messages call them.
+        group: the entry-point group they register in.
+        base: `module:class` they derive from, imported only when one is loaded.
+    """
+
+    kind: str
+    group: str
+    base: str
+
+    @cached_property
+    def _points(self) -> dict[str, list[EntryPoint]]:
+        found: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=self.group):
+            known = found.setdefault(point.name, [])
+            if all(point.value != other.value for other in known):
+                known.append(point)
+        return dict(sorted(found.items()))
+
+    def names(self) -> list[str]:
+        """Every registered name, sorted."""
+        return list(self._points)
+
+    def entries(self) -> list[Entry]:
+        """What the metadata says of every plugin, without importing any."""
+        return [
+            Entry(name, point.value, _distribution(point))
+            for name, points in self._points.items()
+            for point in points
+        ]
+
+    def load(self, name: str) -> type[T]:
+        """The class called `name`.
+
+        Raises:
+            UnknownName: if nothing of that name is registered.
+            PluginError: if it cannot be imported, is not what it should be, or two distributions offer it.
+        """
+        points = self._points.get(name)
+        if points is None:
+            raise UnknownName(self.kind, name, self._points, remedy=f"`npas-bench list {self.kind}s` shows all")
+        if len(points) > 1:
+            rivals = " and ".join(f"{_distribution(point)} ({point.value})" for point in points)
+            raise PluginError(f"{self.kind} '{name}' is offered by {rivals}: uninstall one of them")
+        point = points[0]
+        try:
+            loaded = point.load()
+        # A plugin's import may fail in any way whatever.
+        except Exception as error:
+            raise PluginError(
+                f"{self.kind} '{name}' of {_distribution(point)} cannot be imported from {point.value}: "
+                f"{type(error).__name__}: {error}{_where(error)}"
+            ) from error
+        module, _, attribute = self.base.partition(":")
+        base = getattr(importlib.import_module(module), attribute)
+        if not (inspect.isclass(loaded) and issubclass(loaded, base)):
+            raise PluginError(
+                f"{self.kind} '{name}' of {_distribution(point)}: {point.value} is not a subclass of {base.__name__}"
+            )
+        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+        if missing:
+            raise PluginError(f"{self.kind} '{name}' of {_distribution(point)} does not define {', '.join(missing)}")
+        return loaded
+
+    def problems(self) -> list[str]:
+        """What is wrong with each plugin that does not load; empty when all do. Imports every plugin."""
+        found = []
+        for name in self.names():
+            try:
+                self.load(name)
+            except PluginError as error:
+                found.append(str(error))
+        return found
+
+
+def _distribution(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+
+
+def _where(error: Exception) -> str:
+    frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
+    outside = [frame for frame in frames if "importlib" not in frame.filename]
+    return f" ({outside[-1].filename}, line {outside[-1].lineno})" if len(outside) > 1 else ""
+
+
+methods: Registry[Method] = Registry("method", "npas_bench.methods", "npas_bench.methods:Method")
+tasks: Registry[Task] = Registry("task", "npas_bench.tasks", "npas_bench.tasks:Task")
+families: Registry[Family] = Registry(
+    "architecture", "npas_bench.architectures", "npas_bench.architectures:Family"
+)
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture called `name`, made by the family with the longest name that it starts with.
+
+    Raises:
+        UnknownName: if no family's name fits.
+        NpasBenchError: if its family cannot make one of that name.
+    """
+    fitting = [family for family in families.names() if name == family or name.startswith(f"{family}-")]
+    if not fitting:
+        raise UnknownName(
+            "architecture", name.split("-")[0], families.names(), remedy=f"in '{name}'; `npas-bench list architectures`"
+        )
+    return families.load(max(fitting, key=len))().parse(name)
+
+
+def grid_files() -> dict[str, tuple[Path, str]]:
+    """Every named grid: its file, and the distribution that ships it.
+
+    An entry point of `npas_bench.grids` names a package whose `*.yaml` files are grids, called by their stems.
+    """
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    found: dict[str, tuple[Path, str]] = {}
+    for point in sorted(entry_points(group="npas_bench.grids"), key=lambda point: point.name != BUILT_IN):
+        try:
+            spec = find_spec(point.value)
+        except ImportError:
+            spec = None
+        folders = (spec.submodule_search_locations or []) if spec else []
+        for folder in folders:
+            for path in sorted(Path(folder).glob("*.yaml")):
+                found.setdefault(path.stem, (path, _distribution(point)))
+    return dict(sorted(found.items()))

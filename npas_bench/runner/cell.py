@@ -1,0 +1,88 @@
+"""Cells: the points of a grid, and the identity that tells whether two of them are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from npas_bench.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Rises when the way an identity is made changes; golden identities in the tests hold it fast.
+IDENTITY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a grid.
+
+    Attributes:
+        task: name of the task.
+        task_version: its version.
+        architecture: name of the architecture.
+        method: name of the method.
+        method_version: its version.
+        options: the method's options that differ from their defaults.
+        budget: trainable scalars the network may have.
+        recipe: how it is trained.
+        seed: of initial values, order and augmentation.
+        budget_text: the budget as it was asked for; not part of the identity.
+    """
+
+    task: str
+    task_version: int
+    architecture: str
+    method: str
+    method_version: int
+    options: Mapping[str, Any]
+    budget: int
+    recipe: Recipe
+    seed: int
+    budget_text: str = ""
+
+    @cached_property
+    def canonical(self) -> str:
+        """Sorted JSON of all that determines the result."""
+        return json.dumps(
+            {
+                "identity_version": IDENTITY_VERSION,
+                "task": self.task,
+                "task_version": self.task_version,
+                "architecture": self.architecture,
+                "method": self.method,
+                "method_version": self.method_version,
+                "options": dict(self.options),
+                "budget": self.budget,
+                "recipe": self.recipe.content(),
+                "seed": self.seed,
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=True,
+            allow_nan=False,
+        )
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of the canonical JSON, in hexadecimal."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()
+
+    @property
+    def method_label(self) -> str:
+        """The method with its options, as a board's row names it: `ssn (upsample=inter)`."""
+        return method_label(self.method, self.options)
+
+    def __str__(self) -> str:
+        budget = self.budget_text or f"{self.budget:,}"
+        return f"{self.task} {self.architecture} {self.method_label} {budget} seed {self.seed}"
+
+
+def method_label(method: str, options: Mapping[str, Any]) -> str:
+    """A method with its options, as a board's row names it."""
+    chosen = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
+    return f"{method} ({chosen})" if chosen else method

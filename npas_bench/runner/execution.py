@@ -1,0 +1,269 @@
+"""Running one cell, in whichever process: build, refuse, train, evaluate, count again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from npas_bench import plugins
+from npas_bench.budget import Ledger
+from npas_bench.errors import CheckpointError, Diverged, OverBudget, UnsupportedBudget
+from npas_bench.methods import Problem
+from npas_bench.network import changed_state
+from npas_bench.seeding import derive_seed, seeded
+from npas_bench.training.checkpoint import CheckpointFolder
+from npas_bench.training.loop import EpochReport, Training, cpu_threads, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from npas_bench.network import Network
+    from npas_bench.runner.cell import Cell
+    from npas_bench.tasks import Source, Task
+
+log = logging.getLogger(__name__)
+
+
+class Work(NamedTuple):
+    """A cell to run, with what a worker must know beside it.
+
+    Attributes:
+        cell: what to run.
+        source: the data the driver saw; a worker that sees other data refuses.
+        device: `cpu`, `cuda` or `cuda:N`.
+        folder: of the run's checkpoints, seen by driver and worker.
+        token: of this attempt.
+    """
+
+    cell: Cell
+    source: Source
+    device: str
+    folder: Path
+    token: str
+
+
+class Cost(BaseModel):
+    """What a run cost.
+
+    Attributes:
+        train_seconds: spent in epochs, those before an interruption included.
+        seconds_per_step: median over epochs of each epoch's median, warm-up left out.
+        evaluate_seconds: spent on the test split.
+        peak_memory: bytes; allocated on a GPU, resident set of the process on a CPU.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train_seconds: float
+    seconds_per_step: float
+    evaluate_seconds: float
+    peak_memory: int
+
+
+class Outcome(BaseModel):
+    """How a run ended.
+
+    Attributes:
+        state: done, failed or unsupported.
+        ledger: what the network trains; None where none was built.
+        metrics: of the test split, by name.
+        history: one entry per epoch.
+        cost: where the run is done.
+        sharing: which layers read which parameters.
+        structure: what the method's search or refinement decided.
+        message: why it failed or is unsupported, in a line or two.
+        detail: the traceback of an error that nobody expected.
+        smallest: the smallest budget the method can meet here, where it said so.
+        largest: the largest, likewise.
+        versions: of Python and of the packages that determine results.
+        host: processor and system, without the host's name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: Literal["done", "failed", "unsupported"]
+    ledger: Ledger | None = None
+    metrics: dict[str, float] = {}
+    history: list[dict[str, float]] = []
+    cost: Cost | None = None
+    sharing: list[list[Any]] = []
+    structure: dict[str, Any] = {}
+    message: str | None = None
+    detail: str | None = None
+    smallest: int | None = None
+    largest: int | None = None
+    versions: dict[str, str] = {}
+    host: str = ""
+
+
+def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
+    """Run a cell to its end; whatever goes wrong with the cell itself is an outcome, not an exception."""
+    facts = {"versions": versions(), "host": host_class()}
+    reports: list[EpochReport] = []
+
+    def note(report: EpochReport) -> None:
+        reports.append(report)
+        on_epoch(report)
+
+    try:
+        return _run(work, note).model_copy(update=facts)
+    except UnsupportedBudget as unsupported:
+        return Outcome(
+            state="unsupported",
+            message=str(unsupported),
+            smallest=unsupported.smallest,
+            largest=unsupported.largest,
+            **facts,
+        )
+    except Diverged as diverged:
+        return Outcome(state="failed", message=str(diverged), history=diverged.history, **facts)
+    # The grid's other cells go on whatever is wrong with this one.
+    except Exception as error:
+        log.debug("%s failed", work.cell, exc_info=True)
+        return Outcome(
+            state="failed",
+            message=f"{type(error).__name__}: {error}",
+            detail=traceback.format_exc(),
+            history=[report._asdict() for report in reports],
+            **facts,
+        )
+
+
+def problem_of(cell: Cell, task: Task) -> Problem:
+    """The problem that a cell sets its method."""
+    return Problem(
+        architecture=plugins.architecture(cell.architecture),
+        signature=task.signature,
+        budget=cell.budget,
+        seed=derive_seed("cell", cell.identity),
+    )
+
+
+def build_network(cell: Cell, problem: Problem) -> Network:
+    """A cell's network with its initial values, the same wherever and after whatever it is built.
+
+    Raises:
+        UnsupportedBudget: if the method cannot meet the budget.
+        OverBudget: if the method made a network that is over it.
+    """
+    method = plugins.methods.load(cell.method)(cell.options)
+    with cpu_threads(cell.recipe.threads), seeded("initial values", cell.identity):
+        network = method.build(problem)
+    network.ledger(cell.budget).check(str(cell))
+    return network
+
+
+def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
+    cell, device = work.cell, torch.device(work.device)
+    task = plugins.tasks.load(cell.task)()
+    if task.source().digest != work.source.digest:
+        raise CheckpointError(f"the data of task {cell.task} differs here from the driver's: {task.source().label}")
+    network = build_network(cell, problem_of(cell, task))
+    ledger = network.ledger(cell.budget)
+    network = network.to(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    training = Training(
+        network=network,
+        task=task,
+        examples=task.data("train").to(device),
+        recipe=cell.recipe,
+        seed=cell.seed,
+        identity=cell.identity,
+        source=work.source.digest,
+        device=device,
+    )
+    checkpoints = CheckpointFolder(work.folder, cell.identity, work.source.digest, work.token)
+    trained = train(training, checkpoints, on_epoch)
+    ledger = _count_again(network, ledger, trained.before, checkpoints, cell)
+    begun = time.perf_counter()
+    network.eval()
+    with cpu_threads(cell.recipe.threads), torch.no_grad():
+        metrics = task.evaluate(network, task.data("test").to(device))
+    evaluated = time.perf_counter() - begun
+    steps = sorted(report.seconds_per_step for report in trained.history)
+    return Outcome(
+        state="done",
+        ledger=ledger,
+        metrics=metrics,
+        history=[report._asdict() for report in trained.history],
+        cost=Cost(
+            train_seconds=sum(report.seconds for report in trained.history),
+            seconds_per_step=steps[len(steps) // 2],
+            evaluate_seconds=evaluated,
+            peak_memory=_peak_memory(device),
+        ),
+        sharing=[list(reading) for reading in network.sharing()],
+        structure=network.structure(),
+    )
+
+
+def _count_again(
+    network: Network, ledger: Ledger, before: dict[str, torch.Tensor], checkpoints: CheckpointFolder, cell: Cell
+) -> Ledger:
+    """The ledger after training, from the network and again from the file, which must agree."""
+    state = changed_state(before, network)
+    ledger = ledger.model_copy(update={"state": state}).check(f"{cell}, after training,")
+    names = set(network.state_names())
+    now = dict(network.named_parameters()) | dict(network.named_buffers())
+    unchanged = {name for name in names if torch.equal(before[name].to(now[name].device), now[name])}
+    statistics = {name for name, _ in network.named_buffers()} - names
+    counted = checkpoints.recount(statistics, unchanged)
+    if counted > cell.budget:
+        raise OverBudget(f"{cell}: its checkpoint holds {counted:,} trained scalars, over the budget of {cell.budget:,}")
+    if counted != ledger.total:
+        raise CheckpointError(f"{cell}: its checkpoint holds {counted:,} trained scalars, the ledger {ledger.total:,}")
+    return ledger
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the package and what computes its results."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ("npas-bench", "torch", "numpy", "scikit-learn", "torchmetrics")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def host_class() -> str:
+    """What of a host results may depend on: system, machine, instruction set, number of cores; never its name."""
+    import platform
+
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.system()} {platform.machine()} {instructions} {os.cpu_count()} cores"
+
+
+PROGRESS_FILE = "progress.json"
+
+
+def write_progress(folder: Path, report: EpochReport) -> None:
+    """Leave word of the last epoch where the driver, perhaps in another process, finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{PROGRESS_FILE}.{os.getpid()}"
+    partial.write_text(json.dumps(report._asdict()), encoding="utf-8")
+    partial.replace(folder / PROGRESS_FILE)
+
+
+def read_progress(folder: Path) -> EpochReport | None:
+    """The last epoch that a run in `folder` left word of; None before its first."""
+    try:
+        return EpochReport(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,251 @@
+"""Grids: YAML files that name a product of cells, or several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from npas_bench import plugins
+from npas_bench.budget import Budget
+from npas_bench.errors import BudgetError, GridError, NpasBenchError, UnknownName
+from npas_bench.runner.cell import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from npas_bench.architectures import Architecture
+    from npas_bench.methods import Method
+    from npas_bench.recipe import Recipe
+    from npas_bench.tasks import Task
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MethodEntry(_Strict):
+    """A method in a grid: its name, or its name with options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Block(_Strict):
+    """One product of cells.
+
+    Attributes:
+        tasks: names.
+        architectures: names; left out, each task's default.
+        methods: names, or mappings of `name` and `options`.
+        budgets: as in `10%`, `4x`, `3.65M`, `365k`, `365000`; methods that train the whole architecture run
+            once, at 100 %.
+        seeds: how many, from 0, or a list.
+        recipe: name of a recipe of the task; left out, its default for the architecture.
+    """
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    architectures: tuple[str, ...] | None = Field(default=None, min_length=1)
+    methods: tuple[MethodEntry, ...] = Field(min_length=1)
+    budgets: tuple[str, ...] = ("100%",)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    recipe: str | None = None
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _budgets(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise ValueError("a list of budgets is wanted")
+        texts = []
+        for written in value:
+            if isinstance(written, bool) or not isinstance(written, str | int | float):
+                raise ValueError(f"{written!r} is no budget")
+            try:
+                texts.append(Budget.parse(written).text)
+            except BudgetError as error:
+                raise ValueError(str(error)) from None
+        return texts
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value < 1:
+                raise ValueError("at least one seed is wanted")
+            return range(value)
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _proper_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 0 or len(set(value)) != len(value):
+            raise ValueError("seeds are a number of seeds, or a list of different numbers from 0")
+        return value
+
+
+class Grid(_Strict):
+    """A named product of cells, or several.
+
+    Attributes:
+        about: what the grid is for, in a line.
+        blocks: the products.
+        beside: published rows its results stand beside, as `plummer2022npas Table 5`.
+    """
+
+    about: str = ""
+    blocks: tuple[Block, ...] = Field(min_length=1)
+    beside: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_block(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "blocks" in value:
+            return value
+        outer = {key: value[key] for key in ("about", "beside") if key in value}
+        return outer | {"blocks": [{key: entry for key, entry in value.items() if key not in outer}]}
+
+
+def read_grid(name: str) -> Grid:
+    """The grid of this name, or in the file of this path.
+
+    Raises:
+        GridError: if the file cannot be read or is malformed; the message names file and place.
+        UnknownName: if it is neither a file nor a known name.
+    """
+    path = Path(name)
+    if not path.suffix:
+        known = plugins.grid_files()
+        if name not in known:
+            raise UnknownName("grid", name, known, remedy="a grid file's name ends in .yaml")
+        path = known[name][0]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = UnknownName("grid", path.stem, plugins.grid_files())
+        raise GridError(f"grid file {path} does not exist; {near}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise GridError(f"grid file {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise GridError(f"grid file {path} is no YAML: {error}") from None
+    try:
+        if not isinstance(content, dict):
+            raise GridError(f"grid file {path}: a mapping with tasks, methods and budgets is wanted")
+        return Grid.model_validate(content)
+    except ValidationError as error:
+        raise GridError(f"grid file {path}: {_explain(error, 'blocks' in content)}") from None
+
+
+def _explain(error: ValidationError, blocks: bool) -> str:
+    problems = []
+    for problem in error.errors():
+        # The single block of a plain grid is not written in the file: its place is the key alone.
+        place = problem["loc"] if blocks else problem["loc"][2:] or problem["loc"]
+        if problem["type"] == "extra_forbidden":
+            known = Grid.model_fields if len(place) == 1 and blocks else Block.model_fields
+            if place and place[-2:-1] and isinstance(place[-2], int) and "methods" in place:
+                known = MethodEntry.model_fields
+            problems.append(str(UnknownName("key", str(place[-1]), known, remedy=f"at {_path(place)}")))
+        else:
+            problems.append(f"{_path(place)}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(problems)
+
+
+def _path(place: Iterable[int | str]) -> str:
+    return ".".join(str(part) for part in place)
+
+
+class Change(NamedTuple):
+    """What the command line changes about every recipe of a grid.
+
+    Attributes:
+        short: take each task's `short` recipe where the grid names none.
+        epochs: train this many epochs instead.
+    """
+
+    short: bool = False
+    epochs: int | None = None
+
+
+@dataclass
+class Expander:
+    """Turns grids into cells, loading each task, method and architecture once."""
+
+    change: Change = Change()
+    _tasks: dict[str, Task] = field(default_factory=dict)
+    _architectures: dict[str, Architecture] = field(default_factory=dict)
+    _sizes: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def cells(self, grid: Grid) -> list[Cell]:
+        """Every cell of the grid once, in the grid's order.
+
+        Raises:
+            NpasBenchError: if a name is unknown or a budget, option or recipe is not possible.
+        """
+        found: dict[str, Cell] = {}
+        for block in grid.blocks:
+            for cell in self._block(block):
+                found.setdefault(cell.identity, cell)
+        return list(found.values())
+
+    def task(self, name: str) -> Task:
+        """The task called `name`."""
+        if name not in self._tasks:
+            self._tasks[name] = plugins.tasks.load(name)()
+        return self._tasks[name]
+
+    def architecture(self, name: str) -> Architecture:
+        """The architecture called `name`."""
+        if name not in self._architectures:
+            self._architectures[name] = plugins.architecture(name)
+        return self._architectures[name]
+
+    def full_size(self, task: Task, architecture: Architecture) -> int:
+        """Trainable scalars of the full architecture on a task."""
+        key = (task.name, architecture.name)
+        if key not in self._sizes:
+            self._sizes[key] = architecture.size(task.signature)
+        return self._sizes[key]
+
+    def _block(self, block: Block) -> Iterator[Cell]:
+        methods = [self._method(entry) for entry in block.methods]
+        for task in map(self.task, block.tasks):
+            for architecture in map(self.architecture, block.architectures or (task.architecture,)):
+                recipe = self._recipe(task, architecture.name, block.recipe)
+                full = self.full_size(task, architecture)
+                for method, options in methods:
+                    for text in ("100%",) if method.whole else block.budgets:
+                        budget = Budget.parse(text).resolve(full)
+                        for seed in block.seeds:
+                            yield Cell(
+                                task=task.name,
+                                task_version=task.version,
+                                architecture=architecture.name,
+                                method=method.name,
+                                method_version=method.version,
+                                options=options,
+                                budget=budget,
+                                recipe=recipe,
+                                seed=seed,
+                                budget_text=text,
+                            )
+
+    def _method(self, entry: MethodEntry) -> tuple[Method, Mapping[str, Any]]:
+        method = plugins.methods.load(entry.name)(entry.options)
+        return method, method.options.model_dump(mode="json", exclude_defaults=True)
+
+    def _recipe(self, task: Task, architecture: str, name: str | None) -> Recipe:
+        recipes = task.recipes(architecture)
+        wanted = name or ("short" if self.change.short else "default")
+        if wanted not in recipes:
+            raise UnknownName(f"recipe of task {task.name} for {architecture}", wanted, recipes)
+        if self.change.epochs is not None and self.change.epochs < 1:
+            raise NpasBenchError(f"{self.change.epochs} epochs are no training: ask for 1 or more")
+        return recipes[wanted].derive(epochs=self.change.epochs)

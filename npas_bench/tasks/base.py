@@ -1,0 +1,135 @@
+"""What a task is: data, an architecture by default, a recipe for each architecture, a loss, metrics."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from npas_bench.architectures import Signature
+    from npas_bench.recipe import Recipe
+
+Split = Literal["train", "validation", "test"]
+
+
+class Metric(NamedTuple):
+    """A number that an evaluation yields.
+
+    Attributes:
+        name: as in the papers' tables, `error@1`.
+        unit: `%` or empty.
+        higher_is_better: which way is up.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+
+
+class Source(NamedTuple):
+    """Which data a result comes from.
+
+    Attributes:
+        name: the data set's plain name.
+        digest: sha256 over the decoded arrays of all splits.
+        official: whether they are the official ones.
+        label: what results are reported under: the plain name for official data, otherwise one that says so.
+    """
+
+    name: str
+    digest: str
+    official: bool
+    label: str
+
+
+class Examples(ABC):
+    """One split, resident on a device."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> Examples:
+        """The same examples on another device."""
+
+    @abstractmethod
+    def batch(self, indices: Tensor) -> Any:
+        """The examples at `indices` (1-d, int64), ready for the task's `loss`, without augmentation."""
+
+
+class Task(ABC):
+    """Data, recipes and metrics that networks are compared on.
+
+    What is random about data depends on (task, seed) alone, so that every method sees the same examples in
+    the same order and comparisons are paired.
+
+    Attributes:
+        name: as on the command line; that of its entry point.
+        version: rises when results change.
+        signature: what goes into a network and what comes out, known without data.
+        architecture: the one used unless another is asked for.
+        metrics: what an evaluation yields, the primary one first.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    signature: ClassVar[Signature]
+    architecture: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    @abstractmethod
+    def source(self) -> Source:
+        """Which data this machine has.
+
+        Raises:
+            DataError: if it is missing or damaged; the message says how to prepare it.
+        """
+
+    @abstractmethod
+    def data(self, split: Split) -> Examples:
+        """The examples of a split, on the CPU.
+
+        Raises:
+            DataError: as `source` does.
+        """
+
+    @abstractmethod
+    def recipes(self, architecture: str) -> Mapping[str, Recipe]:
+        """The recipes for an architecture by name, the one called `default` among them."""
+
+    def augment(self, batch: Any, recipe: Recipe, generator: torch.Generator) -> Any:
+        """A training batch changed at random as the recipe says; draws come from a CPU generator."""
+        return batch
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: Any, recipe: Recipe) -> Tensor:
+        """The mean training loss over a batch, a scalar."""
+
+    @abstractmethod
+    def evaluate(self, network: nn.Module, examples: Examples) -> dict[str, float]:
+        """Every metric of a network in evaluation mode over a whole split, by name."""
+
+
+def data_folder() -> Path:
+    """Where real data sets lie: `NPAS_BENCH_DATA`, or `~/.cache/npas-bench/data`."""
+    return Path(os.environ.get("NPAS_BENCH_DATA") or "~/.cache/npas-bench/data").expanduser()
+
+
+def digest_arrays(arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
+    """sha256 over names, types, shapes and values of arrays, in their order."""
+    digest = hashlib.sha256()
+    for name, array in arrays:
+        digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
+        digest.update(array.tobytes() if not array.flags.c_contiguous else memoryview(array).cast("B"))
+    return digest.hexdigest()

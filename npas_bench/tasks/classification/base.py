@@ -1,0 +1,108 @@
+"""What classification tasks have in common: images resident on the device, cross-entropy, error and calibration."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from npas_bench.tasks.base import Examples, Metric, Task
+from npas_bench.tasks.classification.augmentation import crop, cutout, flip
+
+if TYPE_CHECKING:
+    from npas_bench.recipe import Recipe
+
+_EVALUATION_BATCH = 500
+
+
+class Images(NamedTuple):
+    """A batch: pixels (n, channels, height, width), float, normalised; labels (n,), int64."""
+
+    pixels: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class ImageSet(Examples):
+    """A split of images.
+
+    Attributes:
+        pixels: (n, channels, height, width), uint8.
+        labels: (n,), int64.
+        mean: of each channel, in units of `pixels`, taken off.
+        deviation: of each channel, in units of `pixels`, divided by.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> ImageSet:
+        """The same images on another device."""
+        return ImageSet(self.pixels.to(device), self.labels.to(device), self.mean, self.deviation)
+
+    def batch(self, indices: Tensor) -> Images:
+        """Normalised images and their labels."""
+        indices = indices.to(self.labels.device)
+        pixels = self.pixels[indices].float()
+        shift, scale = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.deviation))
+        return Images((pixels - shift) / scale, self.labels[indices])
+
+
+class ClassificationTask(Task):
+    """A task of one label per image."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("error@1", "%", higher_is_better=False),
+        Metric("nll", "", higher_is_better=False),
+        Metric("ece", "%", higher_is_better=False),
+    )
+
+    @abstractmethod
+    def data(self, split: str) -> ImageSet:
+        """The images of a split."""
+
+    def augment(self, batch: Images, recipe: Recipe, generator: torch.Generator) -> Images:
+        """Flip, padded crop and cutout of the batch tensor, on its device."""
+        pixels = batch.pixels
+        if recipe.flip:
+            pixels = flip(pixels, generator)
+        if recipe.crop:
+            pixels = crop(pixels, recipe.crop, generator)
+        if recipe.cutout:
+            pixels = cutout(pixels, recipe.cutout, generator)
+        return Images(pixels, batch.labels)
+
+    def loss(self, network: nn.Module, batch: Images, recipe: Recipe) -> Tensor:
+        """Cross-entropy, smoothed as the recipe says."""
+        logits = network(batch.pixels).float()
+        return functional.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
+
+    @torch.no_grad()
+    def evaluate(self, network: nn.Module, examples: Examples) -> dict[str, float]:
+        """Top-1 error in %, negative log likelihood in nats, expected calibration error in % (15 bins)."""
+        from torchmetrics.functional.classification import multiclass_calibration_error
+
+        logits, labels = [], []
+        for start in range(0, len(examples), _EVALUATION_BATCH):
+            batch: Images = examples.batch(torch.arange(start, min(start + _EVALUATION_BATCH, len(examples))))
+            logits.append(network(batch.pixels).float())
+            labels.append(batch.labels)
+        scores, truth = torch.cat(logits), torch.cat(labels)
+        calibration = multiclass_calibration_error(
+            scores.softmax(1), truth, num_classes=self.signature.classes, n_bins=15, norm="l1"
+        )
+        return {
+            "error@1": 100 * (scores.argmax(1) != truth).double().mean().item(),
+            "nll": functional.cross_entropy(scores.double(), truth).item(),
+            "ece": 100 * float(calibration),
+        }

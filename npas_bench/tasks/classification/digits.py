@@ -1,0 +1,72 @@
+"""`digits`: the 1,797 real handwritten digits that scikit-learn ships, 8 x 8 pixels (Alpaydin & Kaynak 1998)."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from npas_bench.architectures import Signature
+from npas_bench.errors import DataError
+from npas_bench.recipe import Recipe
+from npas_bench.tasks.base import Source, digest_arrays
+from npas_bench.tasks.classification.base import ClassificationTask, ImageSet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_DIGEST = "7d09a52bb3012c6f6b1db43ceed986d91bd88e442d76714ea22a140605b14c32"
+_DEFAULT = Recipe(epochs=15, batch_size=32, learning_rate=0.1, schedule="one-cycle", weight_decay=5e-4)
+
+
+class _Arrays(NamedTuple):
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    test: NDArray[np.bool_]
+
+
+@cache
+def _arrays() -> _Arrays:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = bunch.images.astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.int64)
+    # Every third image of each class, in the data set's order, is for testing: stratified, and no draw involved.
+    rank = np.zeros(len(labels), dtype=np.int64)
+    for digit in range(10):
+        of_class = labels == digit
+        rank[of_class] = np.arange(of_class.sum())
+    return _Arrays(pixels, labels, rank % 3 == 2)
+
+
+class Digits(ClassificationTask):
+    """Handwritten digits: 1,201 for training, 596 for testing, in a fixed stratified split."""
+
+    name = "digits"
+    signature = Signature((1, 8, 8), 10)
+    architecture = "wrn-10-1"
+
+    def source(self) -> Source:
+        """scikit-learn's copy, always there."""
+        arrays = _arrays()
+        digest = digest_arrays((("pixels", arrays.pixels), ("labels", arrays.labels), ("test", arrays.test)))
+        official = digest == _DIGEST
+        return Source("digits", digest, official, "digits" if official else f"digits (unofficial data {digest[:8]})")
+
+    def data(self, split: str) -> ImageSet:
+        """The images of `train` or `test`; pixels from 0 to 16."""
+        if split not in ("train", "test"):
+            raise DataError(f"task digits has no {split} split: it has train and test")
+        arrays = _arrays()
+        chosen = arrays.test if split == "test" else ~arrays.test
+        pixels, labels = (torch.from_numpy(array[chosen]) for array in (arrays.pixels, arrays.labels))
+        return ImageSet(pixels, labels, mean=(4.9,), deviation=(6.0,))
+
+    def recipes(self, architecture: str) -> Mapping[str, Recipe]:
+        """15 epochs in one cycle without flip or cutout, which would turn digits into others; 4 for `short`."""
+        return {"default": _DEFAULT, "short": _DEFAULT.derive(epochs=4).model_copy(update={"name": "short"})}

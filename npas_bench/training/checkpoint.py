@@ -1,0 +1,115 @@
+"""Checkpoints: written at epoch ends by atomic rename, read as weights only.
+
+Every attempt at a run writes a file of its own, named by its token: an attempt that was given up but still
+computes can neither overwrite nor be taken for its successor. The furthest readable file is where a new
+attempt goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from npas_bench.budget import count_scalars
+from npas_bench.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+FORMAT = 1
+
+
+class Checkpoint(NamedTuple):
+    """A training after some whole epochs.
+
+    Attributes:
+        identity: of the cell it belongs to.
+        source: digest of the data it was trained on.
+        epoch: whole epochs trained.
+        network: state dict of the network.
+        optimiser: state dict of the optimiser.
+        before: copies of the tensors that only count if training changes them, from before training.
+        structure: what the method's search or refinement decided.
+        history: one entry per epoch.
+    """
+
+    identity: str
+    source: str
+    epoch: int
+    network: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    before: dict[str, Tensor]
+    structure: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+class CheckpointFolder:
+    """The checkpoints of one run.
+
+    Args:
+        folder: of this run alone; made when the first checkpoint is saved.
+        identity: of the cell; a file of another cell is not taken.
+        source: digest of the data; a file of other data is not taken.
+        token: of this attempt.
+    """
+
+    def __init__(self, folder: Path, identity: str, source: str, token: str) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._source = source
+        self.path = folder / f"{token}.pt"
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write this attempt's file anew; a crash leaves the one before or this one, whole."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **checkpoint._asdict()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+
+    def latest(self) -> Checkpoint | None:
+        """The furthest checkpoint of any attempt at this run; unreadable or foreign files are passed over."""
+        found = [self._read(path) for path in self._folder.glob("*.pt")] if self._folder.is_dir() else []
+        return max((c for c in found if c is not None), key=lambda c: c.epoch, default=None)
+
+    def _read(self, path: Path) -> Checkpoint | None:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content.pop("format") != FORMAT:
+                return None
+            checkpoint = Checkpoint(**content)
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
+            return None
+        mine = checkpoint.identity == self._identity and checkpoint.source == self._source
+        return checkpoint if mine else None
+
+    def recount(self, statistics: set[str], unchanged: set[str]) -> int:
+        """Count the trained scalars in this attempt's file, from the file alone.
+
+        Args:
+            statistics: names of normalisation statistics.
+            unchanged: names of other tensors that training left as they were.
+
+        Raises:
+            CheckpointError: if the file cannot be read.
+        """
+        checkpoint = self._read(self.path)
+        if checkpoint is None:
+            raise CheckpointError(f"{self.path} cannot be read back as a checkpoint of this run")
+        counted = [item for item in checkpoint.network.items() if item[0] not in statistics | unchanged]
+        return sum(count_scalars(counted, {}).values())
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove a finished run's checkpoints; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder)
