@@ -160,7 +160,7 @@ def count_scalars(named: Iterable[tuple[str, Tensor]], roles: Mapping[str, Role]
         last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
         start = tensor.storage_offset()
         before = _length(covered[storage])
-        covered[storage].append((start, start + last + 1))
+        covered[storage].append((int(start), int(start + last + 1)))
         counts[roles.get(name, Role.FIXED)] += _length(covered[storage]) - before
     return counts
 

@@ -84,15 +84,13 @@ class CheckpointError(NpasBenchError):
 
 
 class Diverged(Exception):
-    """Training whose loss became NaN or infinite: the run fails, its history is kept.
+    """A loss or metric that became NaN or infinite: the run fails, its history is kept.
 
     Args:
-        epoch: from 1.
-        step: of the epoch, from 1.
+        where: at which epoch and step, or in which metric.
+        history: the epochs before.
     """
 
-    def __init__(self, epoch: int, step: int) -> None:
-        self.history: list[dict[str, float]] = []
-        self.epoch = epoch
-        self.step = step
-        super().__init__(f"diverged at epoch {epoch}, step {step}")
+    def __init__(self, where: str, history: list[dict[str, float]]) -> None:
+        self.history = history
+        super().__init__(f"diverged {where}")

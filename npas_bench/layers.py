@@ -59,7 +59,7 @@ class Layer:
     name: str
     kind: Kind
     shape: tuple[int, ...]
-    place: Place = Place()
+    place: Place
     transposed: bool = False
 
     @property

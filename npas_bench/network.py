@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -94,7 +94,10 @@ class Network(nn.Module, ABC):
         trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
         counts = count_scalars(trained, roles)
         return Ledger(
-            **{role.value: n for role, n in counts.items()}, budget=budget, reach=self.reach(), remark=self.remark()
+            **{role.value: n for role, n in counts.items()},
+            budget=budget,
+            reach=self.reach(),
+            remark=self.remark(),
         )
 
     def reach(self) -> float | None:
@@ -222,7 +225,7 @@ class GeneratedNetwork(Network):
                 return 0.0
             gradients = torch.autograd.grad(objective, stores, allow_unused=True)
         alive = sum(int(torch.count_nonzero(g)) for g in gradients if g is not None)
-        plain = sum(getattr(site.owner, site.attribute).numel() for site in find_sites(self.architecture))
+        plain: int = sum(getattr(site.owner, site.attribute).numel() for site in find_sites(self.architecture))
         return (alive + plain) / (sum(p.numel() for p in stores) + plain)
 
     @torch.no_grad()
@@ -295,13 +298,14 @@ def _take_weights_out(module: nn.Module, names: set[str], source: _Source) -> No
             del owner._parameters[attribute]
         if isinstance(owner, nn.RNNBase):
             owner.__dict__.pop("_flat_weights", None)
-        owner.__class__ = _generated_class(type(owner), tuple(layers))
+        base: Any = type(owner)
+        owner.__class__ = _generated_class(base, tuple(layers))
         owner.__dict__["_generated_layers"] = layers
         owner.__dict__["_weight_source"] = source
 
 
-@lru_cache(maxsize=None)
-def _generated_class(base: type[nn.Module], attributes: tuple[str, ...]) -> type[nn.Module]:
+@cache
+def _generated_class(base: Any, attributes: tuple[str, ...]) -> type[nn.Module]:
     """A subclass of `base` whose `attributes` are properties that ask the network's source."""
 
     def ask(attribute: str) -> property:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from npas_bench.methods import Method
     from npas_bench.tasks import Task
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 BUILT_IN = "npas-bench"
 
 
@@ -70,9 +70,7 @@ class Registry(Generic[T]):
     def entries(self) -> list[Entry]:
         """What the metadata says of every plugin, without importing any."""
         return [
-            Entry(name, point.value, _distribution(point))
-            for name, points in self._points.items()
-            for point in points
+            Entry(name, point.value, _distribution(point)) for name, points in self._points.items() for point in points
         ]
 
     def load(self, name: str) -> type[T]:
@@ -90,7 +88,7 @@ class Registry(Generic[T]):
             raise PluginError(f"{self.kind} '{name}' is offered by {rivals}: uninstall one of them")
         point = points[0]
         try:
-            loaded = point.load()
+            loaded: type[T] = point.load()
         # A plugin's import may fail in any way whatever.
         except Exception as error:
             raise PluginError(
@@ -131,9 +129,7 @@ def _where(error: Exception) -> str:
 
 methods: Registry[Method] = Registry("method", "npas_bench.methods", "npas_bench.methods:Method")
 tasks: Registry[Task] = Registry("task", "npas_bench.tasks", "npas_bench.tasks:Task")
-families: Registry[Family] = Registry(
-    "architecture", "npas_bench.architectures", "npas_bench.architectures:Family"
-)
+families: Registry[Family] = Registry("architecture", "npas_bench.architectures", "npas_bench.architectures:Family")
 
 
 def architecture(name: str) -> Architecture:
@@ -146,7 +142,10 @@ def architecture(name: str) -> Architecture:
     fitting = [family for family in families.names() if name == family or name.startswith(f"{family}-")]
     if not fitting:
         raise UnknownName(
-            "architecture", name.split("-")[0], families.names(), remedy=f"in '{name}'; `npas-bench list architectures`"
+            "architecture",
+            name.split("-")[0],
+            families.names(),
+            remedy=f"in '{name}'; `npas-bench list architectures`",
         )
     return families.load(max(fitting, key=len))().parse(name)
 

@@ -26,11 +26,12 @@ def generator(*parts: str | int) -> torch.Generator:
 
 @contextmanager
 def seeded(*parts: str | int) -> Iterator[None]:
-    """torch's global generators seeded from `parts` inside the block, and as they were after it.
+    """Torch's global generators seeded from `parts` inside the block, and as they were after it.
 
     Module constructors and dropout draw from the global generators; nothing outside the block may notice.
     """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    initialised = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if initialised else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive_seed(*parts))
         yield

@@ -41,7 +41,8 @@ class _Block(nn.Module):
         active = functional.relu(self.norm1(x))
         # As in the original, a shortcut convolution sees the activated input, an identity the raw one.
         skip = x if self.shortcut is None else self.shortcut(active)
-        return self.conv2(functional.relu(self.norm2(self.conv1(active)))) + skip
+        out: Tensor = self.conv2(functional.relu(self.norm2(self.conv1(active)))) + skip
+        return out
 
 
 class _WideResNet(nn.Module):
@@ -67,7 +68,8 @@ class _WideResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of images (n, channels, height, width)."""
         x = functional.relu(self.norm(self.stages(self.stem(x))))
-        return self.classifier(x.mean((2, 3)))
+        logits: Tensor = self.classifier(x.mean((2, 3)))
+        return logits
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class WideResNet(Architecture):
         return Place(f"stage{stage + 1}", f"stage{stage + 1}", 4 + 4 * stage)
 
     def reduce(self, signature: Signature, budget: int) -> WideResNet:
-        """Scale all channel counts down together, then use up what is left stage by stage; depth comes last."""
+        """Scale all channel counts down together, then use up the rest stage by stage; depth comes last."""
         _check_images(self.name, signature)
         for blocks in range(self.blocks, 0, -1):
             channels = _widest(blocks, self.channels, signature, budget)
@@ -115,9 +117,7 @@ class WideResNet(Architecture):
                     return self
                 return WideResNet(f"{self.name} ({depth}{'-'.join(map(str, channels))})", blocks, channels)
         smallest = _count(1, Channels(1, 1, 1, 1), signature)
-        raise UnsupportedBudget(
-            f"{self.name} cannot be reduced to {budget:,} parameters", smallest=smallest
-        )
+        raise UnsupportedBudget(f"{self.name} cannot be reduced to {budget:,} parameters", smallest=smallest)
 
 
 class WideResNetFamily(Family):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class RoundRobin:
-    """Hands out stretches of a flat store in turn, so that every scalar is read about equally often.
+    """Hands out stretches of a flat store in turn, so that all of it is read about equally often.
 
     A stretch that would straddle the store's end is moved back to end there, and the next one starts at 0:
     every stretch is contiguous, and once the lengths add up to the store's size all of it has been handed out.

@@ -77,7 +77,7 @@ class Problem:
         return torch.Generator().manual_seed(derive_seed("method", purpose, self.seed))
 
 
-class Options(BaseModel):
+class MethodOptions(BaseModel):
     """Base of a method's options: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -89,15 +89,15 @@ class Method(ABC):
     Attributes:
         name: as on the command line; that of its entry point.
         version: rises when the method's results change.
+        Options: the method's options, each with its unit and source; none unless it says otherwise.
         whole: whether it trains the architecture itself, whatever the budget: a grid runs it once, at 100 %.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
     whole: ClassVar[bool] = False
-
-    class Options(Options):
-        """The method's options; none."""
+    options: MethodOptions
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         given = dict(options or {})

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from npas_bench.recipe import Recipe
+from npas_bench.store.labels import method_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,9 +81,3 @@ class Cell:
     def __str__(self) -> str:
         budget = self.budget_text or f"{self.budget:,}"
         return f"{self.task} {self.architecture} {self.method_label} {budget} seed {self.seed}"
-
-
-def method_label(method: str, options: Mapping[str, Any]) -> str:
-    """A method with its options, as a board's row names it."""
-    chosen = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
-    return f"{method} ({chosen})" if chosen else method

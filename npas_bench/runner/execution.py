@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import resource
 import sys
@@ -70,13 +71,31 @@ class Cost(BaseModel):
     peak_memory: int
 
 
+class Measured(BaseModel):
+    """One metric's value, with what is needed to show and rank it.
+
+    Attributes:
+        name: of the metric.
+        value: finite.
+        unit: `%` or empty.
+        higher_is_better: which way is up.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    value: float
+    unit: str
+    higher_is_better: bool
+
+
 class Outcome(BaseModel):
     """How a run ended.
 
     Attributes:
         state: done, failed or unsupported.
         ledger: what the network trains; None where none was built.
-        metrics: of the test split, by name.
+        metrics: of the test split, the primary one first.
         history: one entry per epoch.
         cost: where the run is done.
         sharing: which layers read which parameters.
@@ -93,7 +112,7 @@ class Outcome(BaseModel):
 
     state: Literal["done", "failed", "unsupported"]
     ledger: Ledger | None = None
-    metrics: dict[str, float] = {}
+    metrics: list[Measured] = []
     history: list[dict[str, float]] = []
     cost: Cost | None = None
     sharing: list[list[Any]] = []
@@ -189,13 +208,16 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
     begun = time.perf_counter()
     network.eval()
     with cpu_threads(cell.recipe.threads), torch.no_grad():
-        metrics = task.evaluate(network, task.data("test").to(device))
+        values = task.evaluate(network, task.data("test").to(device))
     evaluated = time.perf_counter() - begun
+    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        raise Diverged(f"in {', '.join(wrong)}", [report._asdict() for report in trained.history])
     steps = sorted(report.seconds_per_step for report in trained.history)
     return Outcome(
         state="done",
         ledger=ledger,
-        metrics=metrics,
+        metrics=[Measured(value=values[metric.name], **metric._asdict()) for metric in task.metrics],
         history=[report._asdict() for report in trained.history],
         cost=Cost(
             train_seconds=sum(report.seconds for report in trained.history),

@@ -8,10 +8,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import numpy as np
     import torch
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -131,5 +132,5 @@ def digest_arrays(arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
     digest = hashlib.sha256()
     for name, array in arrays:
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
-        digest.update(array.tobytes() if not array.flags.c_contiguous else memoryview(array).cast("B"))
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()

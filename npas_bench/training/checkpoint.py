@@ -87,7 +87,16 @@ class CheckpointFolder:
             if content.pop("format") != FORMAT:
                 return None
             checkpoint = Checkpoint(**content)
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            pickle.UnpicklingError,
+        ):
             return None
         mine = checkpoint.identity == self._identity and checkpoint.source == self._source
         return checkpoint if mine else None

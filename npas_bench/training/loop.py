@@ -1,7 +1,7 @@
 """The training loop: a network, a task, a recipe, to the last epoch, from wherever a checkpoint left it.
 
 Every epoch draws its order, its augmentation and whatever modules draw themselves from seeds derived from
-the epoch's number, so that an interrupted training goes on to the same result without stored generator states.
+the epoch's number, so that an interrupted training goes on to the same result with no generator state stored.
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ class Trained(NamedTuple):
     before: dict[str, torch.Tensor]
 
 
-def train(
-    training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[[EpochReport], None]
-) -> Trained:
+def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[[EpochReport], None]) -> Trained:
     """Train to the recipe's last epoch, saving a checkpoint after each.
 
     Args:
@@ -97,7 +95,7 @@ def train(
         on_epoch: told of every epoch that this call trains, once its checkpoint is saved.
 
     Raises:
-        Diverged: if the loss becomes NaN or infinite; `history` on the error holds the epochs before.
+        Diverged: if the loss becomes NaN or infinite.
     """
     network, recipe = training.network, training.recipe
     optimiser = _optimiser(network, recipe)
@@ -115,9 +113,8 @@ def train(
         for epoch in range(start, recipe.epochs):
             try:
                 report = _train_epoch(training, optimiser, epoch, warm_up=epoch == start)
-            except Diverged as diverged:
-                diverged.history = [entry._asdict() for entry in history]
-                raise
+            except _NotFinite as loss:
+                raise Diverged(f"at epoch {epoch + 1}, step {loss.step}", [e._asdict() for e in history]) from None
             history.append(report)
             checkpoints.save(_checkpoint(training, optimiser, before, history))
             on_epoch(report)
@@ -125,6 +122,12 @@ def train(
         # Nothing was left to train, but what an attempt is counted by is its own file.
         checkpoints.save(_checkpoint(training, optimiser, before, history))
     return Trained(history, before)
+
+
+class _NotFinite(Exception):
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(step)
 
 
 @contextmanager
@@ -138,9 +141,7 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(usual)
 
 
-def _train_epoch(
-    training: Training, optimiser: torch.optim.Optimizer, epoch: int, *, warm_up: bool
-) -> EpochReport:
+def _train_epoch(training: Training, optimiser: torch.optim.Optimizer, epoch: int, *, warm_up: bool) -> EpochReport:
     task, recipe, device = training.task, training.recipe, training.device
     count = len(training.examples)
     steps = math.ceil(count / recipe.batch_size)
@@ -152,7 +153,7 @@ def _train_epoch(
     total = torch.zeros((), dtype=torch.float64, device=device)
     begun = time.perf_counter()
     with seeded("modules", training.identity, epoch):
-        for step, indices in enumerate(order.split(recipe.batch_size)):
+        for step, indices in enumerate(torch.split(order, recipe.batch_size)):
             step_begun = time.perf_counter()
             rate = learning_rate(recipe, epoch * steps + step, recipe.epochs * steps)
             for group in optimiser.param_groups:
@@ -168,11 +169,11 @@ def _train_epoch(
             total += loss.detach().double() * len(indices)
             # On a GPU reading the loss waits for it; there it is read once an epoch.
             if device.type == "cpu" and not math.isfinite(loss.item()):
-                raise Diverged(epoch + 1, step + 1)
+                raise _NotFinite(step + 1)
             seconds.append(time.perf_counter() - step_begun)
     mean_loss = total.item() / count
     if not math.isfinite(mean_loss):
-        raise Diverged(epoch + 1, steps)
+        raise _NotFinite(steps)
     elapsed = time.perf_counter() - begun
     steady = seconds[_WARM_UP_STEPS:] if warm_up and len(seconds) > _WARM_UP_STEPS else seconds
     # A GPU runs behind the host: its steps are timed together, the wait at the epoch's end included.

@@ -101,8 +101,9 @@ class SSNAllocation(Allocation):
     def _alpha(self, share: Share) -> Tensor:
         key, row = _key(share.templates), self._rows[share.layer.name]
         if self._options.combine == "wavg":
-            return self.coefficients[key][row]
-        alpha: Tensor = self.maps[key](self.embeddings[key][row])
+            alpha: Tensor = self.coefficients[key][row]
+        else:
+            alpha = self.maps[key](self.embeddings[key][row])
         return alpha
 
     def role(self, parameter: str) -> Role:

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from npas_bench.methods.base import Options
+from npas_bench.methods.base import MethodOptions
 
 
-class SSNOptions(Options):
+class SSNOptions(MethodOptions):
     """Options of SSN.
 
     Attributes:

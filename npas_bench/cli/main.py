@@ -1,0 +1,64 @@
+"""`npas-bench`: the commands put together, and errors turned into messages and exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from npas_bench import __version__
+from npas_bench.cli.console import errors
+from npas_bench.cli.leaderboard import leaderboard
+from npas_bench.cli.listing import list_app
+from npas_bench.cli.plan import plan
+from npas_bench.cli.run import run
+from npas_bench.cli.show import show
+from npas_bench.errors import NpasBenchError
+
+app = typer.Typer(
+    name="npas-bench",
+    help="Train networks under fixed parameter budgets and compare ways of sharing parameters.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(run)
+app.command()(plan)
+app.command()(leaderboard)
+app.add_typer(list_app, name="list")
+app.command()(show)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"npas-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(False, "--version", help="Show the version.", callback=_version, is_eager=True),
+    verbose: bool = typer.Option(False, "--verbose", help="Log what happens in detail."),
+) -> None:
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+
+
+def main() -> None:
+    """Run the command line; a user's error is one message and exit code 2."""
+    try:
+        app()
+    except NpasBenchError as error:
+        errors.print(f"npas-bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("\nstopped; the same command goes on from here", style="yellow")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""`npas-bench run`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from npas_bench.cli import selection as choose
+from npas_bench.cli.console import output
+
+if TYPE_CHECKING:
+    from npas_bench.runner.driver import Item
+    from npas_bench.runner.executors import Executor
+
+
+class ExecutorName(StrEnum):
+    """Where cells run."""
+
+    inline = "inline"
+    ray = "ray"
+
+
+class OnlyName(StrEnum):
+    """Which of the unfinished cells run."""
+
+    failed = "failed"
+    missing = "missing"
+
+
+def run(
+    grid: choose.GridName = None,
+    task: choose.Tasks = None,
+    architecture: choose.Architectures = None,
+    method: choose.Methods = None,
+    option: choose.MethodOptions = None,
+    budget: choose.Budgets = None,
+    seeds: choose.Seeds = None,
+    seed: choose.SeedList = None,
+    recipe: choose.RecipeName = None,
+    epochs: choose.Epochs = None,
+    short: choose.Short = False,
+    executor: Annotated[
+        ExecutorName | None,
+        typer.Option(help="inline: here, one by one; ray: as many as fit [default: ray for several cells]."),
+    ] = None,
+    device: choose.Device = "auto",
+    only: Annotated[OnlyName | None, typer.Option(help="Run only cells that failed, or never ran.")] = None,
+    db: choose.Database = None,
+) -> None:
+    """Run a grid, or the cells that the options name.
+
+    The same command goes on where it was stopped; finished cells are not run again. The exit code is 0 if
+    every cell is done or unsupported, 1 if one failed, 2 for a mistake in the command.
+    """
+    from npas_bench.runner.driver import run_items
+    from npas_bench.runner.progress import reporter_for
+    from npas_bench.store.database import locate, open_for_writing, reaching
+
+    items = choose.chosen_items(
+        choose.Selection(grid, task, architecture, method, option, budget, seeds, seed, recipe, epochs, short, device)
+    )
+    location = locate(db)
+    with reaching(location):
+        store = open_for_writing(location)
+        try:
+            summary = run_items(
+                items,
+                store,
+                _executor(executor, items),
+                reporter_for(output),
+                grid=grid,
+                only=only.value if only else None,
+            )
+        finally:
+            store.close()
+    parts = [f"{count} {state}" for state, count in summary._asdict().items() if count]
+    unrun = len(items) - sum(summary)
+    parts += [f"{unrun} not run"] if unrun else []
+    output.print(f"{len(items)} cells: {', '.join(parts)}. Results in {location}", soft_wrap=True)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _executor(wanted: ExecutorName | None, items: list[Item]) -> Executor:
+    import os
+    from importlib.util import find_spec
+
+    from npas_bench.runner.executors import InlineExecutor
+    from npas_bench.runner.ray_executor import RayExecutor
+
+    if wanted is None:
+        several = len(items) > 1 and (os.cpu_count() or 1) > 1
+        wanted = ExecutorName.ray if several and find_spec("ray") else ExecutorName.inline
+    return RayExecutor() if wanted is ExecutorName.ray else InlineExecutor()

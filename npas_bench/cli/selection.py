@@ -1,0 +1,140 @@
+"""Options that choose cells, shared by `run` and `plan`, and what they come to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+import yaml
+
+from npas_bench.errors import NpasBenchError, OptionError
+
+if TYPE_CHECKING:
+    from npas_bench.runner.driver import Item
+    from npas_bench.runner.grid import Grid
+
+GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="A grid's name, or a YAML file.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task's name. Repeatable.")]
+Architectures = Annotated[
+    list[str] | None,
+    typer.Option("--architecture", help="An architecture's name [default: the task's]. Repeatable."),
+]
+Methods = Annotated[list[str] | None, typer.Option("--method", help="A method's name. Repeatable.")]
+MethodOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the one --method given. Repeatable."),
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", help="10%, 4x, 3.65M, 365k or 365000 [default: 100%]. Repeatable."),
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", help="How many seeds, from 0 [default: 3].")]
+SeedList = Annotated[list[int] | None, typer.Option("--seed", help="One seed. Repeatable.")]
+RecipeName = Annotated[str | None, typer.Option("--recipe", help="A recipe of the task [default: default].")]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", metavar="N", help="Train N epochs: a derived recipe of its own.")
+]
+Short = Annotated[bool, typer.Option("--short", help="Use the tasks' short recipes.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Database = Annotated[
+    str | None,
+    typer.Option("--db", metavar="FILE|URL", help="Results database [default: $NPAS_BENCH_DB or runs.db]."),
+]
+
+
+class Selection(NamedTuple):
+    """Which cells a user chose, as the options say it."""
+
+    grid: str | None
+    tasks: list[str] | None
+    architectures: list[str] | None
+    methods: list[str] | None
+    options: list[str] | None
+    budgets: list[str] | None
+    seeds: int | None
+    seed_list: list[int] | None
+    recipe: str | None
+    epochs: int | None
+    short: bool
+    device: str
+
+
+def chosen_items(selection: Selection) -> list[Item]:
+    """The cells a selection comes to, with the data and the device they would run on.
+
+    Raises:
+        NpasBenchError: if a name, budget or option is wrong, data is missing, or there is no such device.
+    """
+    from npas_bench.runner.device import resolve_device
+    from npas_bench.runner.driver import Item
+    from npas_bench.runner.grid import Change, Expander
+
+    grid = _grid(selection)
+    expander = Expander(Change(short=selection.short, epochs=selection.epochs))
+    cells = expander.cells(grid)
+    device = resolve_device(selection.device)
+    sources = {name: expander.task(name).source() for name in {cell.task for cell in cells}}
+    return [
+        Item(
+            cell,
+            expander.full_size(expander.task(cell.task), expander.architecture(cell.architecture)),
+            sources[cell.task],
+            device,
+        )
+        for cell in cells
+    ]
+
+
+def _grid(selection: Selection) -> Grid:
+    from npas_bench.runner.grid import Block, Grid, MethodEntry, read_grid
+
+    parts = {
+        "--task": selection.tasks,
+        "--architecture": selection.architectures,
+        "--method": selection.methods,
+        "--option": selection.options,
+        "--budget": selection.budgets,
+        "--seeds": selection.seeds,
+        "--seed": selection.seed_list,
+        "--recipe": selection.recipe,
+    }
+    if selection.grid is not None:
+        also = [name for name, value in parts.items() if value]
+        if also:
+            raise NpasBenchError(f"--grid already says which cells to run: leave out {', '.join(also)}")
+        return read_grid(selection.grid)
+    if not selection.tasks or not selection.methods:
+        raise NpasBenchError("name a grid with --grid (npas-bench list grids), or a --task and a --method")
+    if selection.recipe and selection.short:
+        raise NpasBenchError("--short and --recipe both name a recipe: leave one out")
+    if selection.seeds is not None and selection.seed_list:
+        raise NpasBenchError("--seeds and --seed both name seeds: leave one out")
+    seeds = selection.seed_list or selection.seeds or 3
+    if (selection.seeds is not None and selection.seeds < 1) or (selection.seed_list and min(selection.seed_list) < 0):
+        raise NpasBenchError("--seeds takes a number from 1 up, --seed one from 0 up")
+    if selection.options and len(selection.methods) > 1:
+        raise OptionError("--option goes with a single --method; write a grid file for several")
+    from npas_bench.budget import Budget
+
+    block = Block(
+        tasks=tuple(selection.tasks),
+        architectures=tuple(selection.architectures) if selection.architectures else None,
+        methods=tuple(MethodEntry(name=name, options=_options(selection.options)) for name in selection.methods),
+        budgets=tuple(Budget.parse(text).text for text in selection.budgets or ["100%"]),
+        seeds=tuple(dict.fromkeys(seeds)) if isinstance(seeds, list) else tuple(range(seeds)),
+        recipe=selection.recipe,
+    )
+    return Grid(blocks=(block,))
+
+
+def _options(written: list[str] | None) -> dict[str, Any]:
+    options = {}
+    for pair in written or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise OptionError(f"--option '{pair}' is not of the form KEY=VALUE")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise OptionError(f"--option '{pair}': the value cannot be read") from None
+    return options

@@ -1,0 +1,159 @@
+"""The board and single runs on a terminal, 80 columns wide."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from npas_bench.leaderboard.standings import BoardTable, Standing
+    from npas_bench.store.schema import RunRow
+
+_LEGEND = (
+    "± is the 95 % t-interval of the mean, from three seeds up. Rank: one plus the number of methods "
+    "that are significantly better at the same budget (Holm, 5 %); methods that cannot be told apart share "
+    "one. Step: time per training step relative to full."
+)
+
+
+def print_board(console: Console, heading: str, tables: Sequence[BoardTable]) -> None:
+    """Print a board's tables under a heading."""
+    console.print(Text(heading, style="bold"))
+    for table in tables:
+        _print_table(console, table)
+
+
+def print_legend(console: Console) -> None:
+    """Print what the columns mean."""
+    console.print(Text(_LEGEND, style="dim"))
+
+
+def _print_table(console: Console, board: BoardTable) -> None:
+    data = board.data_label if board.data_official else f"{board.data_label}, unofficial data"
+    title = f"{board.task} · {board.architecture} ({board.full:,} parameters) · recipe {board.recipe}"
+    unit = f" {board.unit}" if board.unit else ""
+    direction = "higher" if board.higher_is_better else "lower"
+    metric = f"{board.metric}{unit}, {direction} is better" if board.metric else "no finished run"
+    console.print()
+    console.print(Text(title))
+    console.print(Text(f"data: {data} · device: {board.device_class} · {metric}"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("Budget", no_wrap=True)
+    table.add_column("Rank", justify="right", no_wrap=True)
+    table.add_column("Method", overflow="fold")
+    table.add_column(f"{board.metric or 'result'}{unit}", justify="right", no_wrap=True)
+    table.add_column("Seeds", justify="right", no_wrap=True)
+    table.add_column("Parameters", justify="right", no_wrap=True)
+    table.add_column("Step", justify="right", no_wrap=True)
+    notes: dict[str, None] = {}
+    for band in board.bands:
+        for position, standing in enumerate(band.standings):
+            table.add_row(
+                _budget(band.text, band.budget) if position == 0 else "",
+                str(standing.rank) if standing.rank is not None else "",
+                escape(standing.method),
+                _value(standing),
+                str(standing.seeds) if standing.seeds else "",
+                _parameters(standing.parameters, board.full),
+                f"{standing.relative_time:.2f}x" if standing.relative_time is not None else "",
+                end_section=position == len(band.standings) - 1,
+            )
+            if standing.note and (standing.unsupported or standing.failed):
+                what = "failed" if standing.failed else "unsupported"
+                notes[f"{what}: {standing.method} at {band.text}: {standing.note}"] = None
+    console.print(table)
+    for note in notes:
+        console.print(Text(note, style="dim"))
+
+
+def _budget(text: str, budget: int) -> str:
+    return f"{text} = {budget:,}" if text.endswith(("%", "x", "k", "M", "G")) else f"{budget:,}"
+
+
+def _value(standing: Standing) -> str:
+    troubles = []
+    if standing.failed:
+        troubles.append(f"{standing.failed} failed")
+    if standing.unsupported:
+        troubles.append("— unsupported" if standing.mean is None else f"{standing.unsupported} unsupported")
+    parts = []
+    if standing.mean is not None:
+        spread = f" ± {standing.half_width:.2f}" if standing.half_width is not None else ""
+        parts.append(f"{standing.mean:.2f}{spread}")
+    return ", ".join(parts + troubles)
+
+
+def _parameters(parameters: int | None, full: int) -> str:
+    return f"{parameters:,} ({100 * parameters / full:.3g}%)" if parameters is not None else ""
+
+
+def print_run(console: Console, row: RunRow) -> None:
+    """Print all that is known of a run."""
+    cell = row.cell
+    facts: list[tuple[str, Any]] = [
+        ("run", f"{row.id}, {row.state}" + (f", attempt {row.attempt}" if row.attempt > 1 else "")),
+        ("task", cell.task),
+        ("architecture", f"{cell.architecture} ({cell.full:,} parameters)"),
+        ("method", cell.method + (f" {json.dumps(cell.options)}" if cell.options else "")),
+        ("budget", _budget(cell.budget_text, cell.budget)),
+        ("seed", cell.seed),
+        ("recipe", f"{cell.recipe_name} {json.dumps({k: v for k, v in cell.recipe.items() if k != 'name'})}"),
+        ("identity", cell.identity),
+        ("data", f"{row.data_label}{'' if row.data_official else ', unofficial data'}"),
+        ("data digest", row.data_digest),
+    ]
+    for metric in sorted(row.metrics, key=lambda metric: metric.position):
+        facts.append((metric.name, f"{metric.value:.6g}{f' {metric.unit}' if metric.unit else ''}"))
+    if row.ledger:
+        parts = {key: value for key, value in row.ledger.items() if key not in ("budget", "reach", "remark") and value}
+        facts.append(("parameters", f"{row.parameters:,}: " + ", ".join(f"{k} {v:,}" for k, v in parts.items())))
+        if row.ledger["reach"] is not None:
+            facts.append(("store in use", f"{100 * row.ledger['reach']:.4g} %"))
+        if row.ledger["remark"]:
+            facts.append(("allocation", row.ledger["remark"]))
+    if row.cost:
+        facts.append(("cost", ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in row.cost.items())))
+    if row.history:
+        last = row.history[-1]
+        facts.append(("last epoch", f"{last['epoch']:.0f}, training loss {last['loss']:.4g}"))
+    facts += [
+        ("message", row.message),
+        ("device", f"{row.device} ({row.device_class})"),
+        ("host", row.host),
+        ("versions", ", ".join(f"{name} {version}" for name, version in (row.versions or {}).items())),
+        ("commit", f"{row.commit}{' with local changes' if row.dirty else ''}" if row.commit else None),
+        ("finished", f"{row.finished:%Y-%m-%d %H:%M} UTC" if row.finished else None),
+        ("reproduce", reproducing_command(row)),
+    ]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        if value not in (None, ""):
+            table.add_row(name, Text(str(value)))
+    console.print(table)
+    if row.detail:
+        console.print(Text(row.detail, style="dim"))
+
+
+def reproducing_command(row: RunRow) -> str:
+    """The command that runs the same cell again."""
+    cell = row.cell
+    name, *changes = cell.recipe_name.split("+")
+    words = ["npas-bench", "run", "--task", cell.task, "--architecture", cell.architecture]
+    words += ["--method", cell.method, "--budget", str(cell.budget), "--seed", str(cell.seed)]
+    words += [word for key, value in sorted(cell.options.items()) for word in ("--option", f"{key}={value}")]
+    words += ["--recipe", name] if name != "default" else []
+    words += [word for change in changes for word in (f"--{change.partition('=')[0]}", change.partition("=")[2])]
+    words += ["--device", row.device_class] if row.device_class != "cpu" else []
+    return shlex.join(words)

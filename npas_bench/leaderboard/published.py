@@ -1,0 +1,71 @@
+"""The published board: where the shipped `leaderboard.db` lies, and how it is made from `results/*.jsonl`.
+
+python -m npas_bench.leaderboard.published export runs.db results/NAME.jsonl
+python -m npas_bench.leaderboard.published build results leaderboard.db
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from npas_bench.errors import StoreError
+from npas_bench.store.database import Location, Store, locate, open_for_reading, open_for_writing
+from npas_bench.store.exchange import add_records, export_runs
+
+log = logging.getLogger(__name__)
+NAME = "leaderboard.db"
+
+
+def published_location() -> Location | None:
+    """The shipped board: in an installed package beside this module, in a checkout at its root."""
+    here = Path(__file__).resolve()
+    for folder in (here.parent, here.parent.parent.parent):
+        if (folder / NAME).is_file():
+            return locate(str(folder / NAME))
+    return None
+
+
+def open_published() -> Store | None:
+    """The shipped board, read-only; None where there is none."""
+    location = published_location()
+    return open_for_reading(location, immutable=True) if location else None
+
+
+def export_file(database: Path, out: Path) -> int:
+    """Write every ended run of a database to a file of JSON lines; how many."""
+    store = open_for_reading(locate(str(database)))
+    if store is None:
+        raise StoreError(f"database {database} does not exist")
+    lines = list(export_runs(store))
+    store.close()
+    out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return len(lines)
+
+
+def build_board(results: Path, out: Path) -> int:
+    """Make the published board anew from every `*.jsonl` in a folder; how many runs it holds."""
+    fresh = out.with_name(f"{out.name}.building")
+    fresh.unlink(missing_ok=True)
+    store = open_for_writing(locate(str(fresh)))
+    count = add_records(store, sorted(results.glob("*.jsonl")))
+    store.close()
+    fresh.replace(out)
+    fresh.with_name(f"{fresh.name}.lock").unlink(missing_ok=True)
+    return count
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("export", "build"))
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    act = export_file if arguments.command == "export" else build_board
+    log.info("%s: %d runs", arguments.out, act(arguments.source, arguments.out))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _main()

@@ -1,0 +1,187 @@
+"""Showing how a grid gets on: live on a terminal, as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from npas_bench.runner.cell import Cell
+    from npas_bench.runner.execution import Outcome
+    from npas_bench.training.loop import EpochReport
+
+
+class Reporter(ABC):
+    """Told by the driver what happens; keeps count and guesses the time left.
+
+    Args:
+        console: where to show it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._begun = time.monotonic()
+        self._left = 0
+        self._before = 0
+        self._counts = {"done": 0, "unsupported": 0, "failed": 0}
+        self._trained: dict[str, int] = {}
+        self._resumed: dict[str, int] = {}
+        self._running: dict[str, Cell] = {}
+
+    def begin(self, left: int, before: int) -> None:
+        """`left` cells are to run; `before` were finished earlier or left out."""
+        self._begun, self._left, self._before = time.monotonic(), left, before
+        self._on_begin()
+
+    def started(self, cell: Cell) -> None:
+        """An attempt at a cell begins."""
+        self._running[cell.identity] = cell
+        self._on_change()
+
+    def progressed(self, cell: Cell, report: EpochReport) -> None:
+        """A cell has trained an epoch."""
+        # What an earlier attempt trained took none of this session's time.
+        self._resumed.setdefault(cell.identity, report.epoch - 1)
+        self._trained[cell.identity] = report.epoch
+        self._on_change()
+
+    def finished(self, cell: Cell, outcome: Outcome) -> None:
+        """A cell ended."""
+        self._running.pop(cell.identity, None)
+        self._counts[outcome.state] += 1
+        self._on_finished(cell, outcome)
+        self._on_change()
+
+    def end(self) -> None:
+        """Nothing more will happen."""
+        self._on_end()
+
+    @abstractmethod
+    def _on_begin(self) -> None: ...
+
+    @abstractmethod
+    def _on_change(self) -> None: ...
+
+    @abstractmethod
+    def _on_finished(self, cell: Cell, outcome: Outcome) -> None: ...
+
+    @abstractmethod
+    def _on_end(self) -> None: ...
+
+    @property
+    def _ended(self) -> int:
+        return sum(self._counts.values())
+
+    def _share(self, cell: Cell) -> float:
+        return self._trained.get(cell.identity, 0) / cell.recipe.epochs
+
+    def _seconds_left(self) -> float | None:
+        trained = sum(
+            self._share(cell) - self._resumed.get(cell.identity, 0) / cell.recipe.epochs
+            for cell in self._running.values()
+        )
+        achieved = self._counts["done"] + self._counts["failed"] + trained
+        if achieved <= 0:
+            return None
+        remaining = self._left - self._ended - sum(map(self._share, self._running.values()))
+        return max(0.0, remaining) * (time.monotonic() - self._begun) / achieved
+
+    def _summary(self) -> str:
+        parts = [f"{self._ended}/{self._left} cells"]
+        parts += [f"{count} {state}" for state, count in self._counts.items() if count]
+        if self._running:
+            parts.append(f"{len(self._running)} running")
+        left = self._seconds_left()
+        if left is not None and self._ended < self._left:
+            parts.append(f"{format_seconds(left)} left")
+        return " · ".join(parts)
+
+
+class LiveReporter(Reporter):
+    """A bar, the counts and a line for each running cell, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._draw)
+
+    def _on_begin(self) -> None:
+        if self._left:
+            self._live.start()
+
+    def _on_change(self) -> None:
+        pass  # redrawn by itself
+
+    def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
+        if outcome.state == "failed":
+            self.console.print(Text(f"failed: {cell}: {outcome.message}", style="red"))
+
+    def _on_end(self) -> None:
+        self._live.stop()
+        if self._left:
+            self.console.print(f"{self._summary()} in {format_seconds(time.monotonic() - self._begun)}")
+
+    def _draw(self) -> RenderableType:
+        running = list(self._running.values())
+        lines = Table.grid(padding=(0, 1))
+        lines.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        lines.add_column(justify="right", no_wrap=True)
+        for cell in running:
+            epochs = f"epoch {self._trained.get(cell.identity, 0)}/{cell.recipe.epochs}"
+            lines.add_row(Text(f"  {cell}"), epochs)
+        done = self._ended + sum(map(self._share, running))
+        return Group(ProgressBar(total=max(1, self._left), completed=done), self._summary(), lines)
+
+
+class PlainReporter(Reporter):
+    """One line for each cell that ended."""
+
+    def _on_begin(self) -> None:
+        if self._left:
+            before = f", {self._before} finished before" if self._before else ""
+            self._print(f"{self._left} cells to run{before}")
+
+    def _on_change(self) -> None:
+        pass
+
+    def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
+        line = f"[{self._ended}/{self._left}] {outcome.state} {cell}"
+        if outcome.metrics:
+            primary = outcome.metrics[0]
+            line += f" · {primary.name} {primary.value:.2f}{f' {primary.unit}' if primary.unit else ''}"
+        if outcome.cost:
+            line += f" · {format_seconds(outcome.cost.train_seconds)}"
+        if outcome.message:
+            line += f": {outcome.message}"
+        left = self._seconds_left()
+        if left is not None and self._ended < self._left:
+            line += f" · {format_seconds(left)} left"
+        self._print(line)
+
+    def _on_end(self) -> None:
+        if self._left:
+            self._print(f"{self._summary()} in {format_seconds(time.monotonic() - self._begun)}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def reporter_for(console: Console) -> Reporter:
+    """A live display on a terminal, plain lines elsewhere."""
+    return LiveReporter(console) if console.is_terminal and not console.is_dumb_terminal else PlainReporter(console)
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration a person reads: `4.2 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

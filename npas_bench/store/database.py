@@ -1,0 +1,287 @@
+"""Opening a results store: which one, of which schema, for reading or for writing."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+from sqlalchemy import create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import sessionmaker
+
+from npas_bench.errors import StoreError
+from npas_bench.store.schema import REVISION, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import URL
+
+DEFAULT = "runs.db"
+_BUSY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a store is.
+
+    Attributes:
+        url: SQLAlchemy's URL.
+        path: of an SQLite file; None for a server.
+    """
+
+    url: URL
+    path: Path | None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.path else self.url.render_as_string(hide_password=True)
+
+    @property
+    def work_folder(self) -> Path:
+        """Where checkpoints of its runs lie: beside an SQLite file, in the working directory for a server."""
+        return self.path.with_suffix(".work") if self.path else Path("npas-bench.work")
+
+
+def locate(wanted: str | None) -> Location:
+    """The store a user means: `wanted`, else `NPAS_BENCH_DB`, else `runs.db` in the working directory.
+
+    Raises:
+        StoreError: if it is no path and no URL that this installation can open.
+    """
+    written = wanted or os.environ.get("NPAS_BENCH_DB") or DEFAULT
+    if "://" not in written:
+        path = Path(written).expanduser()
+        return Location(make_url("sqlite://").set(database=str(path)), path)
+    try:
+        url = make_url(written)
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        url.get_dialect()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise StoreError(
+            f"database '{written}' is no URL that can be opened: {error}. Use a file's path, "
+            "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+        ) from None
+    backend = url.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise StoreError(f"database '{written}': {backend} is not supported; use SQLite or PostgreSQL")
+    if backend == "sqlite" and not url.database:
+        raise StoreError(f"database '{written}' names no file: use sqlite:///FILE")
+    return Location(url, Path(url.database) if backend == "sqlite" and url.database else None)
+
+
+class Store:
+    """An open results store.
+
+    Attributes:
+        location: where it is.
+        engine: SQLAlchemy's engine.
+        session: makes sessions on it.
+    """
+
+    def __init__(self, location: Location, engine: Engine, lock: FileLock | None = None) -> None:
+        self.location = location
+        self.engine = engine
+        self.session = sessionmaker(engine, expire_on_commit=False)
+        self._lock = lock
+
+    def close(self) -> None:
+        """Close every connection and let the next driver in.
+
+        An SQLite file that was written is left as one file, unless a reader holds on to it.
+        """
+        if self._lock is not None:
+            self._leave_write_ahead_log()
+        self.engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _leave_write_ahead_log(self) -> None:
+        # With a reader at work the log cannot be left; it is whole, and the next driver folds it in.
+        with suppress(OperationalError), _outside_transactions(self.engine) as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout=200")
+            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+
+
+def open_for_writing(location: Location) -> Store:
+    """Open a store for a driver, making it with the newest schema if it does not exist.
+
+    Raises:
+        StoreError: if it cannot be reached, is no store, has another schema than this code's, or, as an
+            SQLite file, has another driver at work on it.
+    """
+    if location.path is None:
+        engine = _engine(location)
+        with _explained(location, engine):
+            with engine.connect() as connection:
+                revision = _revision(connection)
+                empty = revision is None and not inspect(connection).get_table_names()
+            if empty:
+                _migrate(engine)
+            else:
+                _check(location, revision)
+        return Store(location, engine)
+    lock = _lock(location, location.path)
+    try:
+        if not location.path.exists() or location.path.stat().st_size == 0:
+            _make_file(location, location.path)
+        engine = _engine(location)
+        with _explained(location, engine):
+            with engine.connect() as connection:
+                _check(location, _revision(connection))
+            with _outside_transactions(engine) as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    except BaseException:
+        lock.release()
+        raise
+    return Store(location, engine, lock)
+
+
+def _lock(location: Location, path: Path) -> FileLock:
+    if not path.parent.is_dir():
+        raise StoreError(f"database {location}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir():
+        raise StoreError(f"database {location} is a folder: name a file with --db or NPAS_BENCH_DB")
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(
+            f"database {location} has another npas-bench run at work on it: wait for it, or name another with --db"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"database {location} cannot be written: {error}") from None
+    return lock
+
+
+def _make_file(location: Location, path: Path) -> None:
+    """Make an SQLite store beside its place and move it there, so that a crash leaves none or a whole one."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    engine = _engine(Location(location.url.set(database=str(fresh)), fresh))
+    with _explained(location, engine):
+        _migrate(engine)
+    engine.dispose()
+    fresh.replace(path)
+
+
+@contextmanager
+def _outside_transactions(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def open_for_reading(location: Location, *, immutable: bool = False) -> Store | None:
+    """Open a store read-only; None where there is no such file.
+
+    Args:
+        location: where.
+        immutable: promise that nobody writes to the SQLite file, so that it may lie on read-only media.
+
+    Raises:
+        StoreError: as `open_for_writing` does.
+    """
+    if location.path is not None and not location.path.exists():
+        return None
+    engine = _engine(location, read_only=True, immutable=immutable)
+    with _explained(location, engine), engine.connect() as connection:
+        _check(location, _revision(connection))
+    return Store(location, engine)
+
+
+def _engine(location: Location, *, read_only: bool = False, immutable: bool = False) -> Engine:
+    if location.path is None:
+        try:
+            return create_engine(
+                location.url,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 10},
+                execution_options={"read_only": read_only},
+            )
+        except ModuleNotFoundError:
+            raise StoreError(
+                f"database {location}: PostgreSQL needs psycopg; install it with pip install 'npas-bench[postgres]'"
+            ) from None
+    url: URL | str = location.url
+    if read_only:
+        flags = "mode=ro&uri=true" + ("&immutable=1" if immutable else "")
+        url = f"sqlite:///file:{quote(str(location.path.resolve()))}?{flags}"
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, execution_options={"read_only": read_only})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    return engine
+
+
+@contextmanager
+def _explained(location: Location, engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except StoreError:
+        engine.dispose()
+        raise
+    except (SQLAlchemyError, OSError) as error:
+        engine.dispose()
+        cause = _first_line(error)
+        what = "cannot be reached" if location.path is None else "cannot be opened"
+        if isinstance(error, DatabaseError) and "not a database" in cause:
+            what = "is no SQLite database"
+        raise StoreError(f"database {location} {what}: {cause}. Name another with --db or NPAS_BENCH_DB") from error
+
+
+@contextmanager
+def reaching(location: Location) -> Iterator[None]:
+    """Turns a database that fails in the middle of the work into an error a user can read.
+
+    Raises:
+        StoreError: instead of the database's own error.
+    """
+    try:
+        yield
+    except (OperationalError, DatabaseError) as error:
+        raise StoreError(
+            f"database {location} failed: {_first_line(error)}. What was finished is stored; the same command goes on"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    revision: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    return revision
+
+
+def _check(location: Location, revision: str | None) -> None:
+    if revision == REVISION:
+        return
+    if revision is None:
+        raise StoreError(f"database {location} holds no npas-bench results: name another with --db or NPAS_BENCH_DB")
+    raise StoreError(
+        f"database {location} has schema {revision}, this npas-bench knows schemas up to {REVISION}: "
+        "it was written by a newer version. Update with pip install --upgrade npas-bench, or name another with --db"
+    )
+
+
+def _migrate(engine: Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "npas_bench.store:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,1 @@
+"""Alembic migrations of the results store, from its first schema on."""

@@ -1,0 +1,122 @@
+"""Tables of the results store.
+
+A cell is stored once, by identity. A run of it, on some data and device class, may take several attempts;
+its metrics are rows of their own, so that boards aggregate in SQL.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import DateTime
+
+# The newest revision in migrations/versions: what this code reads and writes.
+REVISION = "0001"
+VERSION_TABLE = "npas_bench_version"
+
+
+class Base(DeclarativeBase):
+    """Base of the tables; constraints get names, which migrations need."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        datetime: DateTime(timezone=True),
+    }
+
+
+class CellRow(Base):
+    """A cell, as its identity was made from it."""
+
+    __tablename__ = "cells"
+
+    identity: Mapped[str] = mapped_column(String(64), primary_key=True)
+    identity_version: Mapped[int]
+    canonical: Mapped[str] = mapped_column(Text)
+    task: Mapped[str] = mapped_column(String(200))
+    architecture: Mapped[str] = mapped_column(String(200))
+    method: Mapped[str] = mapped_column(String(200))
+    options: Mapped[dict[str, Any]]
+    budget: Mapped[int] = mapped_column(BigInteger)
+    budget_text: Mapped[str] = mapped_column(String(64))
+    full: Mapped[int] = mapped_column(BigInteger)
+    recipe: Mapped[dict[str, Any]]
+    recipe_name: Mapped[str] = mapped_column(String(200))
+    seed: Mapped[int] = mapped_column(BigInteger)
+
+    runs: Mapped[list[RunRow]] = relationship(back_populates="cell")
+
+    __table_args__ = (Index("ix_cells_board", "task", "architecture", "budget", "method"),)
+
+
+class RunRow(Base):
+    """A run of a cell, with its provenance, history and result."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    identity: Mapped[str] = mapped_column(ForeignKey("cells.identity"))
+    state: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int] = mapped_column(default=0)
+    token: Mapped[str | None] = mapped_column(String(32))
+    grid: Mapped[str | None] = mapped_column(Text)
+    created: Mapped[datetime]
+    started: Mapped[datetime | None]
+    finished: Mapped[datetime | None]
+
+    data_name: Mapped[str] = mapped_column(String(200))
+    data_label: Mapped[str] = mapped_column(String(200))
+    data_digest: Mapped[str] = mapped_column(String(64))
+    data_official: Mapped[bool]
+    device_class: Mapped[str] = mapped_column(String(32))
+    device: Mapped[str] = mapped_column(String(200))
+    host: Mapped[str | None] = mapped_column(String(200))
+    versions: Mapped[dict[str, Any] | None]
+    commit: Mapped[str | None] = mapped_column(String(64))
+    dirty: Mapped[bool | None]
+
+    parameters: Mapped[int | None] = mapped_column(BigInteger)
+    ledger: Mapped[dict[str, Any] | None]
+    sharing: Mapped[list[Any] | None]
+    structure: Mapped[dict[str, Any] | None]
+    history: Mapped[list[Any] | None]
+    seconds_per_step: Mapped[float | None]
+    cost: Mapped[dict[str, Any] | None]
+    message: Mapped[str | None] = mapped_column(Text)
+    detail: Mapped[str | None] = mapped_column(Text)
+    smallest: Mapped[int | None] = mapped_column(BigInteger)
+    largest: Mapped[int | None] = mapped_column(BigInteger)
+
+    cell: Mapped[CellRow] = relationship(back_populates="runs")
+    metrics: Mapped[list[MetricRow]] = relationship(back_populates="run", cascade="all, delete-orphan")
+
+    __table_args__ = (Index("ix_runs_cell", "identity", "data_digest", "device_class", "state"),)
+
+
+class MetricRow(Base):
+    """One metric of a finished run; the primary one is at position 0.
+
+    Unit and direction stand here so that results of a task that is not installed can be shown and ranked.
+    """
+
+    __tablename__ = "metrics"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[float]
+    position: Mapped[int]
+    unit: Mapped[str] = mapped_column(String(16))
+    higher_is_better: Mapped[bool]
+
+    run: Mapped[RunRow] = relationship(back_populates="metrics")
