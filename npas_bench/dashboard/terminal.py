@@ -64,7 +64,7 @@ def _print_table(console: Console, board: BoardTable) -> None:
                 escape(standing.method),
                 _value(standing),
                 str(standing.seeds) if standing.seeds else "",
-                _parameters(standing.parameters, board.full),
+                f"{standing.parameters:,}" if standing.parameters is not None else "",
                 f"{standing.relative_time:.2f}x" if standing.relative_time is not None else "",
                 end_section=position == len(band.standings) - 1,
             )
@@ -85,16 +85,12 @@ def _value(standing: Standing) -> str:
     if standing.failed:
         troubles.append(f"{standing.failed} failed")
     if standing.unsupported:
-        troubles.append("— unsupported" if standing.mean is None else f"{standing.unsupported} unsupported")
+        troubles.append("unsupported" if standing.mean is None else f"{standing.unsupported} unsupported")
     parts = []
     if standing.mean is not None:
         spread = f" ± {standing.half_width:.2f}" if standing.half_width is not None else ""
         parts.append(f"{standing.mean:.2f}{spread}")
     return ", ".join(parts + troubles)
-
-
-def _parameters(parameters: int | None, full: int) -> str:
-    return f"{parameters:,} ({100 * parameters / full:.3g}%)" if parameters is not None else ""
 
 
 def print_run(console: Console, row: RunRow) -> None:

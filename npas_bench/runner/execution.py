@@ -168,8 +168,15 @@ def problem_of(cell: Cell, task: Task) -> Problem:
     )
 
 
-def build_network(cell: Cell, problem: Problem) -> Network:
-    """A cell's network with its initial values, the same wherever and after whatever it is built.
+class Built(NamedTuple):
+    """A network with its initial values, and what the ledger says of it."""
+
+    network: Network
+    ledger: Ledger
+
+
+def build_network(cell: Cell, problem: Problem) -> Built:
+    """A cell's network, counted; its initial values are the same wherever and after whatever it is built.
 
     Raises:
         UnsupportedBudget: if the method cannot meet the budget.
@@ -178,8 +185,7 @@ def build_network(cell: Cell, problem: Problem) -> Network:
     method = plugins.methods.load(cell.method)(cell.options)
     with cpu_threads(cell.recipe.threads), seeded("initial values", cell.identity):
         network = method.build(problem)
-    network.ledger(cell.budget).check(str(cell))
-    return network
+    return Built(network, network.ledger(cell.budget).check(str(cell)))
 
 
 def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
@@ -187,9 +193,8 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
     task = plugins.tasks.load(cell.task)()
     if task.source().digest != work.source.digest:
         raise CheckpointError(f"the data of task {cell.task} differs here from the driver's: {task.source().label}")
-    network = build_network(cell, problem_of(cell, task))
-    ledger = network.ledger(cell.budget)
-    network = network.to(device)
+    network, ledger = build_network(cell, problem_of(cell, task))
+    network.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     training = Training(

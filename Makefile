@@ -1,0 +1,49 @@
+# `make run` and `make test` do all the set-up themselves: each makes .venv if it is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help run test lint leaderboard clean
+
+help:
+	@echo "make run          install, run the grid 'lowbudget', show the board"
+	@echo "make test         install with the dev extra, run the whole test suite"
+	@echo "make lint         ruff and mypy --strict"
+	@echo "make leaderboard  make leaderboard.db anew from results/*.jsonl"
+	@echo "make clean        remove .venv and caches; results stay"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "npas-bench needs Python 3.11 or newer; say which with make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,postgres]'
+	@touch $(VENV)/.installed $@
+
+run: $(VENV)/.installed
+	@$(BIN)/npas-bench run --grid lowbudget
+	@$(BIN)/npas-bench leaderboard
+	@echo "This board again: $(BIN)/npas-bench leaderboard"
+	@echo "One run in full:  $(BIN)/npas-bench show 1"
+	@echo "What else runs:   $(BIN)/npas-bench list methods|tasks|architectures|grids"
+
+# Every test computes on one thread; two at a time fill two cores.
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q --numprocesses auto
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+leaderboard: $(VENV)/.installed
+	$(BIN)/python -m npas_bench.leaderboard.published build results leaderboard.db
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -1,0 +1,133 @@
+"""What every method must satisfy, as tests that a plugin's author inherits.
+
+    from npas_bench.testing.methods import MethodConformance
+
+    class TestMine(MethodConformance):
+        method = Mine
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+import torch
+
+from npas_bench import plugins
+from npas_bench.architectures import Architecture, Signature
+from npas_bench.errors import NpasBenchError, UnsupportedBudget
+from npas_bench.methods import Problem
+from npas_bench.seeding import seeded
+from npas_bench.testing.architectures import EXAMPLES, ExampleArchitecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from npas_bench.methods import Method
+    from npas_bench.network import Network
+
+_SHARES = (0.02, 0.1, 0.35, 1.0, 2.5)
+_IMAGES = Signature((3, 8, 8), 5)
+
+
+class MethodConformance:
+    """Inherit, set `method`, and pytest runs these.
+
+    Each test goes through every architecture at several budgets; where the method cannot meet one it must
+    name the smallest it can, which is then tried instead.
+
+    Attributes:
+        method: the class to test.
+        options: given to it.
+        architectures: those to try; names, or architectures that bring their own signature.
+        explains_dead: whether a store that is not reached whole is explained by the method's remark.
+    """
+
+    method: ClassVar[type[Method]]
+    options: ClassVar[dict[str, Any]] = {}
+    architectures: ClassVar[tuple[str | ExampleArchitecture, ...]] = ("wrn-10-1", *EXAMPLES)
+    explains_dead: ClassVar[bool] = False
+
+    def plain(self, problem: Problem) -> nn.Module:
+        """A fresh plain module of the architecture that the method trains: the problem's own."""
+        return problem.module()
+
+    def make(self) -> Method:
+        """The method with its options."""
+        return self.method(self.options)
+
+    def build(self, problem: Problem) -> Network:
+        """The method's network with the initial values of a fixed seed."""
+        with seeded("conformance"):
+            return self.make().build(problem)
+
+    @classmethod
+    @cache
+    def problems(cls) -> list[Problem]:
+        """Each architecture at each budget that the method can meet."""
+        found: dict[tuple[str, int], Problem] = {}
+        for wanted in cls.architectures:
+            architecture = plugins.architecture(wanted) if isinstance(wanted, str) else wanted
+            signature = architecture.signature if isinstance(architecture, ExampleArchitecture) else _IMAGES
+            full = architecture.size(signature)
+            for share in _SHARES:
+                problem = Problem(architecture, signature, int(share * full))
+                try:
+                    cls.method(cls.options).preview(problem)
+                except UnsupportedBudget as unsupported:
+                    bound = unsupported.smallest if share < 1 else unsupported.largest
+                    assert bound is not None, f"{architecture.name} at {problem.budget}: no bound named"
+                    problem = Problem(architecture, signature, bound)
+                found[(architecture.name, problem.budget)] = problem
+        return list(found.values())
+
+    def test_unknown_options_are_refused(self) -> None:
+        with pytest.raises(NpasBenchError, match="surely_unknown"):
+            self.method({"surely_unknown": 1})
+
+    def test_budget_is_kept_and_preview_agrees(self) -> None:
+        for problem in self.problems():
+            network = self.build(problem)
+            ledger = network.ledger(problem.budget).check(problem.architecture.name)
+            assert ledger.total == sum(p.numel() for p in network.parameters() if p.requires_grad), problem
+            preview = self.make().preview(problem)
+            assert preview.model_dump(exclude={"reach"}) == ledger.model_dump(exclude={"reach"}), problem
+
+    def test_no_parameter_of_a_store_is_dead(self) -> None:
+        for problem in self.problems():
+            ledger = self.build(problem).ledger(problem.budget)
+            assert ledger.reach == 1.0 or (self.explains_dead and ledger.remark), problem
+
+    def test_same_seed_makes_the_same_network(self) -> None:
+        for problem in self.problems():
+            first, second = (self.build(problem).state_dict() for _ in range(2))
+            assert first.keys() == second.keys()
+            assert all(torch.equal(first[name], second[name]) for name in first), problem
+
+    def test_every_parameter_gets_a_finite_gradient(self) -> None:
+        for problem in self.problems():
+            network = self.build(problem)
+            network(_input(problem)).square().sum().backward()
+            for name, parameter in network.named_parameters():
+                assert parameter.grad is not None, (name, problem)
+                assert torch.isfinite(parameter.grad).all(), (name, problem)
+
+    def test_materialised_network_computes_the_same(self) -> None:
+        for problem in self.problems():
+            network = self.build(problem).eval()
+            plain = network.materialise(self.plain(problem)).eval()
+            assert torch.equal(network(_input(problem)), plain(_input(problem))), problem
+
+    def test_state_dict_restores_the_network_and_holds_each_tensor_once(self) -> None:
+        for problem in self.problems():
+            network, other = self.build(problem).eval(), self.make().build(problem).eval()
+            state = network.state_dict()
+            other.load_state_dict(state)
+            assert torch.equal(network(_input(problem)), other(_input(problem))), problem
+            places = [tensor.data_ptr() for tensor in state.values() if tensor.numel()]
+            assert len(places) == len(set(places)), problem
+
+
+def _input(problem: Problem) -> torch.Tensor:
+    return torch.randn(4, *problem.signature.input_shape, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,53 @@
+"""Fixtures of the whole suite."""
+
+import os
+
+# Two test processes with two threads each would wait for one another more than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("suite")
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """Every test runs in an empty folder of its own, with the user's settings out of the way."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NPAS_BENCH_DB", raising=False)
+
+
+@pytest.fixture
+def real_data():
+    """The folder of real data sets; the test is skipped where CIFAR-10 is not in it."""
+    folder = os.environ.get("NPAS_BENCH_DATA")
+    if not folder or not (Path(folder) / "cifar-10-batches-py").is_dir():
+        pytest.skip("needs cifar-10-batches-py in the folder that NPAS_BENCH_DATA names")
+    return Path(folder)
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs `npas-bench` in a process of its own and returns what became of it."""
+
+    def run(*arguments, cwd=tmp_path, env=None, timeout=120):
+        return subprocess.run(
+            [sys.executable, "-m", "npas_bench.cli.main", *map(str, arguments)],
+            cwd=cwd,
+            env=os.environ | {"COLUMNS": "80"} | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
