@@ -18,6 +18,7 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    # Tells the place of the layer of a name.
     Places = Callable[[str], "Place"]
 
 

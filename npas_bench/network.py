@@ -313,10 +313,13 @@ def _generated_class(base: Any, attributes: tuple[str, ...]) -> type[nn.Module]:
 
     body: dict[str, Any] = {attribute: ask(attribute) for attribute in attributes}
     if issubclass(base, nn.RNNBase):
-        # Recurrent layers read this list, which they fill once and after every move to another device.
+        # Recurrent layers read a list that they fill when built and after every move to another device, and
+        # pack it for cuDNN: generated weights are in neither.
         body["_flat_weights"] = property(
             lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, value: None
         )
+        body["_apply"] = nn.Module._apply
+        body["flatten_parameters"] = lambda self: None
     return type(base.__name__, (base,), body)
 
 

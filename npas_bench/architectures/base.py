@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import nn
 
-from npas_bench.layers import Layer, Place, find_layers
+from npas_bench.layers import Layer, find_layers
+
+if TYPE_CHECKING:
+    from npas_bench.layers import Places
 
 
 class Signature(NamedTuple):
@@ -48,14 +51,17 @@ class Architecture(ABC):
             UnsupportedBudget: if even the smallest version has more; it names that version's size.
         """
 
-    def place(self, layer: str) -> Place:
-        """Stage, repeated block and manual parameter group of the layer called `layer`."""
-        return Place()
+    def places(self) -> Places | None:
+        """Tells the place of each layer: stage, repeated block, manual parameter group.
+
+        None reads repeated blocks off containers whose children are alike, and has no manual groups.
+        """
+        return None
 
     def layers(self, signature: Signature) -> tuple[Layer, ...]:
         """The layers it offers to a method, in network order."""
         with torch.device("meta"):
-            return find_layers(self.build(signature), self.place)
+            return find_layers(self.build(signature), self.places())
 
     def size(self, signature: Signature) -> int:
         """Its trainable scalars."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +16,9 @@ from torch.nn import functional
 from npas_bench.architectures.base import Architecture, Family, Signature, initialise_plainly
 from npas_bench.errors import NpasBenchError, UnsupportedBudget
 from npas_bench.layers import Place
+
+if TYPE_CHECKING:
+    from npas_bench.layers import Places
 
 
 class Channels(NamedTuple):
@@ -91,20 +94,13 @@ class WideResNet(Architecture):
         _check_images(self.name, signature)
         return _WideResNet(self.blocks, self.channels, signature)
 
-    def place(self, layer: str) -> Place:
+    def places(self) -> Places:
         """Stages are `stage1` to `stage3`; all blocks of a stage but the first repeat.
 
         The manual groups are the papers' fourteen for WRN-28-10, counted the same way at every depth: the
         stem; per stage the first block's layers each alone and all repeated ones together; the classifier.
         """
-        parts = layer.split(".")
-        if parts[0] != "stages":
-            return Place(group=0 if parts[0] == "stem" else 13)
-        stage, block = int(parts[1]), int(parts[2])
-        first = {"conv1": 0, "conv2": 1, "shortcut": 2}
-        if block == 0:
-            return Place(f"stage{stage + 1}", None, 1 + 4 * stage + first[parts[3]])
-        return Place(f"stage{stage + 1}", f"stage{stage + 1}", 4 + 4 * stage)
+        return _place
 
     def reduce(self, signature: Signature, budget: int) -> WideResNet:
         """Scale all channel counts down together, then use up the rest stage by stage; depth comes last."""
@@ -140,6 +136,17 @@ class WideResNetFamily(Family):
             )
         channels = Channels(16, 16 * width, 32 * width, 64 * width)
         return WideResNet(f"wrn-{depth}-{width}", (depth - 4) // 6, channels)
+
+
+def _place(layer: str) -> Place:
+    parts = layer.split(".")
+    if parts[0] != "stages":
+        return Place(group=0 if parts[0] == "stem" else 13)
+    stage, block = int(parts[1]), int(parts[2])
+    first = {"conv1": 0, "conv2": 1, "shortcut": 2}
+    if block == 0:
+        return Place(f"stage{stage + 1}", None, 1 + 4 * stage + first[parts[3]])
+    return Place(f"stage{stage + 1}", f"stage{stage + 1}", 4 + 4 * stage)
 
 
 def _check_images(name: str, signature: Signature) -> None:

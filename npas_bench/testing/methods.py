@@ -1,9 +1,9 @@
 """What every method must satisfy, as tests that a plugin's author inherits.
 
-    from npas_bench.testing.methods import MethodConformance
+from npas_bench.testing.methods import MethodConformance
 
-    class TestMine(MethodConformance):
-        method = Mine
+class TestMine(MethodConformance):
+    method = Mine
 """
 
 from __future__ import annotations

@@ -1,0 +1,152 @@
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from npas_bench import plugins
+from npas_bench.architectures import Signature
+from npas_bench.errors import OptionError, UnknownName, UnsupportedBudget
+from npas_bench.layers import Kind, Layer, Place
+from npas_bench.methods import Problem
+from npas_bench.methods.ssn import SSN, SSNAllocation, SSNOptions
+from npas_bench.methods.ssn.plan import largest_store, overhead, smallest_cost
+from npas_bench.testing.architectures import EXAMPLES
+
+C10, C100 = Signature((3, 32, 32), 10), Signature((3, 32, 32), 100)
+SMALL = {example.name: (example, example.signature) for example in EXAMPLES} | {
+    name: (plugins.architecture(name), Signature((1, 8, 8), 10)) for name in ("wrn-10-1", "wrn-10-2", "wrn-16-1")
+}
+
+
+def count(allocation, name=""):
+    return sum(p.numel() for key, p in allocation.named_parameters() if key.startswith(name))
+
+
+# Released accounting: store, coefficients, masks and normalisation, without the classifier's bias.
+@pytest.mark.parametrize(
+    ("architecture", "signature", "store", "options", "total", "alphas", "masks"),
+    [
+        ("wrn-28-10", C100, 3_686_400, {}, 3_704_494, 142, 0),
+        ("wrn-28-10", C100, 4_000_000, {}, 4_018_094, 142, 0),
+        ("wrn-28-10", C100, 500_000, {"upsample": "inter"}, 518_007, 55, 0),
+        ("wrn-28-10", C100, 500_000, {"mask_scope": "layer"}, 518_538, 55, 531),
+        ("wrn-16-2", C10, 147_456, {}, 149_374, 94, 0),
+        ("wrn-16-2", C10, 20_000, {"mask_scope": "layer"}, 22_111, 44, 243),
+        ("wrn-16-2", C10, 4 * 691_674, {}, 2_768_656, 136, 0),
+    ],
+)
+def test_explicit_stores_count_as_in_the_released_code(architecture, signature, store, options, total, alphas, masks):
+    layers = plugins.architecture(architecture).layers(signature)
+    with torch.device("meta"):
+        allocation = SSNAllocation(layers, store, SSNOptions(**options))
+    normalisation = {"wrn-28-10": 17_952, "wrn-16-2": 1_824}[architecture]
+    assert count(allocation) + normalisation == total
+    assert count(allocation, "coefficients") == alphas
+    assert count(allocation, "masks") == masks
+
+
+@pytest.mark.parametrize(("architecture", "smallest"), [("wrn-16-2", 2_295), ("wrn-28-10", 11_511)])
+def test_masks_have_a_minimum_of_their_own(architecture, smallest):
+    layers = plugins.architecture(architecture).layers(C10)
+    assert smallest_cost(layers, SSNOptions(combine="avg")) == smallest
+
+
+def test_repeat_goes_down_to_one_scalar_and_inter_to_one_kernel():
+    layers = plugins.architecture("wrn-16-2").layers(C10)
+    assert smallest_cost(layers, SSNOptions(upsample="repeat")) == 1
+    assert smallest_cost(layers, SSNOptions(upsample="inter")) == 9
+
+
+VARIANTS = st.fixed_dictionaries(
+    {
+        "combine": st.sampled_from(["wavg", "emb", "avg", "rr"]),
+        "upsample": st.sampled_from(["mask", "inter", "repeat"]),
+        "templates": st.integers(1, 12),
+        "embedding": st.integers(1, 30),
+        "mask_window": st.integers(1, 20),
+        "mask_scope": st.sampled_from(["group", "layer"]),
+    }
+)
+
+
+def check(problem, method):
+    network = method.build(problem)
+    ledger = network.ledger(problem.budget).check("network")
+    assert ledger.reach == 1.0
+    assert ledger.remark is not None or ledger.total >= 0.99 * problem.budget
+    network(torch.randn(2, *problem.signature.input_shape)).sum().backward()
+    return ledger
+
+
+@given(st.sampled_from(sorted(SMALL)), VARIANTS, st.floats(-3, 1))
+def test_any_budget_is_kept_and_used_without_dead_parameters_or_names_its_bound(name, options, magnitude):
+    architecture, signature = SMALL[name]
+    method = SSN(options)
+    problem = Problem(architecture, signature, max(1, int(10**magnitude * architecture.size(signature))))
+    try:
+        check(problem, method)
+    except UnsupportedBudget as unsupported:
+        assert unsupported.smallest > problem.budget
+
+
+@given(st.sampled_from(sorted(SMALL)), VARIANTS, st.integers(0, 300))
+def test_every_budget_from_the_declared_minimum_upward_works(name, options, above):
+    architecture, signature = SMALL[name]
+    method = SSN(options)
+    with pytest.raises(UnsupportedBudget) as caught:
+        method.build(Problem(architecture, signature, 1))
+    smallest = caught.value.smallest
+    check(Problem(architecture, signature, smallest + above), method)
+    with pytest.raises(UnsupportedBudget):
+        method.preview(Problem(architecture, signature, smallest - 1))
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=5), VARIANTS, st.integers(1, 400))
+def test_the_chosen_store_is_the_largest_that_fits(shapes, options, available):
+    chosen = SSNOptions(**options)
+    layers = [Layer(f"l{i}", Kind.LINEAR, shape, Place()) for i, shape in enumerate(shapes)]
+    fitting = [size for size in range(1, available + 1) if size + overhead(layers, size, chosen) <= available]
+    found = largest_store(layers, available, chosen)
+    if not fitting:
+        assert found is None
+    else:
+        assume(found.remark is None)
+        assert found.size == max(fitting)
+
+
+def test_a_layer_of_the_stores_size_is_the_store():
+    layer = Layer("w", Kind.LINEAR, (6, 7), Place())
+    allocation = SSNAllocation([layer], 42, SSNOptions())
+    assert torch.equal(allocation.weight("w"), allocation.store.view(6, 7))
+
+
+def test_emb_coefficients_are_a_linear_map_of_the_embedding():
+    layers = [Layer(f"l{i}", Kind.LINEAR, (3, 4), Place()) for i in range(3)]
+    allocation = SSNAllocation(layers, 60, SSNOptions(combine="emb"))
+    phi = allocation.embeddings["k5"]
+    assert phi.shape == (3, 24)
+    alpha = phi[1] @ allocation.maps["k5"].weight.T + allocation.maps["k5"].bias
+    start = allocation.sharing()[1].start
+    expected = (alpha[:, None] * allocation.store[start : start + 60].view(5, 12)).sum(0)
+    torch.testing.assert_close(allocation.weight("l1").flatten(), expected)
+
+
+def test_coefficients_of_different_layers_start_orthogonal():
+    layers = [Layer(f"l{i}", Kind.LINEAR, (3, 4), Place()) for i in range(4)]
+    alphas = SSNAllocation(layers, 96, SSNOptions()).coefficients["k8"]
+    torch.testing.assert_close(alphas @ alphas.T, torch.eye(4), atol=1e-6, rtol=0)
+
+
+def test_more_than_the_layers_can_read_is_capped_and_said():
+    architecture, signature = SMALL["wrn-10-1"]
+    ledger = check(Problem(architecture, signature, 20 * architecture.size(signature)), SSN())
+    assert "capped at the 616,576 scalars" in ledger.remark
+
+
+def test_options_out_of_range_and_unknown_ones_are_refused_by_name():
+    with pytest.raises(OptionError, match="option combine.*'wavg'"):
+        SSN({"combine": "sum"})
+    with pytest.raises(OptionError, match="option templates"):
+        SSN({"templates": 0})
+    with pytest.raises(UnknownName, match="did you mean templates"):
+        SSN({"template": 4})
