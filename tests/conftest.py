@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -49,5 +50,29 @@ def command(tmp_path):
             text=True,
             timeout=timeout,
         )
+
+    return run
+
+
+class Called(NamedTuple):
+    """What became of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Runs `npas-bench` in this process, where torch is imported already; an exception fails the test."""
+    from npas_bench.cli.main import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main([*map(str, arguments)])
+        return Called(exit_.value.code or 0, *capsys.readouterr())
 
     return run

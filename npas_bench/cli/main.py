@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -45,19 +46,21 @@ def _common(
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
 
 
-def main() -> None:
-    """Run the command line; a user's error is one message and exit code 2."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit; a user's error is one message and exit code 2.
+
+    Args:
+        arguments: what follows the program's name; left out, the process's own.
+    """
     try:
-        app()
+        app(arguments, prog_name="npas-bench")
     except NpasBenchError as error:
         errors.print(f"npas-bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("\nstopped; the same command goes on from here", style="yellow")
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from npas_bench.cli import selection as choose
-from npas_bench.cli.console import output
+from npas_bench.cli.console import errors, output
 
 if TYPE_CHECKING:
     from npas_bench.runner.driver import Item
@@ -73,6 +73,9 @@ def run(
                 grid=grid,
                 only=only.value if only else None,
             )
+        except KeyboardInterrupt:
+            errors.print("stopped; the same command goes on from here", style="yellow")
+            raise typer.Exit(130) from None
         finally:
             store.close()
     parts = [f"{count} {state}" for state, count in summary._asdict().items() if count]

@@ -265,8 +265,10 @@ def versions() -> dict[str, str]:
     import platform
     from importlib.metadata import version
 
-    packages = ("npas-bench", "torch", "numpy", "scikit-learn", "torchmetrics")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    packages = ("npas-bench", "numpy", "scikit-learn", "torchmetrics")
+    # torch's own word names the build too, as 2.12.1+cu130 does.
+    computing = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    return computing | {name: version(name) for name in packages}
 
 
 def host_class() -> str:

@@ -149,7 +149,7 @@ def _lock(location: Location, path: Path) -> FileLock:
         raise StoreError(f"database {location}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
         raise StoreError(f"database {location} is a folder: name a file with --db or NPAS_BENCH_DB")
-    lock = FileLock(f"{path}.lock")
+    lock = FileLock(f"{path}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:

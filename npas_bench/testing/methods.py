@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from npas_bench import plugins
-from npas_bench.architectures import Architecture, Signature
+from npas_bench.architectures import Signature
 from npas_bench.errors import NpasBenchError, UnsupportedBudget
 from npas_bench.methods import Problem
 from npas_bench.seeding import seeded

@@ -1,0 +1,111 @@
+import pytest
+
+from npas_bench.leaderboard.standings import tabulate
+from npas_bench.store.results import Result
+
+
+def result(method="ssn", seed=0, value=1.0, **fields):
+    base = {
+        "run": 1,
+        "task": "digits",
+        "architecture": "wrn-10-1",
+        "recipe": "default",
+        "recipe_content": {"name": "default", "epochs": 3},
+        "data_label": "digits",
+        "data_digest": "d",
+        "data_official": True,
+        "device_class": "cpu",
+        "device": "x86_64",
+        "method": method,
+        "options": {},
+        "budget": 100,
+        "budget_text": "10%",
+        "full": 1000,
+        "seed": seed,
+        "state": "done",
+        "parameters": 99,
+        "seconds_per_step": 2.0,
+        "message": None,
+        "metric": "error@1",
+        "value": value,
+        "unit": "%",
+        "higher_is_better": False,
+    }
+    if fields.get("state", "done") != "done":
+        fields |= {"metric": None, "value": None, "unit": None, "higher_is_better": None, "seconds_per_step": None}
+    return Result(**base | fields)
+
+
+def test_no_results_make_no_table():
+    assert tabulate([]) == []
+
+
+def test_methods_are_aggregated_over_seeds_and_ranked_within_their_budget():
+    results = [result("a", s, 5 + 0.1 * s) for s in range(3)] + [result("b", s, 3 + 0.1 * s) for s in range(3)]
+    (table,) = tabulate(results)
+    (band,) = table.bands
+    assert [(s.method, s.rank, round(s.mean, 6), s.seeds) for s in band.standings] == [
+        ("b", 1, 3.1, 3),
+        ("a", 2, 5.1, 3),
+    ]
+    assert band.standings[0].half_width == pytest.approx(0.2484, abs=1e-4)
+
+
+def test_higher_is_better_turns_the_order_round():
+    results = [result("a", s, 5 + 0.1 * s, higher_is_better=True) for s in range(3)]
+    results += [result("b", s, 3 + 0.1 * s, higher_is_better=True) for s in range(3)]
+    assert [s.method for s in tabulate(results)[0].bands[0].standings] == ["a", "b"]
+
+
+def test_recipes_data_and_devices_are_never_pooled():
+    results = [
+        result(),
+        result(recipe_content={"name": "default", "epochs": 4}),
+        result(data_digest="e", data_label="digits (unofficial data e)", data_official=False),
+        result(device_class="cuda"),
+        result(architecture="wrn-10-2"),
+    ]
+    assert len(tabulate(results)) == 5
+
+
+def test_one_recipe_under_two_names_is_one():
+    results = [result(seed=0), result(seed=1, recipe="other", recipe_content={"name": "other", "epochs": 3})]
+    (table,) = tabulate(results)
+    assert table.bands[0].standings[0].seeds == 2
+
+
+def test_unsupported_and_failed_cells_keep_a_row_at_the_end_and_say_why():
+    results = [
+        result("never", state="unsupported", message="too small"),
+        result("partly", 0, 4.0),
+        result("partly", 1, state="failed", message="diverged at epoch 2, step 1"),
+        result("good", 0, 9.0),
+    ]
+    partly, good, never = tabulate(results)[0].bands[0].standings
+    assert (partly.seeds, partly.failed, partly.note) == (1, 1, "diverged at epoch 2, step 1")
+    assert (never.mean, never.unsupported, never.note) == (None, 1, "too small")
+    assert (good.failed, good.unsupported, good.rank) == (0, 0, None)
+
+
+def test_a_table_of_unsupported_cells_only_has_no_metric():
+    (table,) = tabulate([result(state="unsupported")])
+    assert table.metric is None
+    assert table.bands[0].standings[0].mean is None
+
+
+def test_options_make_rows_of_their_own():
+    results = [result(), result(options={"upsample": "inter"})]
+    assert {s.method for s in tabulate(results)[0].bands[0].standings} == {"ssn", "ssn (upsample=inter)"}
+
+
+def test_step_times_are_relative_to_full_of_the_same_table():
+    results = [result(), result("full", budget=1000, seconds_per_step=1.6), result(architecture="wrn-10-2")]
+    with_full, without = tabulate(results)
+    assert [b.standings[0].relative_time for b in with_full.bands] == [1.25, 1.0]
+    assert without.bands[0].standings[0].relative_time is None
+
+
+def test_bands_rise_and_parameters_are_those_really_used():
+    results = [result(budget=300, parameters=290), result(budget=100, parameters=98), result(budget=100, seed=1)]
+    (table,) = tabulate(results)
+    assert [(b.budget, b.standings[0].parameters) for b in table.bands] == [(100, 99), (300, 290)]

@@ -1,0 +1,167 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from npas_bench import plugins
+from npas_bench.methods import Method
+from npas_bench.network import PlainNetwork
+from npas_bench.runner.cell import Cell
+from npas_bench.runner.execution import Work, execute
+from npas_bench.tasks.classification.digits import Digits
+
+RECIPE = Digits().recipes("wrn-10-1")["short"].derive(epochs=1)
+
+
+def cell(method="full", budget=77_562, **fields):
+    return Cell("digits", 1, "wrn-10-1", method, 1, {}, budget, fields.pop("recipe", RECIPE), 0, **fields)
+
+
+def run(tmp_path, chosen, token="t"):
+    reports = []
+    work = Work(chosen, Digits().source(), "cpu", tmp_path / "work" / chosen.identity[:8], token)
+    return execute(work, reports.append), reports
+
+
+@pytest.fixture
+def method(monkeypatch):
+    """Puts a method in the place of `full`."""
+
+    def install(cls):
+        load = plugins.Registry.load
+
+        def found(registry, name):
+            return cls if registry is plugins.methods and name == "full" else load(registry, name)
+
+        monkeypatch.setattr(plugins.Registry, "load", found)
+
+    return install
+
+
+def test_a_done_run_carries_ledger_metrics_history_cost_and_provenance(tmp_path):
+    outcome, reports = run(tmp_path, cell("ssn", 7_756))
+    assert outcome.state == "done"
+    assert outcome.ledger.total == 7_756
+    assert outcome.ledger.reach == 1.0
+    assert [m.name for m in outcome.metrics] == ["error@1", "nll", "ece"]
+    assert outcome.history == [report._asdict() for report in reports]
+    assert outcome.cost.seconds_per_step > 0
+    assert len(outcome.sharing) == 10
+    assert outcome.versions["torch"] == torch.__version__
+    assert "cores" in outcome.host
+
+
+def test_the_same_cell_gives_the_same_numbers_whatever_ran_before(tmp_path):
+    first, _ = run(tmp_path / "a", cell("ssn", 7_756))
+    run(tmp_path / "b", cell("reduced", 5_000))
+    torch.manual_seed(3)
+    second, _ = run(tmp_path / "c", cell("ssn", 7_756))
+    assert first.metrics == second.metrics
+    assert [e["loss"] for e in first.history] == [e["loss"] for e in second.history]
+
+
+def test_methods_see_the_same_data_but_their_own_initial_values(tmp_path):
+    one, two = (run(tmp_path / str(seed), dataclasses.replace(cell(), seed=seed))[0] for seed in (0, 1))
+    assert one.metrics != two.metrics
+
+
+def test_a_budget_out_of_range_is_unsupported_with_its_bound(tmp_path):
+    outcome, reports = run(tmp_path, cell("ssn", 1_000))
+    assert (outcome.state, outcome.smallest, reports) == ("unsupported", 1_637, [])
+    assert "smallest possible: 1,637" in outcome.message
+
+
+def test_full_below_its_size_is_unsupported(tmp_path):
+    outcome, _ = run(tmp_path, cell(budget=77_561))
+    assert (outcome.state, outcome.smallest) == ("unsupported", 77_562)
+
+
+def test_an_over_budget_network_is_refused_before_training(tmp_path, method):
+    class Greedy(Method):
+        name = "full"
+
+        def build(self, problem):
+            return PlainNetwork(problem.module())
+
+    method(Greedy)
+    outcome, reports = run(tmp_path, cell(budget=77_561))
+    assert outcome.state == "failed"
+    assert "77,562 trainable parameters, 1 over its budget of 77,561" in outcome.message
+    assert reports == []
+
+
+class Remembering(nn.Module):
+    """A network that hides what it learns in a buffer."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("memory", torch.zeros(5), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.memory += 1
+        return self.inner(x)
+
+
+def test_state_that_training_changed_counts_against_the_budget(tmp_path, method):
+    class Sly(Method):
+        name = "full"
+
+        def build(self, problem):
+            return PlainNetwork(Remembering(problem.module()))
+
+    method(Sly)
+    outcome, reports = run(tmp_path, cell())
+    assert outcome.state == "failed"
+    assert len(reports) == 1
+    assert "5 over its budget" in outcome.message
+
+
+def test_a_checkpoint_that_does_not_hold_what_was_counted_is_refused(tmp_path, method):
+    class Forgetful(PlainNetwork):
+        def state_dict(self, *args, **kwargs):
+            state = super().state_dict(*args, **kwargs)
+            state["extra"] = torch.ones(3)
+            return state
+
+    class Odd(Method):
+        name = "full"
+
+        def build(self, problem):
+            return Forgetful(problem.module())
+
+    method(Odd)
+    assert "its checkpoint holds 77,565 trained scalars" in run(tmp_path, cell())[0].message
+
+
+def test_divergence_fails_the_run_and_keeps_its_history(tmp_path):
+    outcome, _ = run(tmp_path, cell(recipe=RECIPE.derive(learning_rate=1e12, epochs=4, schedule="cosine")))
+    assert outcome.state == "failed"
+    assert outcome.message.startswith("diverged at epoch ")
+    assert outcome.detail is None
+
+
+def test_an_error_of_the_method_fails_the_run_with_its_traceback(tmp_path, method):
+    class Broken(Method):
+        name = "full"
+
+        def build(self, problem):
+            raise ZeroDivisionError("on purpose")
+
+    method(Broken)
+    outcome, _ = run(tmp_path, cell())
+    assert outcome.message == "ZeroDivisionError: on purpose"
+    assert "in build" in outcome.detail
+
+
+def test_a_worker_that_sees_other_data_refuses(tmp_path):
+    other = Digits().source()._replace(digest="0" * 64)
+    outcome = execute(Work(cell(), other, "cpu", tmp_path, "t"), lambda _: None)
+    assert "differs here from the driver's" in outcome.message
+
+
+def test_the_full_network_learns_the_digits(tmp_path):
+    outcome, _ = run(tmp_path, cell(recipe=Digits().recipes("wrn-10-1")["default"]))
+    assert outcome.metrics[0].value <= 2.0

@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npas_bench import plugins
+from npas_bench.errors import GridError, NpasBenchError, OptionError, UnknownName
+from npas_bench.runner.grid import Block, Change, Expander, Grid, MethodEntry, read_grid
+
+
+def write(text):
+    Path("grid.yaml").write_text(text, encoding="utf-8")
+    return "grid.yaml"
+
+
+GOOD = """
+about: a test
+tasks: [digits]
+methods: [full, reduced, {name: ssn, options: {upsample: inter}}]
+budgets: [5%, 10%, 7000]
+seeds: 2
+beside: [plummer2022npas Table 5]
+"""
+
+
+def test_a_grid_is_the_product_of_its_lists_with_full_once():
+    grid = read_grid(write(GOOD))
+    cells = Expander().cells(grid)
+    assert grid.beside == ("plummer2022npas Table 5",)
+    assert len(cells) == 2 + 2 * 3 * 2
+    assert [(c.budget_text, c.budget) for c in cells if c.method == "full"] == [("100%", 77_562)] * 2
+    assert {c.budget for c in cells if c.method == "ssn"} == {3_878, 7_756, 7_000}
+    assert {c.architecture for c in cells} == {"wrn-10-1"}
+    assert {tuple(c.options.items()) for c in cells if c.method == "ssn"} == {(("upsample", "inter"),)}
+
+
+def test_blocks_are_products_of_their_own_and_cells_count_once():
+    text = "blocks:\n- {tasks: [digits], methods: [full], seeds: [0, 4]}\n- {tasks: [digits], methods: [full], seeds: 1}"
+    assert [cell.seed for cell in Expander().cells(read_grid(write(text)))] == [0, 4]
+
+
+def test_options_at_their_defaults_are_no_options():
+    grid = Grid(blocks=(Block(tasks=("digits",), methods=(MethodEntry(name="ssn", options={"templates": 8}),)),))
+    assert {tuple(cell.options) for cell in Expander().cells(grid)} == {()}
+
+
+def test_epochs_derive_a_recipe_and_short_takes_the_tasks_own():
+    grid = read_grid(write(GOOD))
+    assert {c.recipe.name for c in Expander(Change(epochs=3)).cells(grid)} == {"default+epochs=3"}
+    assert {c.recipe.name for c in Expander(Change(short=True)).cells(grid)} == {"short"}
+    assert {c.recipe.epochs for c in Expander(Change(short=True, epochs=2)).cells(grid)} == {2}
+    with pytest.raises(NpasBenchError, match="0 epochs"):
+        Expander(Change(epochs=0)).cells(grid)
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        ("", ["a mapping with tasks"]),
+        ("[1, 2]", ["a mapping with tasks"]),
+        ("tasks: [digits\nmethods", ["no YAML", "line 2"]),
+        ("tasks: [digits]", ["methods: Field required"]),
+        ("tasks: []\nmethods: [full]", ["tasks:"]),
+        ("tasks: digits\nmethods: [full]", ["tasks:"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgest: [1%]", ["unknown key 'budgest'", "budgets"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [-5%]", ["budgets: budget '-5%'", "write it as"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: 5%", ["budgets: a list"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [true]", ["True is no budget"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: 0", ["seeds: at least one"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: [1, 1]", ["seeds: seeds are"]),
+        ("tasks: [digits]\nmethods: [{nme: ssn}]", ["methods.0", "did you mean name"]),
+        ("blocks: [{tasks: [digits], methods: [full], seed: 1}]", ["blocks.0.seed", "seeds"]),
+        ("blocks: []", ["blocks"]),
+        ("block: []\nblocks: []", ["unknown key 'block'", "did you mean blocks"]),
+    ],
+)
+def test_a_malformed_grid_is_refused_with_its_place(text, messages):
+    with pytest.raises(GridError) as caught:
+        read_grid(write(text))
+    assert "grid.yaml" in str(caught.value)
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_unknown_names_answer_with_the_nearest():
+    with pytest.raises(UnknownName, match="did you mean lowbudget"):
+        read_grid("lowbuget")
+    with pytest.raises(GridError, match=r"lowbudgt.yaml does not exist.*lowbudget"):
+        read_grid("lowbudgt.yaml")
+    for text, near in (
+        ("tasks: [digit]\nmethods: [full]", "digits"),
+        ("tasks: [digits]\nmethods: [sns]", "ssn"),
+        ("tasks: [digits]\narchitectures: [wrm-10-1]\nmethods: [full]", "wrn"),
+        ("tasks: [digits]\nmethods: [full]\nrecipe: shrt", "short"),
+        ("tasks: [digits]\nmethods: [{name: ssn, options: {upsampel: mask}}]", "upsample"),
+    ):
+        with pytest.raises(UnknownName, match=f"did you mean {near}"):
+            Expander().cells(read_grid(write(text)))
+
+
+def test_an_impossible_option_is_refused_with_what_it_may_be():
+    with pytest.raises(OptionError, match="upsample.*'mask', 'inter' or 'repeat'"):
+        Expander().cells(read_grid(write("tasks: [digits]\nmethods: [{name: ssn, options: {upsample: no}}]")))
+
+
+@pytest.mark.parametrize("name", plugins.grid_files())
+def test_every_shipped_grid_expands(name):
+    grid = read_grid(name)
+    assert grid.about
+    assert Expander().cells(grid)
+
+
+def test_lowbudget_has_every_method_at_two_budgets_or_more_with_three_seeds():
+    cells = Expander().cells(read_grid("lowbudget"))
+    assert {cell.method for cell in cells} == set(plugins.methods.names())
+    assert {cell.seed for cell in cells} == {0, 1, 2}
+    for method in plugins.methods.names():
+        budgets = {cell.budget for cell in cells if cell.method == method}
+        assert len(budgets) >= (1 if plugins.methods.load(method).whole else 2)
+
+
+@given(
+    st.lists(st.sampled_from(["full", "reduced", "ssn"]), min_size=1, max_size=5),
+    st.lists(st.integers(1, 400).map(lambda n: f"{n}%"), min_size=1, max_size=4),
+    st.lists(st.integers(0, 50), min_size=1, max_size=4, unique=True),
+)
+def test_expansion_has_no_cell_twice_and_all_that_were_asked_for(methods, budgets, seeds):
+    block = Block(
+        tasks=("digits",), methods=tuple(MethodEntry(name=m) for m in methods), budgets=budgets, seeds=tuple(seeds)
+    )
+    cells = Expander().cells(Grid(blocks=(block,)))
+    assert len({cell.identity for cell in cells}) == len(cells)
+    asked = {(m, s, "100%" if m == "full" else b) for m in methods for s in seeds for b in budgets}
+    assert {(c.method, c.seed, c.budget_text) for c in cells} == asked

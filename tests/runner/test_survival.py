@@ -1,0 +1,148 @@
+"""Runs survive SIGKILL of anything, and give the same numbers in every executor."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from npas_bench.cli.main import main
+from npas_bench.errors import StoreError
+from npas_bench.store.database import locate, open_for_reading
+from npas_bench.store.results import find_run, latest_runs
+
+EPOCHS = 5
+CELLS = ("run", "--task", "digits", "--method", "full", "--method", "ssn", "--budget", "10%", "--seed", "0")
+COMMAND = [sys.executable, "-m", "npas_bench.cli.main", *CELLS, "--epochs", str(EPOCHS)]
+
+
+def start(folder, executor="inline"):
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen([*COMMAND, "--executor", executor], cwd=folder, stdout=log, stderr=log)
+
+
+def finish(folder, executor="inline"):
+    """The same command to its end, inline in this process, where torch is imported already."""
+    if executor == "inline":
+        with pytest.raises(SystemExit) as exit_, contextlib.chdir(folder):
+            main([*CELLS, "--epochs", str(EPOCHS), "--executor", executor])
+        assert exit_.value.code == 0
+    else:
+        subprocess.run([*COMMAND, "--executor", executor], cwd=folder, check=True, timeout=120)
+
+
+def runs(folder):
+    store = open_for_reading(locate(str(folder / "runs.db")))
+    found = [find_run(store, run) for run in sorted(latest_runs(store, 99))]
+    store.close()
+    return found
+
+
+def numbers(folder):
+    """Everything of each cell that must be the same bit for bit."""
+    return {
+        row.cell.method: (
+            row.state,
+            {metric.name: metric.value for metric in row.metrics},
+            [(entry["epoch"], entry["loss"]) for entry in row.history],
+        )
+        for row in runs(folder)
+    }
+
+
+def epochs_trained(folder):
+    """Whole epochs that checkpoints and finished cells vouch for."""
+    total = 0
+    for run in (folder / "runs.work").glob("*"):
+        best = 0
+        for path in run.glob("*.pt"):
+            try:
+                best = max(best, torch.load(path, weights_only=True)["epoch"])
+            except (OSError, RuntimeError, EOFError):
+                continue  # being replaced or removed
+        total += best
+    try:
+        finished = sum(row.state == "done" for row in runs(folder))
+    except (StoreError, TypeError):  # the database is being made
+        finished = 0
+    return total + EPOCHS * finished
+
+
+def wait_until(condition, process, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended before the moment to kill it"
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(folder)
+    return numbers(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(1, 11))
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_numbers(moment, undisturbed, tmp_path):
+    process = start(tmp_path)
+    # Ten moments after one to nine epochs over both cells, each a little later into the next one.
+    wait_until(lambda: epochs_trained(tmp_path) >= min(moment, 2 * EPOCHS - 1), process)
+    time.sleep(0.011 * moment)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finish(tmp_path)
+    assert numbers(tmp_path) == undisturbed
+    rows = runs(tmp_path)
+    assert [row.state for row in rows] == ["done", "done"]
+    assert sum(row.attempt for row in rows) in (2, 3)
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_with_a_word_and_the_same_command_goes_on(undisturbed, tmp_path):
+    process = start(tmp_path)
+    wait_until(lambda: epochs_trained(tmp_path) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    log = (tmp_path / "log").read_text()
+    assert "the same command goes on from here" in log
+    assert "Traceback" not in log
+    assert [row.state for row in runs(tmp_path)] == ["pending", "pending"]
+    finish(tmp_path)
+    assert numbers(tmp_path) == undisturbed
+
+
+def ray_workers(parent):
+    """Workers computing a cell for this driver, as Ray titles their processes."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (path / "cmdline").read_bytes()
+            mine = f"NPAS_TEST={parent}".encode() in (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if mine and title.startswith(b"ray::_execute_remotely"):
+            found.append(int(path.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find Ray's workers")
+def test_ray_gives_the_same_numbers_and_survives_a_killed_worker_and_driver(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("NPAS_TEST", tmp_path.name)
+    process = start(tmp_path, "ray")
+    wait_until(lambda: epochs_trained(tmp_path) >= 1 and ray_workers(tmp_path.name), process)
+    os.kill(ray_workers(tmp_path.name)[0], signal.SIGKILL)
+    time.sleep(1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finish(tmp_path, "ray")
+    assert numbers(tmp_path) == undisturbed
+    assert [row.state for row in runs(tmp_path)] == ["done", "done"]

@@ -1,0 +1,138 @@
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from npas_bench.errors import StoreError
+from npas_bench.store.database import locate, open_for_reading, open_for_writing
+from npas_bench.store.schema import REVISION, VERSION_TABLE, Base
+
+
+def test_a_new_store_has_the_newest_schema_and_opens_again(location):
+    open_for_writing(location).close()
+    reopened = open_for_writing(location)
+    with reopened.engine.connect() as connection:
+        assert connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar() == REVISION
+    reopened.close()
+
+
+def test_the_migrations_make_what_the_models_say(store):
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_code_knows_the_newest_migration():
+    config = Config()
+    config.set_main_option("script_location", "npas_bench.store:migrations")
+    assert ScriptDirectory.from_config(config).get_current_head() == REVISION
+
+
+def test_a_database_of_a_newer_schema_is_refused_and_left_alone(location):
+    store = open_for_writing(location)
+    with store.engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    store.close()
+    for opener in (open_for_reading, open_for_writing):
+        with pytest.raises(StoreError, match=r"schema 9999.*written by a newer version.*Update with"):
+            opener(location)
+
+
+def test_a_database_of_something_else_is_refused(tmp_path):
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    for opener in (open_for_reading, open_for_writing):
+        with pytest.raises(StoreError, match="holds no npas-bench results"):
+            opener(locate("other.db"))
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
+    Path("notes.txt").write_text("not a database " * 100, encoding="utf-8")
+    for opener in (open_for_reading, open_for_writing):
+        with pytest.raises(StoreError, match="is no SQLite database"):
+            opener(locate("notes.txt"))
+    assert Path("notes.txt").read_text(encoding="utf-8").startswith("not a database")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("nowhere/runs.db", "the folder nowhere does not exist"),
+        (".", "is a folder"),
+        ("mysql://user@host/db", "mysql is not supported|cannot be opened|no URL"),
+        ("nonsense://x", "is no URL that can be opened"),
+        ("sqlite://", "names no file"),
+        ("postgresql+psycopg://user:secret@127.0.0.1:1/db", "cannot be reached"),
+    ],
+)
+def test_an_unreachable_database_is_named_with_a_remedy_and_without_its_password(wanted, message):
+    with pytest.raises(StoreError, match=message) as caught:
+        open_for_writing(locate(wanted))
+    assert "secret" not in str(caught.value)
+    assert list(Path().iterdir()) == []
+
+
+def test_the_database_is_the_one_named_then_the_environments_then_runs_db(monkeypatch):
+    assert str(locate(None)) == "runs.db"
+    monkeypatch.setenv("NPAS_BENCH_DB", "other.db")
+    assert str(locate(None)) == "other.db"
+    assert str(locate("mine.db")) == "mine.db"
+    assert locate("postgresql://u@h/d").url.drivername == "postgresql+psycopg"
+
+
+def test_reading_makes_no_file_and_writes_nothing():
+    assert open_for_reading(locate("runs.db")) is None
+    assert list(Path().iterdir()) == []
+    open_for_writing(locate("runs.db")).close()
+    store = open_for_reading(locate("runs.db"))
+    with pytest.raises(Exception, match="readonly"), store.engine.begin() as connection:
+        connection.execute(text("DELETE FROM runs"))
+    store.close()
+
+
+def test_a_second_driver_on_an_sqlite_file_is_told_so():
+    first = open_for_writing(locate("runs.db"))
+    with pytest.raises(StoreError, match="another npas-bench run at work"):
+        open_for_writing(locate("runs.db"))
+    first.close()
+    open_for_writing(locate("runs.db")).close()
+
+
+def test_a_store_that_is_closed_is_a_single_file():
+    open_for_writing(locate("runs.db")).close()
+    assert {path.name for path in Path().iterdir()} == {"runs.db", "runs.db.lock"}
+
+
+def test_closing_with_a_reader_at_work_loses_nothing():
+    writer = open_for_writing(locate("runs.db"))
+    reader = sqlite3.connect("runs.db")
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM runs").fetchall()
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    reader.close()
+    open_for_writing(locate("runs.db")).close()
+
+
+def test_a_crash_while_a_store_is_made_leaves_none(monkeypatch):
+    from npas_bench.store import database
+
+    def crash(engine):
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE cells (x TEXT)"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_migrate", crash)
+        with pytest.raises(KeyboardInterrupt):
+            open_for_writing(locate("runs.db"))
+    assert not Path("runs.db").exists()
+    open_for_writing(locate("runs.db")).close()

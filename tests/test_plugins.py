@@ -1,0 +1,141 @@
+"""Plugins of other distributions: fake ones on the path, as an installation leaves them."""
+
+import sys
+import textwrap
+
+import pytest
+
+from npas_bench import plugins
+from npas_bench.errors import PluginError, UnknownName
+
+GOOD = """
+    from npas_bench.methods import Method
+    from npas_bench.network import PlainNetwork
+
+    class Mine(Method):
+        name = "mine"
+        whole = True
+
+        def build(self, problem):
+            return PlainNetwork(problem.module())
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Installs a distribution with one module and one entry point, for this test."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    names = []
+
+    def make(distribution, name, target, code, group="npas_bench.methods"):
+        module = target.split(":")[0]
+        names.append(module)
+        (site / f"{module}.py").write_text(textwrap.dedent(code), encoding="utf-8")
+        info = site / f"{distribution}-1.5.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n", encoding="utf-8")
+        return site
+
+    yield make
+    for module in names:
+        sys.modules.pop(module, None)
+
+
+def registry(kind="methods"):
+    known = getattr(plugins, kind)
+    return plugins.Registry(known.kind, known.group, known.base)
+
+
+def test_built_in_and_installed_plugins_are_found_alike(install):
+    install("fine-plugin", "mine", "fine_plugin:Mine", GOOD)
+    assert registry().names() == ["full", "mine", "reduced", "ssn"]
+    assert ("mine", "fine_plugin:Mine", "fine-plugin 1.5") in registry().entries()
+    assert registry().load("mine").name == "mine"
+    assert registry().problems() == []
+
+
+def test_listing_imports_nothing(install):
+    install("fine-plugin", "mine", "fine_plugin:Mine", GOOD)
+    registry().entries()
+    assert "fine_plugin" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import no_such_module", "No module named 'no_such_module'"),
+        ("x = = 1", "SyntaxError"),
+        ("raise RuntimeError('at import')", r"RuntimeError: at import \(.*bad_plugin.py, line 1\)"),
+        ("Mine = 3", "bad_plugin:Mine is not a subclass of Method"),
+        ("pass", "has no attribute 'Mine'"),
+        ("from npas_bench.methods import Method\nclass Mine(Method):\n  name = 'mine'", "does not define build"),
+    ],
+)
+def test_a_broken_plugin_is_named_with_its_distribution_and_stops_nothing_else(install, code, message):
+    install("bad-plugin", "mine", "bad_plugin:Mine", code)
+    with pytest.raises(PluginError, match=message) as caught:
+        registry().load("mine")
+    assert "bad-plugin 1.5" in str(caught.value)
+    assert registry().load("full").name == "full"
+    assert len(registry().problems()) == 1
+
+
+def test_two_distributions_with_one_name_are_an_error_that_names_both(install):
+    install("rival-plugin", "ssn", "rival_plugin:Mine", GOOD)
+    with pytest.raises(PluginError, match=r"offered by .*npas-bench .* and .*rival-plugin|rival-plugin.* and .*npas"):
+        registry().load("ssn")
+
+
+def test_unknown_names_offer_the_nearest():
+    with pytest.raises(UnknownName, match="unknown method 'reducd': did you mean reduced"):
+        plugins.methods.load("reducd")
+    with pytest.raises(UnknownName, match="unknown task 'zzz': known: cifar10, digits"):
+        plugins.tasks.load("zzz")
+
+
+def test_every_built_in_plugin_loads_under_its_own_name():
+    assert [plugins.methods.load(name).name for name in plugins.methods.names()] == plugins.methods.names()
+    assert [plugins.tasks.load(name).name for name in plugins.tasks.names()] == plugins.tasks.names()
+    for name in plugins.families.names():
+        assert plugins.families.load(name).pattern.startswith(f"{name}-")
+
+
+def test_architectures_are_made_by_the_family_of_the_longest_fitting_name(install):
+    code = """
+        from npas_bench.architectures.wrn import WideResNetFamily
+
+        class Other(WideResNetFamily):
+            pattern = "wrn-16-V"
+
+            def parse(self, name):
+                return f"other {name}"
+    """
+    install("more-nets", "wrn-16", "more_nets:Other", code, group="npas_bench.architectures")
+    families = registry("families")
+    original, plugins.families = plugins.families, families
+    try:
+        assert plugins.architecture("wrn-16-2") == "other wrn-16-2"
+        assert plugins.architecture("wrn-10-2").name == "wrn-10-2"
+    finally:
+        plugins.families = original
+
+
+def test_grids_come_from_packages_that_entry_points_name(install):
+    site = install("grids-of-mine", "mine", "ignored", "", group="npas_bench.other")
+    package = site / "grids_of_mine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name in ("special", "lowbudget"):
+        (package / f"{name}.yaml").write_text("tasks: [digits]\nmethods: [full]\n", encoding="utf-8")
+    info = site / "grids_of_mine-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: grids-of-mine\nVersion: 1.5\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        "[npas_bench.grids]\nmine = grids_of_mine\nlost = no_such_package\n", encoding="utf-8"
+    )
+    found = plugins.grid_files()
+    assert found["special"] == (package / "special.yaml", "grids-of-mine 1.5")
+    assert found["lowbudget"][1].startswith("npas-bench")

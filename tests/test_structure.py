@@ -1,0 +1,90 @@
+"""The rooms: who may import whom, and what must stay light."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "npas_bench"
+# Lower levels know nothing of higher ones; rooms of one level may use one another.
+LEVELS = [
+    {"errors", "seeding"},
+    {"budget", "layers", "recipe", "network"},
+    {"architectures", "generation"},
+    {"tasks", "methods"},
+    {"plugins"},
+    {"store", "training"},
+    {"leaderboard", "runner"},
+    {"dashboard"},
+    {"cli"},
+]
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("npas_bench"):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name.split(".")[1] for name in names)
+
+
+FILES = [path for path in PACKAGE.rglob("*.py") if room(path) not in ("__init__", "testing")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    for imported in imports(path):
+        assert imported == "__version__" or LEVEL[imported] <= LEVEL[room(path)], f"{path} imports {imported}"
+
+
+def test_nothing_imports_a_named_method_or_task():
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        for folder, names in (("methods", ("full", "reduced", "ssn")), ("tasks", ("classification",))):
+            if folder not in path.parts:
+                assert not any(f"npas_bench.{folder}.{name}" in text for name in names), path
+
+
+def test_modules_stay_small():
+    assert [str(path) for path in PACKAGE.rglob("*.py") if len(path.read_text().splitlines()) > 400] == []
+
+
+@pytest.mark.parametrize("link", ["methods", "tasks", "runner", "dashboard"])
+def test_the_parts_show_at_the_root(link):
+    assert (REPOSITORY / link).is_symlink()
+    assert (REPOSITORY / link).resolve() == PACKAGE / link
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("npas_bench.cli.main", {"torch", "ray", "sqlalchemy", "pydantic", "numpy", "alembic"}),
+        ("npas_bench.leaderboard.standings", {"torch", "ray"}),
+        ("npas_bench.store.results", {"torch", "ray", "alembic"}),
+        ("npas_bench.runner.execution", {"ray", "streamlit", "sqlalchemy"}),
+        ("npas_bench.runner.driver", {"ray", "streamlit"}),
+    ],
+)
+def test_light_modules_import_nothing_heavy(module, forbidden):
+    code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert forbidden & set(loaded) == set()
+
+
+def test_every_dependency_is_pinned_and_torch_is_paired_with_torchvision():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    names = {name.split("[")[0].split(">")[0].lower().replace("_", "-") for name in wanted}
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.lower().replace("_", "-").split("==") for line in lines if "==" in line)
+    assert names <= pinned.keys()
+    assert (pinned["torch"], pinned["torchvision"]) == ("2.12.1", "0.27.1")

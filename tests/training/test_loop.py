@@ -1,0 +1,124 @@
+from itertools import chain
+
+import pytest
+import torch
+from torch import nn
+
+from npas_bench.errors import Diverged
+from npas_bench.methods.ssn import SSN
+from npas_bench.network import PlainNetwork
+from npas_bench.recipe import Recipe
+from npas_bench.runner.cell import Cell
+from npas_bench.runner.execution import problem_of
+from npas_bench.seeding import seeded
+from npas_bench.tasks.classification.digits import Digits
+from npas_bench.training.checkpoint import CheckpointFolder
+from npas_bench.training.loop import Training, cpu_threads, train
+
+CPU = torch.device("cpu")
+
+
+class WithDropout(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 30), nn.ReLU(), nn.Dropout(), nn.Linear(30, 10))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def recipe(**fields):
+    return Recipe(**{"epochs": 3, "batch_size": 100, "learning_rate": 0.05, "crop": 1} | fields)
+
+
+def network(seed=0):
+    with seeded("test", seed):
+        return PlainNetwork(WithDropout())
+
+
+def training(net, **fields):
+    task = Digits()
+    return Training(net, task, task.data("train"), recipe(**fields), 0, "identity", "source", CPU)
+
+
+def folder(tmp_path, token="t", name="run"):
+    return CheckpointFolder(tmp_path / name, "identity", "source", token)
+
+
+def stopped_after(epoch):
+    def on_epoch(report):
+        if report.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_an_interrupted_training_goes_on_to_the_same_weights_bit_for_bit(tmp_path, stop):
+    whole = network()
+    undisturbed = train(training(whole), folder(tmp_path, name="whole"), lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        train(training(network()), folder(tmp_path, "first"), stopped_after(stop))
+    torch.manual_seed(99)  # what ran before must not matter
+    resumed, epochs = network(seed=1), []
+    result = train(training(resumed), folder(tmp_path, "second"), lambda report: epochs.append(report.epoch))
+    assert epochs == list(range(stop + 1, 4))
+    assert [r.loss for r in result.history] == [r.loss for r in undisturbed.history]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_training_leaves_the_callers_generator_and_threads_alone(tmp_path):
+    torch.manual_seed(5)
+    expected, threads = torch.rand(1), torch.get_num_threads()
+    torch.manual_seed(5)
+    train(training(network(), threads=threads + 1, epochs=1), folder(tmp_path), lambda _: None)
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.get_num_threads() == threads
+
+
+def test_the_recipes_threads_are_used():
+    with cpu_threads(2):
+        assert torch.get_num_threads() == 2
+
+
+def test_the_loss_falls(tmp_path):
+    history = train(training(network(), epochs=12, crop=0), folder(tmp_path), lambda _: None).history
+    assert history[-1].loss < 0.7 * history[0].loss
+
+
+def test_a_diverging_training_ends_with_its_place_and_history(tmp_path):
+    with pytest.raises(Diverged, match=r"diverged at epoch \d+, step \d+") as caught:
+        train(training(network(), learning_rate=1e20, epochs=9), folder(tmp_path), lambda _: None)
+    assert str(len(caught.value.history) + 1) in str(caught.value)
+
+
+def test_coefficients_are_not_decayed_and_the_rest_is(tmp_path):
+    from npas_bench.training.loop import _optimiser
+
+    task = Digits()
+    cell = Cell("digits", 1, "wrn-10-1", "ssn", 1, {}, 7756, recipe(), 0)
+    net = SSN().build(problem_of(cell, task))
+    groups = _optimiser(net, recipe(weight_decay=0.1)).param_groups
+    names = {id(p): name for name, p in net.named_parameters()}
+    free = {names[id(p)].split(".")[1] for group in groups if group["weight_decay"] == 0 for p in group["params"]}
+    assert free == {"coefficients"}
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+def test_every_example_is_seen_once_an_epoch_in_an_order_fixed_by_task_and_seed(tmp_path):
+    seen = []
+
+    class Watching(Digits):
+        def augment(self, batch, recipe, generator):
+            seen.append(batch.labels.tolist())
+            return super().augment(batch, recipe, generator)
+
+    for attempt in range(2):
+        planned = training(network(seed=attempt), epochs=2)._replace(task=Watching(), identity=f"cell {attempt}")
+        train(planned, CheckpointFolder(tmp_path / str(attempt), f"cell {attempt}", "source", "t"), lambda _: None)
+    steps = len(seen) // 4
+    first, second, again, _ = (list(chain(*seen[i * steps : (i + 1) * steps])) for i in range(4))
+    assert sorted(first) == sorted(Digits().data("train").labels.tolist())
+    assert first != second
+    assert first == again
