@@ -38,6 +38,8 @@ def finish(folder, executor="inline"):
 
 def runs(folder):
     store = open_for_reading(locate(str(folder / "runs.db")))
+    if store is None:
+        return []
     found = [find_run(store, run) for run in sorted(latest_runs(store, 99))]
     store.close()
     return found
@@ -68,7 +70,7 @@ def epochs_trained(folder):
         total += best
     try:
         finished = sum(row.state == "done" for row in runs(folder))
-    except (StoreError, TypeError):  # the database is being made
+    except StoreError:  # the database is being made
         finished = 0
     return total + EPOCHS * finished
 

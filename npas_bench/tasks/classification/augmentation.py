@@ -25,7 +25,7 @@ def crop(pixels: Tensor, padding: int, generator: torch.Generator) -> Tensor:
     columns = right + torch.arange(width, device=pixels.device)
     padded = functional.pad(pixels, (padding,) * 4)
     image = torch.arange(n, device=pixels.device).view(-1, 1, 1)
-    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def cutout(pixels: Tensor, side: int, generator: torch.Generator) -> Tensor:
