@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -138,7 +137,11 @@ class LiveReporter(Reporter):
             epochs = f"epoch {self._trained.get(cell.identity, 0)}/{cell.recipe.epochs}"
             lines.add_row(Text(f"  {cell}"), epochs)
         done = self._ended + sum(map(self._share, running))
-        return Group(ProgressBar(total=max(1, self._left), completed=done), self._summary(), lines)
+        frame = Table.grid(expand=True)
+        frame.add_row(ProgressBar(total=max(1, self._left), completed=done))
+        frame.add_row(self._summary())
+        frame.add_row(lines)
+        return frame
 
 
 class PlainReporter(Reporter):

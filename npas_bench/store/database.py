@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "runs.db"
 _BUSY_SECONDS = 30
+# Any number, the same in every version: "npas" in ASCII.
+_SERVER_LOCK = 0x6E706173
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,11 @@ class Store:
         session: makes sessions on it.
     """
 
-    def __init__(self, location: Location, engine: Engine, lock: FileLock | None = None) -> None:
+    def __init__(self, location: Location, engine: Engine, lock: FileLock | Connection | None = None) -> None:
         self.location = location
         self.engine = engine
         self.session = sessionmaker(engine, expire_on_commit=False)
+        # A driver's claim to be the only one: a lock on a file, or a session that holds a server's lock.
         self._lock = lock
 
     def close(self) -> None:
@@ -97,11 +100,16 @@ class Store:
 
         An SQLite file that was written is left as one file, unless a reader holds on to it.
         """
-        if self._lock is not None:
+        if isinstance(self._lock, FileLock):
             self._leave_write_ahead_log()
-        self.engine.dispose()
-        if self._lock is not None:
+            self.engine.dispose()
             self._lock.release()
+            return
+        if self._lock is not None:
+            # Its session ends with its connection, which must not go back to the pool.
+            self._lock.invalidate()
+            self._lock.close()
+        self.engine.dispose()
 
     def _leave_write_ahead_log(self) -> None:
         # With a reader at work the log cannot be left; it is whole, and the next driver folds it in.
@@ -114,20 +122,11 @@ def open_for_writing(location: Location) -> Store:
     """Open a store for a driver, making it with the newest schema if it does not exist.
 
     Raises:
-        StoreError: if it cannot be reached, is no store, has another schema than this code's, or, as an
-            SQLite file, has another driver at work on it.
+        StoreError: if it cannot be reached, is no store, has another schema than this code's, or has another
+            driver at work on it.
     """
     if location.path is None:
-        engine = _engine(location)
-        with _explained(location, engine):
-            with engine.connect() as connection:
-                revision = _revision(connection)
-                empty = revision is None and not inspect(connection).get_table_names()
-            if empty:
-                _migrate(engine)
-            else:
-                _check(location, revision)
-        return Store(location, engine)
+        return _open_server(location)
     lock = _lock(location, location.path)
     try:
         if not location.path.exists() or location.path.stat().st_size == 0:
@@ -144,6 +143,28 @@ def open_for_writing(location: Location) -> Store:
     return Store(location, engine, lock)
 
 
+def _open_server(location: Location) -> Store:
+    engine = _engine(location)
+    with _explained(location, engine):
+        claim = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        # The server lets go of it when this process dies, however it does.
+        if not claim.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _SERVER_LOCK}).scalar():
+            claim.close()
+            raise _taken(location)
+        revision = _revision(claim)
+        if revision is None and not inspect(claim).get_table_names():
+            _migrate(engine)
+        else:
+            _check(location, revision)
+    return Store(location, engine, claim)
+
+
+def _taken(location: Location) -> StoreError:
+    return StoreError(
+        f"database {location} has another npas-bench run at work on it: wait for it, or name another with --db"
+    )
+
+
 def _lock(location: Location, path: Path) -> FileLock:
     if not path.parent.is_dir():
         raise StoreError(f"database {location}: the folder {path.parent} does not exist; make it first")
@@ -153,9 +174,7 @@ def _lock(location: Location, path: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise StoreError(
-            f"database {location} has another npas-bench run at work on it: wait for it, or name another with --db"
-        ) from None
+        raise _taken(location) from None
     except OSError as error:
         raise StoreError(f"database {location} cannot be written: {error}") from None
     return lock

@@ -96,12 +96,13 @@ def test_reading_makes_no_file_and_writes_nothing():
     store.close()
 
 
-def test_a_second_driver_on_an_sqlite_file_is_told_so():
-    first = open_for_writing(locate("runs.db"))
+def test_a_second_driver_is_told_so_and_let_in_when_the_first_is_done(location):
+    first = open_for_writing(location)
     with pytest.raises(StoreError, match="another npas-bench run at work"):
-        open_for_writing(locate("runs.db"))
+        open_for_writing(location)
+    open_for_reading(location).close()
     first.close()
-    open_for_writing(locate("runs.db")).close()
+    open_for_writing(location).close()
 
 
 def test_a_store_that_is_closed_is_a_single_file():

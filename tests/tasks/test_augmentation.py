@@ -1,6 +1,7 @@
 import torch
 
 from npas_bench.tasks.classification.augmentation import crop, cutout, flip
+from npas_bench.tasks.classification.digits import Digits
 
 
 def draws(seed=0):
@@ -37,6 +38,14 @@ def test_cutout_sets_one_square_of_each_image_to_zero():
     for hole in holes:
         rows, columns = hole.any(1).nonzero(), hole.any(0).nonzero()
         assert hole.sum() == len(rows) * len(columns)
+
+
+def test_augmented_batches_are_laid_out_channels_last_as_plain_ones_are():
+    task = Digits()
+    recipe = task.recipes("wrn-10-1")["default"].derive(flip=True, crop=1, cutout=2)
+    batch = task.data("train").batch(torch.arange(9))
+    for images in (batch, task.augment(batch, recipe, draws())):
+        assert images.pixels.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_same_draws_change_a_batch_in_the_same_way():

@@ -55,9 +55,7 @@ class ImageSet(Examples):
         indices = indices.to(self.labels.device)
         pixels = self.pixels[indices].float()
         shift, scale = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.deviation))
-        # Convolutions are a quarter to a third faster on this layout, on CPUs and GPUs alike, and pass it on.
-        pixels = ((pixels - shift) / scale).contiguous(memory_format=torch.channels_last)
-        return Images(pixels, self.labels[indices])
+        return Images(_laid_out((pixels - shift) / scale), self.labels[indices])
 
 
 class ClassificationTask(Task):
@@ -82,7 +80,7 @@ class ClassificationTask(Task):
             pixels = crop(pixels, recipe.crop, generator)
         if recipe.cutout:
             pixels = cutout(pixels, recipe.cutout, generator)
-        return Images(pixels, batch.labels)
+        return Images(_laid_out(pixels), batch.labels)
 
     def loss(self, network: nn.Module, batch: Images, recipe: Recipe) -> Tensor:
         """Cross-entropy, smoothed as the recipe says."""
@@ -108,3 +106,8 @@ class ClassificationTask(Task):
             "nll": functional.cross_entropy(scores.double(), truth).item(),
             "ece": 100 * float(calibration),
         }
+
+
+def _laid_out(pixels: Tensor) -> Tensor:
+    """Channels last: convolutions are a quarter to a third faster on this layout, and hand it on."""
+    return pixels.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,81 @@
+"""An example of a method in a distribution of its own: `lowrank`.
+
+Every layer's weight is the product of two thin matrices of one rank. Nothing is shared between layers;
+the budget is met by the rank alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from npas_bench.errors import UnsupportedBudget
+from npas_bench.methods import MethodOptions, Problem, SharingMethod
+from npas_bench.network import Allocation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from npas_bench.layers import Layer
+
+
+class LowRankOptions(MethodOptions):
+    """Options of `lowrank`.
+
+    Attributes:
+        gain: factor on the initial deviation of every weight, without a unit.
+    """
+
+    gain: float = Field(default=1.0, gt=0)
+
+
+class LowRankAllocation(Allocation):
+    """Two factors for each layer, its weight their product."""
+
+    def __init__(self, layers: Sequence[Layer], rank: int, gain: float) -> None:
+        super().__init__()
+        self._layers = {layer.name: (index, layer) for index, layer in enumerate(layers)}
+        self.left, self.right = nn.ParameterList(), nn.ParameterList()
+        for layer in layers:
+            out = layer.shape[0]
+            inner = min(rank, out, layer.size // out)
+            # The product of two factors of deviation d and inner dimension r has deviation d^2 sqrt(r).
+            deviation = math.sqrt(gain * layer.deviation / math.sqrt(inner))
+            self.left.append(nn.Parameter(torch.randn(out, inner) * deviation))
+            self.right.append(nn.Parameter(torch.randn(inner, layer.size // out) * deviation))
+
+    def weight(self, layer: str) -> Tensor:
+        """The product of the layer's factors, in its shape."""
+        index, wanted = self._layers[layer]
+        return (self.left[index] @ self.right[index]).view(wanted.shape)
+
+
+class LowRank(SharingMethod):
+    """The largest rank whose factors the budget pays for."""
+
+    name = "lowrank"
+    Options = LowRankOptions
+    options: LowRankOptions
+
+    def allocate(self, problem: Problem) -> LowRankAllocation:
+        """Factors of one rank for all layers.
+
+        Raises:
+            UnsupportedBudget: below rank one.
+        """
+        if _cost(problem.layers, 1) > problem.available:
+            raise UnsupportedBudget(
+                f"{problem.budget:,} do not pay for rank one", smallest=problem.fixed + _cost(problem.layers, 1)
+            )
+        largest = max(min(layer.shape[0], layer.size // layer.shape[0]) for layer in problem.layers)
+        rank = max(r for r in range(1, largest + 1) if _cost(problem.layers, r) <= problem.available)
+        return LowRankAllocation(problem.layers, rank, self.options.gain)
+
+
+def _cost(layers: Sequence[Layer], rank: int) -> int:
+    sides = [(layer.shape[0], layer.size // layer.shape[0]) for layer in layers]
+    return sum(min(rank, out, into) * (out + into) for out, into in sides)

@@ -1,0 +1,9 @@
+"""The suite that npas-bench gives to authors of methods."""
+
+from npas_lowrank import LowRank
+
+from npas_bench.testing.methods import MethodConformance
+
+
+class TestLowRank(MethodConformance):
+    method = LowRank
