@@ -29,7 +29,7 @@ class Recipe(BaseModel):
         flip: mirror images left to right at random.
         crop: padding in pixels around an image before a random crop of its own size; 0 crops nothing.
         cutout: side in pixels of a square set to zero at a random place (DeVries & Taylor 2017); 0 cuts nothing.
-        precision: of the forward and backward pass, on every device alike.
+        precision: of the forward and backward pass, in training and evaluation, on every device alike.
         threads: CPU threads; one thread and two give different sums, so the number is the recipe's.
     """
 

@@ -108,6 +108,10 @@ def run_items(
     runs = _runs_for(left, newest, store, grid)
     running = {item.key for item in left}
     before = [newest[item.key].state for item in items if item.key not in running and item.key in newest]
+    for item in items:
+        if item.key not in running:
+            # Left behind by a driver that died between storing a result and tidying up.
+            remove_checkpoints(_folder(store, item))
     listener = _Recorder(store, reporter, runs)
     works = [
         Work(item.cell, item.source, item.device, _folder(store, item), token="") for item in left  # noqa: S106

@@ -212,7 +212,8 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
     ledger = _count_again(network, ledger, trained.before, checkpoints, cell)
     begun = time.perf_counter()
     network.eval()
-    with cpu_threads(cell.recipe.threads), torch.no_grad():
+    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=cell.recipe.precision == "bf16")
+    with cpu_threads(cell.recipe.threads), torch.no_grad(), bf16:
         values = task.evaluate(network, task.data("test").to(device))
     evaluated = time.perf_counter() - begun
     wrong = [name for name, value in values.items() if not math.isfinite(value)]

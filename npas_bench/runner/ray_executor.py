@@ -30,9 +30,11 @@ class RayExecutor(Executor):
             import ray
         except ImportError:
             raise NpasBenchError("--executor ray: Ray is not installed; pip install ray, or use --executor inline") from None
-        # Nothing leaves this machine, and results must not depend on a worker's idea of its GPUs.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if any(":" in work.device for work in works):
+            raise NpasBenchError("--executor ray hands out GPUs itself: use --device cuda, or --executor inline")
+        # Nothing leaves this machine, and a worker that was given no GPU shall see none.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"
         ray.init(
             address="local",
             num_cpus=os.cpu_count() or 1,

@@ -1,7 +1,10 @@
+from itertools import pairwise
+
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from npas_bench import plugins
 from npas_bench.architectures import Signature
@@ -10,9 +13,39 @@ from npas_bench.layers import Kind, Layer, Place
 from npas_bench.methods import Problem
 from npas_bench.methods.ssn import SSN, SSNAllocation, SSNOptions
 from npas_bench.methods.ssn.plan import largest_store, overhead, smallest_cost
-from npas_bench.testing.architectures import EXAMPLES
+from npas_bench.seeding import seeded
+from npas_bench.testing.architectures import EXAMPLES, ExampleArchitecture
 
 C10, C100 = Signature((3, 32, 32), 10), Signature((3, 32, 32), 100)
+
+
+@st.composite
+def architectures(draw):
+    """Wide residual networks, and stacks of convolutions or linear layers of any widths."""
+    kind = draw(st.sampled_from(["wrn", "linear", "convolution"]))
+    if kind == "wrn":
+        depth, width = draw(st.sampled_from([10, 16, 22])), draw(st.integers(1, 3))
+        signature = Signature((draw(st.integers(1, 3)), 8, 8), draw(st.integers(1, 12)))
+        return plugins.architecture(f"wrn-{depth}-{width}"), signature
+    widths = draw(st.lists(st.integers(1, 24), min_size=2, max_size=6))
+    pairs = list(pairwise(widths))
+    if kind == "linear":
+        example = ExampleArchitecture(
+            f"linear {widths}", lambda: nn.Sequential(*(nn.Linear(a, b) for a, b in pairs)), (widths[0],)
+        )
+    else:
+        kernels = draw(st.lists(st.sampled_from([1, 3, 5]), min_size=len(pairs), max_size=len(pairs)))
+        example = ExampleArchitecture(
+            f"convolutions {widths} {kernels}",
+            lambda: nn.Sequential(
+                *(nn.Conv2d(a, b, k, padding=k // 2, bias=False) for (a, b), k in zip(pairs, kernels, strict=True)),
+                nn.Flatten(),
+            ),
+            (widths[0], 6, 6),
+        )
+    return example, example.signature
+
+
 SMALL = {example.name: (example, example.signature) for example in EXAMPLES} | {
     name: (plugins.architecture(name), Signature((1, 8, 8), 10)) for name in ("wrn-10-1", "wrn-10-2", "wrn-16-1")
 }
@@ -70,7 +103,8 @@ VARIANTS = st.fixed_dictionaries(
 
 
 def check(problem, method):
-    network = method.build(problem)
+    with seeded("check"):
+        network = method.build(problem)
     ledger = network.ledger(problem.budget).check("network")
     assert ledger.reach == 1.0
     assert ledger.remark is not None or ledger.total >= 0.99 * problem.budget
@@ -78,9 +112,10 @@ def check(problem, method):
     return ledger
 
 
-@given(st.sampled_from(sorted(SMALL)), VARIANTS, st.floats(-3, 1))
-def test_any_budget_is_kept_and_used_without_dead_parameters_or_names_its_bound(name, options, magnitude):
-    architecture, signature = SMALL[name]
+@settings(max_examples=120)
+@given(architectures() | st.sampled_from(list(SMALL.values())), VARIANTS, st.floats(-3, 1))
+def test_any_budget_is_kept_and_used_without_dead_parameters_or_names_its_bound(case, options, magnitude):
+    architecture, signature = case
     method = SSN(options)
     problem = Problem(architecture, signature, max(1, int(10**magnitude * architecture.size(signature))))
     try:
@@ -89,12 +124,13 @@ def test_any_budget_is_kept_and_used_without_dead_parameters_or_names_its_bound(
         assert unsupported.smallest > problem.budget
 
 
-@given(st.sampled_from(sorted(SMALL)), VARIANTS, st.integers(0, 300))
-def test_every_budget_from_the_declared_minimum_upward_works(name, options, above):
-    architecture, signature = SMALL[name]
+@settings(max_examples=120)
+@given(architectures() | st.sampled_from(list(SMALL.values())), VARIANTS, st.integers(0, 300))
+def test_every_budget_from_the_declared_minimum_upward_works(case, options, above):
+    architecture, signature = case
     method = SSN(options)
     with pytest.raises(UnsupportedBudget) as caught:
-        method.build(Problem(architecture, signature, 1))
+        method.build(Problem(architecture, signature, 0))
     smallest = caught.value.smallest
     check(Problem(architecture, signature, smallest + above), method)
     with pytest.raises(UnsupportedBudget):

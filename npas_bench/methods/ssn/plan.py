@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from npas_bench.methods.ssn.options import SSNOptions
 
 
+# Share of what is available that may stay unused without a word.
+_NOTABLE = 0.005
+
+
 class Share(NamedTuple):
     """How one layer reads the store.
 
@@ -46,7 +50,7 @@ class Share(NamedTuple):
 
 
 class Store(NamedTuple):
-    """A store's size, and why it is smaller than the budget allows (None: it is not)."""
+    """A store's size, and why it leaves some of the budget unused (None: it leaves nothing to speak of)."""
 
     size: int
     remark: str | None
@@ -103,6 +107,9 @@ def largest_store(layers: Sequence[Layer], available: int, options: SSNOptions) 
             return None
         readable = sum(share.length for share in shares(layers, size, options))
         if readable >= size:
+            unused = available - size - costs.overhead(size)
+            if remark is None and unused > _NOTABLE * available:
+                remark = f"{unused:,} parameters are unused: any larger store needs more coefficients or masks than that"
             return Store(size, remark)
         limit = readable
         remark = f"the store is capped at the {readable:,} scalars that the layers read"
