@@ -59,7 +59,7 @@ def plan(
         table.add_row(
             cell.task,
             cell.architecture,
-            escape(cell.method_label),
+            "\n".join([escape(cell.method), *(f" {key}={value}" for key, value in sorted(cell.options.items()))]),
             cell.budget_text,
             count,
             str(len(group)),

@@ -14,28 +14,30 @@ if TYPE_CHECKING:
     from npas_bench.runner.grid import Grid
 
 GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="A grid's name, or a YAML file.")]
-Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task's name. Repeatable.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="NAME", help="A task's name. Repeatable.")]
 Architectures = Annotated[
     list[str] | None,
-    typer.Option("--architecture", help="An architecture's name [default: the task's]. Repeatable."),
+    typer.Option("--architecture", metavar="NAME", help="An architecture's name [default: the task's]. Repeatable."),
 ]
-Methods = Annotated[list[str] | None, typer.Option("--method", help="A method's name. Repeatable.")]
+Methods = Annotated[list[str] | None, typer.Option("--method", metavar="NAME", help="A method's name. Repeatable.")]
 MethodOptions = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the one --method given. Repeatable."),
 ]
 Budgets = Annotated[
     list[str] | None,
-    typer.Option("--budget", help="10%, 4x, 3.65M, 365k or 365000 [default: 100%]. Repeatable."),
+    typer.Option("--budget", metavar="BUDGET", help="10%, 4x, 3.65M, 365k or 365000 [default: 100%]. Repeatable."),
 ]
 Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", help="How many seeds, from 0 [default: 3].")]
-SeedList = Annotated[list[int] | None, typer.Option("--seed", help="One seed. Repeatable.")]
-RecipeName = Annotated[str | None, typer.Option("--recipe", help="A recipe of the task [default: default].")]
+SeedList = Annotated[list[int] | None, typer.Option("--seed", metavar="SEED", help="One seed. Repeatable.")]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", metavar="NAME", help="A recipe of the task [default: default].")
+]
 Epochs = Annotated[
     int | None, typer.Option("--epochs", metavar="N", help="Train N epochs: a derived recipe of its own.")
 ]
 Short = Annotated[bool, typer.Option("--short", help="Use the tasks' short recipes.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
 Database = Annotated[
     str | None,
     typer.Option("--db", metavar="FILE|URL", help="Results database [default: $NPAS_BENCH_DB or runs.db]."),

@@ -7,7 +7,6 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -47,7 +46,7 @@ def _print_table(console: Console, board: BoardTable) -> None:
     console.print()
     console.print(Text(title))
     console.print(Text(f"data: {data} · device: {board.device_class} · {metric}"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Budget", no_wrap=True)
     table.add_column("Rank", justify="right", no_wrap=True)
     table.add_column("Method", overflow="fold")
@@ -61,7 +60,7 @@ def _print_table(console: Console, board: BoardTable) -> None:
             table.add_row(
                 _budget(band.text, band.budget) if position == 0 else "",
                 str(standing.rank) if standing.rank is not None else "",
-                escape(standing.method),
+                _method(standing),
                 _value(standing),
                 str(standing.seeds) if standing.seeds else "",
                 f"{standing.parameters:,}" if standing.parameters is not None else "",
@@ -70,7 +69,7 @@ def _print_table(console: Console, board: BoardTable) -> None:
             )
             if standing.note and (standing.unsupported or standing.failed):
                 what = "failed" if standing.failed else "unsupported"
-                notes[f"{what}: {standing.method} at {band.text}: {standing.note}"] = None
+                notes[f"{what}: {standing.label} at {band.text}: {standing.note}"] = None
     console.print(table)
     for note in notes:
         console.print(Text(note, style="dim"))
@@ -78,6 +77,11 @@ def _print_table(console: Console, board: BoardTable) -> None:
 
 def _budget(text: str, budget: int) -> str:
     return f"{text} = {budget:,}" if text.endswith(("%", "x", "k", "M", "G")) else f"{budget:,}"
+
+
+def _method(standing: Standing) -> Text:
+    """The method, and under it each of its options: together they would not fit."""
+    return Text("\n".join([standing.method, *(f" {key}={value}" for key, value in sorted(standing.options.items()))]))
 
 
 def _value(standing: Standing) -> str:
@@ -129,7 +133,6 @@ def print_run(console: Console, row: RunRow) -> None:
         ("versions", ", ".join(f"{name} {version}" for name, version in (row.versions or {}).items())),
         ("commit", f"{row.commit}{' with local changes' if row.dirty else ''}" if row.commit else None),
         ("finished", f"{row.finished:%Y-%m-%d %H:%M} UTC" if row.finished else None),
-        ("reproduce", reproducing_command(row)),
     ]
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
@@ -138,6 +141,8 @@ def print_run(console: Console, row: RunRow) -> None:
         if value not in (None, ""):
             table.add_row(name, Text(str(value)))
     console.print(table)
+    console.print(Text("this cell again:", style="bold"))
+    console.print(Text(reproducing_command(row)), soft_wrap=True)
     if row.detail:
         console.print(Text(row.detail, style="dim"))
 

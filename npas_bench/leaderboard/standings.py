@@ -11,13 +11,13 @@ import json
 import statistics as plain
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npas_bench.leaderboard.statistics import half_width, ranks
 from npas_bench.store.labels import method_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from npas_bench.store.results import Result
 
@@ -29,7 +29,8 @@ class Standing(NamedTuple):
     """One method at one budget.
 
     Attributes:
-        method: with its options.
+        method: its name.
+        options: its options that differ from their defaults.
         rank: one plus the number of methods significantly better; None where there is nothing to rank.
         mean: of the metric over seeds; None if no seed is done.
         half_width: of the 95 % t-interval; None below three seeds.
@@ -42,6 +43,7 @@ class Standing(NamedTuple):
     """
 
     method: str
+    options: Mapping[str, Any]
     rank: int | None
     mean: float | None
     half_width: float | None
@@ -51,6 +53,11 @@ class Standing(NamedTuple):
     unsupported: int
     failed: int
     note: str | None
+
+    @property
+    def label(self) -> str:
+        """The method with its options."""
+        return method_label(self.method, self.options)
 
 
 class Band(NamedTuple):
@@ -142,21 +149,19 @@ def _band(results: Sequence[Result], reference: float | None, *, higher: bool) -
     }
     ranked = ranks(values, higher_is_better=higher)
     standings = [
-        _standing(method, runs, list(values[method].values()), ranked.get(method), reference)
-        for method, runs in methods.items()
+        _standing(runs, list(values[label].values()), ranked.get(label), reference) for label, runs in methods.items()
     ]
     sign = -1 if higher else 1
-    standings.sort(key=lambda s: (s.mean is None, s.rank or 0, sign * (s.mean or 0.0), s.method))
+    standings.sort(key=lambda s: (s.mean is None, s.rank or 0, sign * (s.mean or 0.0), s.label))
     return Band(results[0].budget, results[0].budget_text, standings)
 
 
-def _standing(
-    method: str, runs: Sequence[Result], values: Sequence[float], rank: int | None, reference: float | None
-) -> Standing:
+def _standing(runs: Sequence[Result], values: Sequence[float], rank: int | None, reference: float | None) -> Standing:
     time = _step_time(runs)
     troubled = [run for run in runs if run.state in ("unsupported", "failed")]
     return Standing(
-        method=method,
+        method=runs[0].method,
+        options=runs[0].options,
         rank=rank,
         mean=plain.fmean(values) if values else None,
         half_width=half_width(values),

@@ -113,6 +113,18 @@ class Grid(_Strict):
         return outer | {"blocks": [{key: entry for key, entry in value.items() if key not in outer}]}
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a mapping that names a key twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_grid(name: str) -> Grid:
     """The grid of this name, or in the file of this path.
 
@@ -127,7 +139,7 @@ def read_grid(name: str) -> Grid:
             raise UnknownName("grid", name, known, remedy="a grid file's name ends in .yaml")
         path = known[name][0]
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
         near = UnknownName("grid", path.stem, plugins.grid_files())
         raise GridError(f"grid file {path} does not exist; {near}") from None

@@ -65,7 +65,7 @@ def test_show_tells_all_of_a_run_and_how_to_repeat_it(ran, call):
     text = " ".join(shown.stdout.split())
     for part in ("3, done", "reduced", "2% = 1,551", "error@1", "wrn-10-1 (2-2-5-8)", "torch 2."):
         assert part in text
-    repeat = re.search(r"reproduce (npas-bench run .*)$", text)
+    repeat = re.search(r"this cell again: (npas-bench run .*)$", text)
     assert repeat
     again = call(*repeat[1].split()[1:], "--executor", "inline")
     assert "1 cells: 1 done" in again.stdout

@@ -95,7 +95,7 @@ def test_a_table_of_unsupported_cells_only_has_no_metric():
 
 def test_options_make_rows_of_their_own():
     results = [result(), result(options={"upsample": "inter"})]
-    assert {s.method for s in tabulate(results)[0].bands[0].standings} == {"ssn", "ssn (upsample=inter)"}
+    assert {s.label for s in tabulate(results)[0].bands[0].standings} == {"ssn", "ssn (upsample=inter)"}
 
 
 def test_step_times_are_relative_to_full_of_the_same_table():

@@ -60,6 +60,7 @@ def test_epochs_derive_a_recipe_and_short_takes_the_tasks_own():
         ("", ["a mapping with tasks"]),
         ("[1, 2]", ["a mapping with tasks"]),
         ("tasks: [digits\nmethods", ["no YAML", "line 2"]),
+        ("tasks: [digits]\nmethods: [full]\ntasks: [digits]", ["key 'tasks' stands twice", "line 3"]),
         ("tasks: [digits]", ["methods: Field required"]),
         ("tasks: []\nmethods: [full]", ["tasks:"]),
         ("tasks: digits\nmethods: [full]", ["tasks:"]),
