@@ -27,15 +27,15 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $(VENV)/.installed $@
 
 run: $(VENV)/.installed
-	@$(BIN)/npas-bench run --grid lowbudget
-	@$(BIN)/npas-bench leaderboard
+	@status=0; $(BIN)/npas-bench run --grid lowbudget || status=$$?; \
+	  $(BIN)/npas-bench leaderboard; exit $$status
 	@echo "This board again: $(BIN)/npas-bench leaderboard"
 	@echo "One run in full:  $(BIN)/npas-bench show 1"
 	@echo "What else runs:   $(BIN)/npas-bench list methods|tasks|architectures|grids"
 
 # Every test computes on one thread; two at a time fill two cores.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q --numprocesses auto
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

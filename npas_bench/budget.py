@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _PATTERN = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>%|x|k|M|G)?", re.ASCII)
 _SCALE = {"k": 10**3, "M": 10**6, "G": 10**9}
+# What a database's integers hold, and more parameters than any network will have.
+LARGEST = 2**62
+_LONGEST = 40
 _FORMS = "write it as 10%, 4x, 3.65M, 365k or 365000"
 
 
@@ -50,8 +53,9 @@ class Budget:
             BudgetError: if `text` is no positive amount.
         """
         written = str(text).strip()
-        match = _PATTERN.fullmatch(written)
+        match = _PATTERN.fullmatch(written) if len(written) <= _LONGEST else None
         if match is None:
+            written = written if len(written) <= _LONGEST else f"{written[:_LONGEST]}…"
             raise BudgetError(f"budget '{written}' is not a positive amount of parameters: {_FORMS}")
         amount, unit = Fraction(match["number"]), match["unit"]
         if amount <= 0:
@@ -70,6 +74,8 @@ class Budget:
             BudgetError: if a share of this architecture comes to less than one parameter.
         """
         count = int(self.amount * full) if self.relative else int(self.amount)
+        if count > LARGEST:
+            raise BudgetError(f"budget '{self.text}' is more than any network can have")
         if count < 1:
             raise BudgetError(f"budget '{self.text}' of an architecture of {full:,} parameters is less than one")
         return count
@@ -144,7 +150,7 @@ def count_scalars(named: Iterable[tuple[str, Tensor]], roles: Mapping[str, Role]
     """Count tensors' scalars by storage, once each, also on the meta device.
 
     Tensors that are views of one storage count the stretch of it that they cover together; where two
-    roles cover the same stretch, the first to name it keeps it.
+    roles cover the same stretch, the first to name it keeps it. A complex number is two scalars.
 
     Args:
         named: tensors with their names.
@@ -161,7 +167,8 @@ def count_scalars(named: Iterable[tuple[str, Tensor]], roles: Mapping[str, Role]
         start = tensor.storage_offset()
         before = _length(covered[storage])
         covered[storage].append((int(start), int(start + last + 1)))
-        counts[roles.get(name, Role.FIXED)] += _length(covered[storage]) - before
+        parts = 2 if tensor.is_complex() else 1
+        counts[roles.get(name, Role.FIXED)] += parts * (_length(covered[storage]) - before)
     return counts
 
 

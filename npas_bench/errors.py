@@ -21,6 +21,10 @@ class OverBudget(NpasBenchError):
     """A network counts more trainable scalars than its budget; a bug of its method, never trained."""
 
 
+class DeadParameters(NpasBenchError):
+    """A store of which some scalars reach no layer, and a method that does not say why."""
+
+
 class UnsupportedBudget(NpasBenchError):
     """A budget that a method cannot meet: a result of the benchmark, not a failure.
 
@@ -77,6 +81,10 @@ class StoreError(NpasBenchError):
 
 class DeviceError(NpasBenchError):
     """A device that this machine does not have."""
+
+
+class StorageError(NpasBenchError):
+    """A disk that cannot be written: it ends the whole run, which goes on later, and is no cell's failure."""
 
 
 class CheckpointError(NpasBenchError):

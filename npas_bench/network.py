@@ -90,15 +90,12 @@ class Network(nn.Module, ABC):
 
     def ledger(self, budget: int) -> Ledger:
         """Count what this network trains; works on the meta device, where `reach` is not measured."""
-        roles = self.roles()
-        trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
-        counts = count_scalars(trained, roles)
-        return Ledger(
-            **{role.value: n for role, n in counts.items()},
-            budget=budget,
-            reach=self.reach(),
-            remark=self.remark(),
-        )
+        counts = {role.value: count for role, count in self.count().items()}
+        return Ledger(**counts, budget=budget, reach=self.reach(), remark=self.remark())
+
+    def count(self) -> dict[Role, int]:
+        """Trainable scalars by role, each storage once."""
+        return count_scalars(((name, p) for name, p in self.named_parameters() if p.requires_grad), self.roles())
 
     def reach(self) -> float | None:
         """Share of the store's scalars that reach some layer's weight; None without a store."""
@@ -122,7 +119,7 @@ class Network(nn.Module, ABC):
             f"{path}.{name}" if path else name
             for path, module in self.named_modules()
             if isinstance(module, nn.modules.batchnorm._NormBase)
-            for name, _ in module.named_buffers(recurse=False)
+            for name in ("running_mean", "running_var", "num_batches_tracked")
         }
         frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
         return frozen + [name for name, _ in self.named_buffers() if name not in statistics]
@@ -323,17 +320,21 @@ def _generated_class(base: Any, attributes: tuple[str, ...]) -> type[nn.Module]:
     return type(base.__name__, (base,), body)
 
 
-def changed_state(before: Mapping[str, Tensor], network: Network) -> int:
-    """Scalars outside the parameters that training changed, normalisation statistics left out.
+def changed_state(before: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
+    """The tensors outside the parameters that training changed or made, normalisation statistics left out.
 
     Args:
-        before: copies of the tensors called `network.state_names()`, made before training.
+        before: copies of `state_tensors(network)`, made before training.
         network: the network after training.
     """
-    now = dict(network.named_parameters()) | dict(network.named_buffers())
-    changed = [
-        (name, now[name])
-        for name in network.state_names()
-        if name not in before or not torch.equal(before[name].to(now[name].device), now[name])
-    ]
-    return sum(count_scalars(changed, {}).values())
+    return {
+        name: tensor
+        for name, tensor in state_tensors(network).items()
+        if name not in before or not torch.equal(before[name].to(tensor.device), tensor)
+    }
+
+
+def state_tensors(network: Network) -> dict[str, Tensor]:
+    """The tensors that count only if training changes them, by name."""
+    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
+    return {name: tensors[name].detach() for name in network.state_names()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from npas_bench.methods import Method
     from npas_bench.tasks import Task
 
+log = logging.getLogger(__name__)
 T = TypeVar("T", covariant=True)
 BUILT_IN = "npas-bench"
 
@@ -101,6 +103,10 @@ class Registry(Generic[T]):
             raise PluginError(
                 f"{self.kind} '{name}' of {_distribution(point)}: {point.value} is not a subclass of {base.__name__}"
             )
+        if getattr(loaded, "name", name) != name:
+            raise PluginError(
+                f"{self.kind} '{name}' of {_distribution(point)}: {point.value} calls itself '{loaded.name}'"  # type: ignore[attr-defined]
+            )
         missing = sorted(getattr(loaded, "__abstractmethods__", ()))
         if missing:
             raise PluginError(f"{self.kind} '{name}' of {_distribution(point)} does not define {', '.join(missing)}")
@@ -162,8 +168,12 @@ def grid_files() -> dict[str, tuple[Path, str]]:
     for point in sorted(entry_points(group="npas_bench.grids"), key=lambda point: point.name != BUILT_IN):
         try:
             spec = find_spec(point.value)
-        except ImportError:
-            spec = None
+        # Looking for a package runs the packages it lies in, which may fail in any way whatever.
+        except Exception as error:
+            log.warning("grids of %s: %s cannot be imported: %s", _distribution(point), point.value, error)
+            continue
+        if spec is None:
+            log.warning("grids of %s: there is no package %s", _distribution(point), point.value)
         folders = (spec.submodule_search_locations or []) if spec else []
         for folder in folders:
             for path in sorted(Path(folder).glob("*.yaml")):

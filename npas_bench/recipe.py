@@ -1,4 +1,4 @@
-"""How a network is trained: a recipe is part of a cell's identity, whole."""
+"""How a network is trained: a recipe is part of a cell's identity."""
 
 from __future__ import annotations
 
@@ -68,5 +68,9 @@ class Recipe(BaseModel):
         return Recipe.model_validate(self.model_dump() | real | {"name": name})
 
     def content(self) -> dict[str, Any]:
-        """What determines a result: every field but the name that differs from its default."""
+        """What determines a result: every field but the name that differs from its default.
+
+        So a new field whose default is what was done before leaves old identities as they are; the defaults
+        themselves never change (`tests/runner/test_identity.py`).
+        """
         return self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)

@@ -29,11 +29,36 @@ def test_budgets_come_to_whole_scalars_rounded_down(text, full, count):
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "0%", "-1", "-10%", "", "ten", "1e5", "nan", "inf", "10 %", "%", "1.5", "0.0001k", "3,000", "5K", "1%%", "٣"],
+    [
+        "0",
+        "0%",
+        "-1",
+        "-10%",
+        "",
+        "ten",
+        "1e5",
+        "nan",
+        "inf",
+        "10 %",
+        "%",
+        "1.5",
+        "0.0001k",
+        "3,000",
+        "5K",
+        "1%%",
+        "٣",
+        "9" * 5000,
+    ],
 )
 def test_what_is_no_positive_amount_is_refused_with_the_forms(text):
     with pytest.raises(BudgetError, match="write it as 10%"):
         Budget.parse(text)
+
+
+@pytest.mark.parametrize("text", ["99999999999999999999", "99999999999999999999x", "9999999999999G"])
+def test_a_budget_beyond_all_networks_is_refused(text):
+    with pytest.raises(BudgetError, match="more than any network"):
+        Budget.parse(text).resolve(1000)
 
 
 def test_a_share_of_less_than_one_parameter_is_refused():
@@ -64,6 +89,10 @@ def test_scalars_are_counted_by_storage_once(device):
     roles = {"a": Role.STORE, "again": Role.STORE, "overlapping": Role.MASKS}
     counts = count_scalars(named, roles)
     assert counts == {Role.FIXED: 15, Role.STORE: 40, Role.COEFFICIENTS: 0, Role.MASKS: 20, Role.GENERATORS: 0}
+
+
+def test_a_complex_number_is_two_scalars():
+    assert sum(count_scalars([("z", torch.zeros(7, dtype=torch.cfloat))], {}).values()) == 14
 
 
 def test_two_meta_networks_are_not_taken_for_one():

@@ -72,6 +72,7 @@ def test_listing_imports_nothing(install):
         ("Mine = 3", "bad_plugin:Mine is not a subclass of Method"),
         ("pass", "has no attribute 'Mine'"),
         ("from npas_bench.methods import Method\nclass Mine(Method):\n  name = 'mine'", "does not define build"),
+        ("from npas_bench.methods.full import Full as Mine", "bad_plugin:Mine calls itself 'full'"),
     ],
 )
 def test_a_broken_plugin_is_named_with_its_distribution_and_stops_nothing_else(install, code, message):
@@ -123,7 +124,7 @@ def test_architectures_are_made_by_the_family_of_the_longest_fitting_name(instal
         plugins.families = original
 
 
-def test_grids_come_from_packages_that_entry_points_name(install):
+def test_grids_come_from_packages_that_entry_points_name(install, caplog):
     site = install("grids-of-mine", "mine", "ignored", "", group="npas_bench.other")
     package = site / "grids_of_mine"
     package.mkdir()
@@ -136,6 +137,15 @@ def test_grids_come_from_packages_that_entry_points_name(install):
     (info / "entry_points.txt").write_text(
         "[npas_bench.grids]\nmine = grids_of_mine\nlost = no_such_package\n", encoding="utf-8"
     )
+    broken = site / "broken_parent"
+    (broken / "inner").mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise RuntimeError('at import')", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        "[npas_bench.grids]\nmine = grids_of_mine\nlost = no_such_package\nbroken = broken_parent.inner\n",
+        encoding="utf-8",
+    )
     found = plugins.grid_files()
+    assert "there is no package no_such_package" in caplog.text
+    assert "broken_parent.inner cannot be imported: at import" in caplog.text
     assert found["special"] == (package / "special.yaml", "grids-of-mine 1.5")
     assert found["lowbudget"][1].startswith("npas-bench")

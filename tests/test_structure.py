@@ -35,6 +35,8 @@ def imports(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("npas_bench"):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (name.split(".")[1] for name in names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("npas_bench."))
 
 
 FILES = [path for path in PACKAGE.rglob("*.py") if room(path) not in ("__init__", "testing")]
@@ -52,6 +54,13 @@ def test_nothing_imports_a_named_method_or_task():
         for folder, names in (("methods", ("full", "reduced", "ssn")), ("tasks", ("classification",))):
             if folder not in path.parts:
                 assert not any(f"npas_bench.{folder}.{name}" in text for name in names), path
+
+
+def test_every_module_is_linted_and_no_link_is_followed():
+    ruff = [sys.executable, "-m", "ruff", "check", "--show-files", "."]
+    shown = subprocess.run(ruff, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout.split()
+    assert {str(path) for path in PACKAGE.rglob("*.py")} <= set(shown)
+    assert not any(name.startswith(f"{REPOSITORY / link}/") for name in shown for link in ("methods", "runner"))
 
 
 def test_modules_stay_small():

@@ -28,17 +28,21 @@ def leaderboard(
 ) -> None:
     """Show results: your own runs, and the published board that comes with the package."""
     from npas_bench.dashboard.terminal import print_board, print_legend
+    from npas_bench.errors import UnknownName
     from npas_bench.leaderboard.published import open_published, published_location
     from npas_bench.leaderboard.standings import tabulate
     from npas_bench.store.database import Store, locate, open_for_reading, reaching
-    from npas_bench.store.results import count_unfinished, read_results
+    from npas_bench.store.results import count_unfinished, read_results, stored_names
 
     shown = False
+    known: dict[str, set[str]] = {"task": set(), "architecture": set(), "metric": set()}
 
     def section(store: Store | None, heading: str) -> None:
         nonlocal shown
         if store is None:
             return
+        for kind, names in stored_names(store).items():
+            known[kind] |= names
         tables = tabulate(read_results(store, task=task, architecture=architecture, metric=metric))
         if tables:
             print_board(output, heading, tables)
@@ -65,7 +69,11 @@ def leaderboard(
                     store.close()
     if shown:
         print_legend(output)
-    else:
+        return
+    for kind, name in (("task", task), ("architecture", architecture), ("metric", metric)):
+        if name is not None and known[kind] and name not in known[kind]:
+            raise UnknownName(kind, name, known[kind], remedy="of those with results")
+    if not shown:
         chosen = [
             f"{name} {value}"
             for name, value in (("task", task), ("architecture", architecture), ("metric", metric))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import NoReturn
@@ -52,6 +53,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Args:
         arguments: what follows the program's name; left out, the process's own.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks a character shows a question mark instead of a traceback.
+            stream.reconfigure(errors="replace")
     try:
         app(arguments, prog_name="npas-bench")
     except NpasBenchError as error:

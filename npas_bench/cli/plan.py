@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
@@ -53,20 +53,20 @@ def plan(
     notes = []
     for group in _alike(items):
         cell = items[group[0]].cell
-        count, note = _preview(items[group[0]])
+        preview = _preview(items[group[0]])
         counts = {state: [states[i] for i in group].count(state) for state in dict.fromkeys(states[i] for i in group)}
         shown = ", ".join(f"{n} {state}" if len(counts) > 1 else state for state, n in counts.items())
         table.add_row(
             cell.task,
             cell.architecture,
-            "\n".join([escape(cell.method), *(f" {key}={value}" for key, value in sorted(cell.options.items()))]),
+            escape("\n".join([cell.method, *(f" {key}={value}" for key, value in sorted(cell.options.items()))])),
             cell.budget_text,
-            count,
+            preview.parameters,
             str(len(group)),
-            shown if note is None or "to run" not in counts else "unsupported",
+            shown if preview.trouble is None or "to run" not in counts else preview.trouble,
         )
-        if note is not None:
-            notes.append(f"unsupported: {cell.method_label} at {cell.budget_text}: {note}")
+        if preview.trouble is not None:
+            notes.append(f"{preview.trouble}: {cell.method_label} at {cell.budget_text}: {preview.reason}")
     output.print(table)
     for note in dict.fromkeys(notes):
         output.print(note, style="dim", markup=False)
@@ -84,7 +84,15 @@ def _alike(items: list[Item]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _preview(item: Item) -> tuple[str, str | None]:
+class Preview(NamedTuple):
+    """A cell counted without training: its parameters; what is wrong with it, and why."""
+
+    parameters: str
+    trouble: str | None
+    reason: str | None
+
+
+def _preview(item: Item) -> Preview:
     from npas_bench import plugins
     from npas_bench.errors import UnsupportedBudget
     from npas_bench.runner.execution import problem_of
@@ -92,6 +100,9 @@ def _preview(item: Item) -> tuple[str, str | None]:
     method = plugins.methods.load(item.cell.method)(item.cell.options)
     problem = problem_of(item.cell, plugins.tasks.load(item.cell.task)())
     try:
-        return f"{method.preview(problem).total:,}", None
+        return Preview(f"{method.preview(problem).total:,}", None, None)
     except UnsupportedBudget as unsupported:
-        return "—", str(unsupported)
+        return Preview("—", "unsupported", str(unsupported))
+    # A method may fail in any way whatever; a run would store the cell as failed and go on.
+    except Exception as error:
+        return Preview("—", "would fail", f"{type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import errors, output
+from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
     from npas_bench.runner.driver import Item
@@ -54,6 +55,7 @@ def run(
     The same command goes on where it was stopped; finished cells are not run again. The exit code is 0 if
     every cell is done or unsupported, 1 if one failed, 2 for a mistake in the command.
     """
+    from npas_bench.leaderboard.published import refuse_published
     from npas_bench.runner.driver import run_items
     from npas_bench.runner.progress import reporter_for
     from npas_bench.store.database import locate, open_for_writing, reaching
@@ -61,14 +63,16 @@ def run(
     items = choose.chosen_items(
         choose.Selection(grid, task, architecture, method, option, budget, seeds, seed, recipe, epochs, short, device)
     )
+    chosen = _executor(executor, items)
     location = locate(db)
+    refuse_published(location)
     with reaching(location):
         store = open_for_writing(location)
         try:
             summary = run_items(
                 items,
                 store,
-                _executor(executor, items),
+                chosen,
                 reporter_for(output),
                 grid=grid,
                 only=only.value if only else None,
@@ -82,7 +86,7 @@ def run(
     unrun = len(items) - sum(summary)
     parts += [f"{unrun} not run"] if unrun else []
     output.print(f"{len(items)} cells: {', '.join(parts)}. Results in {location}", soft_wrap=True)
-    if summary.failed:
+    if summary.failed or (unrun and only is None):
         raise typer.Exit(1)
 
 
@@ -93,7 +97,14 @@ def _executor(wanted: ExecutorName | None, items: list[Item]) -> Executor:
     from npas_bench.runner.executors import InlineExecutor
     from npas_bench.runner.ray_executor import RayExecutor
 
+    one_gpu = ":" in items[0].device
     if wanted is None:
-        several = len(items) > 1 and (os.cpu_count() or 1) > 1
+        several = len(items) > 1 and (os.cpu_count() or 1) > 1 and not one_gpu
         wanted = ExecutorName.ray if several and find_spec("ray") else ExecutorName.inline
-    return RayExecutor() if wanted is ExecutorName.ray else InlineExecutor()
+    if wanted is ExecutorName.inline:
+        return InlineExecutor()
+    if not find_spec("ray"):
+        raise NpasBenchError("--executor ray: Ray is not installed; pip install ray, or use --executor inline")
+    if one_gpu:
+        raise NpasBenchError("--executor ray hands out GPUs itself: use --device cuda, or --executor inline")
+    return RayExecutor()

@@ -88,6 +88,7 @@ def chosen_items(selection: Selection) -> list[Item]:
 
 
 def _grid(selection: Selection) -> Grid:
+    from npas_bench.budget import Budget
     from npas_bench.runner.grid import Block, Grid, MethodEntry, read_grid
 
     parts = {
@@ -101,32 +102,41 @@ def _grid(selection: Selection) -> Grid:
         "--recipe": selection.recipe,
     }
     if selection.grid is not None:
-        also = [name for name, value in parts.items() if value]
+        also = [name for name, value in parts.items() if value is not None]
         if also:
             raise NpasBenchError(f"--grid already says which cells to run: leave out {', '.join(also)}")
         return read_grid(selection.grid)
     if not selection.tasks or not selection.methods:
         raise NpasBenchError("name a grid with --grid (npas-bench list grids), or a --task and a --method")
-    if selection.recipe and selection.short:
+    if selection.recipe is not None and selection.short:
         raise NpasBenchError("--short and --recipe both name a recipe: leave one out")
     if selection.seeds is not None and selection.seed_list:
         raise NpasBenchError("--seeds and --seed both name seeds: leave one out")
-    seeds = selection.seed_list or selection.seeds or 3
-    if (selection.seeds is not None and selection.seeds < 1) or (selection.seed_list and min(selection.seed_list) < 0):
-        raise NpasBenchError("--seeds takes a number from 1 up, --seed one from 0 up")
     if selection.options and len(selection.methods) > 1:
         raise OptionError("--option goes with a single --method; write a grid file for several")
-    from npas_bench.budget import Budget
-
     block = Block(
         tasks=tuple(selection.tasks),
         architectures=tuple(selection.architectures) if selection.architectures else None,
         methods=tuple(MethodEntry(name=name, options=_options(selection.options)) for name in selection.methods),
         budgets=tuple(Budget.parse(text).text for text in selection.budgets or ["100%"]),
-        seeds=tuple(dict.fromkeys(seeds)) if isinstance(seeds, list) else tuple(range(seeds)),
+        seeds=_seeds(selection),
         recipe=selection.recipe,
     )
     return Grid(blocks=(block,))
+
+
+def _seeds(selection: Selection) -> tuple[int, ...]:
+    from npas_bench.budget import LARGEST
+    from npas_bench.runner.grid import MOST_SEEDS
+
+    if selection.seed_list:
+        if min(selection.seed_list) < 0 or max(selection.seed_list) >= LARGEST:
+            raise NpasBenchError(f"--seed takes a number from 0 to {LARGEST - 1:,}")
+        return tuple(dict.fromkeys(selection.seed_list))
+    count = 3 if selection.seeds is None else selection.seeds
+    if not 1 <= count <= MOST_SEEDS:
+        raise NpasBenchError(f"--seeds takes a number from 1 to {MOST_SEEDS:,}")
+    return tuple(range(count))
 
 
 def _options(written: list[str] | None) -> dict[str, Any]:
@@ -137,6 +147,6 @@ def _options(written: list[str] | None) -> dict[str, Any]:
             raise OptionError(f"--option '{pair}' is not of the form KEY=VALUE")
         try:
             options[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise OptionError(f"--option '{pair}': the value cannot be read") from None
     return options

@@ -153,8 +153,9 @@ def reproducing_command(row: RunRow) -> str:
     name, *changes = cell.recipe_name.split("+")
     words = ["npas-bench", "run", "--task", cell.task, "--architecture", cell.architecture]
     words += ["--method", cell.method, "--budget", str(cell.budget), "--seed", str(cell.seed)]
-    words += [word for key, value in sorted(cell.options.items()) for word in ("--option", f"{key}={value}")]
+    words += [
+        word for key, value in sorted(cell.options.items()) for word in ("--option", f"{key}={json.dumps(value)}")
+    ]
     words += ["--recipe", name] if name != "default" else []
     words += [word for change in changes for word in (f"--{change.partition('=')[0]}", change.partition("=")[2])]
-    words += ["--device", row.device_class] if row.device_class != "cpu" else []
-    return shlex.join(words)
+    return shlex.join([*words, "--device", row.device_class])

@@ -10,7 +10,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from npas_bench.errors import StoreError
+from npas_bench.errors import NpasBenchError, StoreError
 from npas_bench.store.database import Location, Store, locate, open_for_reading, open_for_writing
 from npas_bench.store.exchange import add_records, export_runs
 
@@ -25,6 +25,17 @@ def published_location() -> Location | None:
         if (folder / NAME).is_file():
             return locate(str(folder / NAME))
     return None
+
+
+def refuse_published(location: Location) -> None:
+    """Keep runs out of the shipped board, which is made from results and never run into.
+
+    Raises:
+        StoreError: if `location` is the shipped board.
+    """
+    shipped = published_location()
+    if shipped and location.path and shipped.path and location.path.resolve() == shipped.path.resolve():
+        raise StoreError(f"database {location} is the published board, which is not run into: name another with --db")
 
 
 def open_published() -> Store | None:
@@ -46,10 +57,13 @@ def export_file(database: Path, out: Path) -> int:
 
 def build_board(results: Path, out: Path) -> int:
     """Make the published board anew from every `*.jsonl` in a folder; how many runs it holds."""
+    files = sorted(results.glob("*.jsonl"))
+    if not files:
+        raise StoreError(f"{results} holds no *.jsonl to make a board from")
     fresh = out.with_name(f"{out.name}.building")
     fresh.unlink(missing_ok=True)
     store = open_for_writing(locate(str(fresh)))
-    count = add_records(store, sorted(results.glob("*.jsonl")))
+    count = add_records(store, files)
     store.close()
     fresh.replace(out)
     fresh.with_name(f"{fresh.name}.lock").unlink(missing_ok=True)
@@ -63,7 +77,10 @@ def _main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     act = export_file if arguments.command == "export" else build_board
-    log.info("%s: %d runs", arguments.out, act(arguments.source, arguments.out))
+    try:
+        log.info("%s: %d runs", arguments.out, act(arguments.source, arguments.out))
+    except (NpasBenchError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

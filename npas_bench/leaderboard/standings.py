@@ -1,6 +1,7 @@
 """Standings: results grouped into tables, aggregated over seeds, ranked within a budget.
 
-What counts: each cell's newest ended run. Methods are compared within one task, architecture, recipe, data
+What counts: each cell's newest ended run, of the newest version of its task and method that has one.
+Methods are compared within one task, architecture, recipe, data
 and device class, and ranked within one budget. Unsupported and failed cells keep their row and say so; they
 take no part in means and ranks.
 """
@@ -108,12 +109,22 @@ class BoardTable:
 def tabulate(results: Iterable[Result]) -> list[BoardTable]:
     """Group results into tables, in the order of task, architecture, recipe, data and device class."""
     groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
-    for result in results:
+    for result in _newest_versions(list(results)):
         recipe = json.dumps({k: v for k, v in result.recipe_content.items() if k != "name"}, sort_keys=True)
         key = (result.task, result.architecture, recipe, result.data_digest, result.device_class)
         groups[key].append(result)
     tables = [_table(group) for group in groups.values()]
     return sorted(tables, key=lambda t: (t.task, t.architecture, t.recipe, t.data_label, t.device_class))
+
+
+def _newest_versions(results: list[Result]) -> list[Result]:
+    """What was run with the newest version of its task and of its method: others are other experiments."""
+    tasks: dict[str, int] = defaultdict(int)
+    methods: dict[str, int] = defaultdict(int)
+    for result in results:
+        tasks[result.task] = max(tasks[result.task], result.task_version)
+        methods[result.method] = max(methods[result.method], result.method_version)
+    return [r for r in results if (r.task_version, r.method_version) == (tasks[r.task], methods[r.method])]
 
 
 def _table(group: Sequence[Result]) -> BoardTable:

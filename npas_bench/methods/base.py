@@ -78,9 +78,9 @@ class Problem:
 
 
 class MethodOptions(BaseModel):
-    """Base of a method's options: frozen, unknown keys refused."""
+    """Base of a method's options: frozen, unknown keys refused, no value taken for another type's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Method(ABC):

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from npas_bench.recipe import Recipe
 from npas_bench.store.labels import method_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from npas_bench.recipe import Recipe
 
 # Rises when the way an identity is made changes; golden identities in the tests hold it fast.
 IDENTITY_VERSION = 1

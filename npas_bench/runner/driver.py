@@ -109,13 +109,11 @@ def run_items(
     running = {item.key for item in left}
     before = [newest[item.key].state for item in items if item.key not in running and item.key in newest]
     for item in items:
-        if item.key not in running:
+        if item.key in newest and newest[item.key].state in ("done", "unsupported"):
             # Left behind by a driver that died between storing a result and tidying up.
             remove_checkpoints(_folder(store, item))
     listener = _Recorder(store, reporter, runs)
-    works = [
-        Work(item.cell, item.source, item.device, _folder(store, item), token="") for item in left  # noqa: S106
-    ]
+    works = [Work(item.cell, item.source, item.device, _folder(store, item), token="") for item in left]
     reporter.begin(left=len(left), before=len(items) - len(left))
     try:
         if works:
@@ -167,6 +165,8 @@ def _cell_fields(item: Item) -> dict[str, object]:
         "task": cell.task,
         "architecture": cell.architecture,
         "method": cell.method,
+        "task_version": cell.task_version,
+        "method_version": cell.method_version,
         "options": dict(cell.options),
         "budget": cell.budget,
         "budget_text": cell.budget_text,
@@ -211,13 +211,16 @@ class _Recorder(Listener):
 
     def finished(self, work: Work, outcome: Outcome) -> None:
         identity = work.cell.identity
-        fields = outcome.model_dump(mode="json", exclude={"metrics"})
+        fields = outcome.model_dump(mode="json", exclude={"metrics", "resumable"})
         fields["parameters"] = outcome.ledger.total if outcome.ledger else None
         fields["seconds_per_step"] = outcome.cost.seconds_per_step if outcome.cost else None
-        stored = finish_run(self._store, self._runs[identity], work.token, fields, [metric.model_dump() for metric in outcome.metrics])
+        stored = finish_run(
+            self._store, self._runs[identity], work.token, fields, [metric.model_dump() for metric in outcome.metrics]
+        )
         self._running.pop(identity, None)
         if stored:
             # Only now: a driver that dies before the result is stored finds the last epoch again.
-            remove_checkpoints(work.folder)
+            if not outcome.resumable:
+                remove_checkpoints(work.folder)
             self.states.append(outcome.state)
             self._reporter.finished(work.cell, outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -10,15 +11,21 @@ import resource
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from npas_bench import plugins
-from npas_bench.budget import Ledger
-from npas_bench.errors import CheckpointError, Diverged, OverBudget, UnsupportedBudget
+from npas_bench.budget import Ledger, count_scalars
+from npas_bench.errors import (
+    CheckpointError,
+    DeadParameters,
+    Diverged,
+    OverBudget,
+    StorageError,
+    UnsupportedBudget,
+)
 from npas_bench.methods import Problem
 from npas_bench.network import changed_state
 from npas_bench.seeding import derive_seed, seeded
@@ -27,6 +34,7 @@ from npas_bench.training.loop import EpochReport, Training, cpu_threads, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from npas_bench.network import Network
     from npas_bench.runner.cell import Cell
@@ -60,7 +68,8 @@ class Cost(BaseModel):
         train_seconds: spent in epochs, those before an interruption included.
         seconds_per_step: median over epochs of each epoch's median, warm-up left out.
         evaluate_seconds: spent on the test split.
-        peak_memory: bytes; allocated on a GPU, resident set of the process on a CPU.
+        peak_memory: bytes; allocated for the run on a GPU, on a CPU the highest resident set of the process so
+            far, the libraries and whatever it ran before included.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,6 +111,7 @@ class Outcome(BaseModel):
         structure: what the method's search or refinement decided.
         message: why it failed or is unsupported, in a line or two.
         detail: the traceback of an error that nobody expected.
+        resumable: whether a failed run was getting on and had better go on from its checkpoints.
         smallest: the smallest budget the method can meet here, where it said so.
         largest: the largest, likewise.
         versions: of Python and of the packages that determine results.
@@ -119,6 +129,7 @@ class Outcome(BaseModel):
     structure: dict[str, Any] = {}
     message: str | None = None
     detail: str | None = None
+    resumable: bool = False
     smallest: int | None = None
     largest: int | None = None
     versions: dict[str, str] = {}
@@ -126,7 +137,11 @@ class Outcome(BaseModel):
 
 
 def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
-    """Run a cell to its end; whatever goes wrong with the cell itself is an outcome, not an exception."""
+    """Run a cell to its end; whatever goes wrong with the cell itself is an outcome, not an exception.
+
+    Raises:
+        StorageError: if checkpoints cannot be written.
+    """
     facts = {"versions": versions(), "host": host_class()}
     reports: list[EpochReport] = []
 
@@ -146,6 +161,8 @@ def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
         )
     except Diverged as diverged:
         return Outcome(state="failed", message=str(diverged), history=diverged.history, **facts)
+    except StorageError:
+        raise
     # The grid's other cells go on whatever is wrong with this one.
     except Exception as error:
         log.debug("%s failed", work.cell, exc_info=True)
@@ -181,11 +198,17 @@ def build_network(cell: Cell, problem: Problem) -> Built:
     Raises:
         UnsupportedBudget: if the method cannot meet the budget.
         OverBudget: if the method made a network that is over it.
+        DeadParameters: if parts of its store reach no layer and it does not say why.
     """
     method = plugins.methods.load(cell.method)(cell.options)
     with cpu_threads(cell.recipe.threads), seeded("initial values", cell.identity):
         network = method.build(problem)
-    return Built(network, network.ledger(cell.budget).check(str(cell)))
+    ledger = network.ledger(cell.budget).check(str(cell))
+    if ledger.reach is not None and ledger.reach < 1 and ledger.remark is None:
+        raise DeadParameters(
+            f"{cell}: only {100 * ledger.reach:.4g} % of the store reach a layer, and the method does not say why"
+        )
+    return Built(network, ledger)
 
 
 def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
@@ -240,15 +263,17 @@ def _count_again(
     network: Network, ledger: Ledger, before: dict[str, torch.Tensor], checkpoints: CheckpointFolder, cell: Cell
 ) -> Ledger:
     """The ledger after training, from the network and again from the file, which must agree."""
-    state = changed_state(before, network)
-    ledger = ledger.model_copy(update={"state": state}).check(f"{cell}, after training,")
+    changed = changed_state(before, network)
+    counts = {role.value: count for role, count in network.count().items()}
+    counts["state"] = sum(count_scalars(changed.items(), {}).values())
+    ledger = ledger.model_copy(update=counts).check(f"{cell}, after training,")
     names = set(network.state_names())
-    now = dict(network.named_parameters()) | dict(network.named_buffers())
-    unchanged = {name for name in names if torch.equal(before[name].to(now[name].device), now[name])}
     statistics = {name for name, _ in network.named_buffers()} - names
-    counted = checkpoints.recount(statistics, unchanged)
+    counted = checkpoints.recount(statistics, names - changed.keys())
     if counted > cell.budget:
-        raise OverBudget(f"{cell}: its checkpoint holds {counted:,} trained scalars, over the budget of {cell.budget:,}")
+        raise OverBudget(
+            f"{cell}: its checkpoint holds {counted:,} trained scalars, over the budget of {cell.budget:,}"
+        )
     if counted != ledger.total:
         raise CheckpointError(f"{cell}: its checkpoint holds {counted:,} trained scalars, the ledger {ledger.total:,}")
     return ledger
@@ -280,20 +305,18 @@ def host_class() -> str:
     return f"{platform.system()} {platform.machine()} {instructions} {os.cpu_count()} cores"
 
 
-PROGRESS_FILE = "progress.json"
+def write_progress(work: Work, report: EpochReport) -> None:
+    """Leave word of an attempt's last epoch where the driver, perhaps in another process, finds it."""
+    path = work.folder / f"{work.token}.progress"
+    partial = path.with_suffix(".progress-partial")
+    with contextlib.suppress(OSError):  # the display can do without it
+        partial.write_text(json.dumps(report._asdict()), encoding="utf-8")
+        partial.replace(path)
 
 
-def write_progress(folder: Path, report: EpochReport) -> None:
-    """Leave word of the last epoch where the driver, perhaps in another process, finds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{PROGRESS_FILE}.{os.getpid()}"
-    partial.write_text(json.dumps(report._asdict()), encoding="utf-8")
-    partial.replace(folder / PROGRESS_FILE)
-
-
-def read_progress(folder: Path) -> EpochReport | None:
-    """The last epoch that a run in `folder` left word of; None before its first."""
+def read_progress(work: Work) -> EpochReport | None:
+    """The last epoch that this attempt left word of; None before its first."""
     try:
-        return EpochReport(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
+        return EpochReport(**json.loads((work.folder / f"{work.token}.progress").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from npas_bench import plugins
-from npas_bench.budget import Budget
+from npas_bench.budget import LARGEST, Budget
 from npas_bench.errors import BudgetError, GridError, NpasBenchError, UnknownName
 from npas_bench.runner.cell import Cell
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from npas_bench.methods import Method
     from npas_bench.recipe import Recipe
     from npas_bench.tasks import Task
+
+
+MOST_SEEDS = 10_000
 
 
 class _Strict(BaseModel):
@@ -78,16 +81,18 @@ class Block(_Strict):
     @classmethod
     def _seeds(cls, value: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
-            if value < 1:
-                raise ValueError("at least one seed is wanted")
-            return range(value)
+            if not 1 <= value <= MOST_SEEDS:
+                raise ValueError(f"a number of seeds from 1 to {MOST_SEEDS:,} is wanted")
+            return tuple(range(value))
+        if not isinstance(value, list | tuple) or any(type(seed) is not int for seed in value):
+            raise ValueError("a number of seeds, or a list of seeds, is wanted")
         return value
 
     @field_validator("seeds")
     @classmethod
     def _proper_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or min(value) < 0 or len(set(value)) != len(value):
-            raise ValueError("seeds are a number of seeds, or a list of different numbers from 0")
+        if not value or min(value) < 0 or max(value) >= LARGEST or len(set(value)) != len(value):
+            raise ValueError(f"seeds are different numbers from 0 to {LARGEST - 1:,}")
         return value
 
 
@@ -119,6 +124,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no plain word", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
             seen.add(key.value)
@@ -145,8 +152,8 @@ def read_grid(name: str) -> Grid:
         raise GridError(f"grid file {path} does not exist; {near}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise GridError(f"grid file {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise GridError(f"grid file {path} is no YAML: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise GridError(f"grid file {path} is no YAML that can be read: {error}") from None
     try:
         if not isinstance(content, dict):
             raise GridError(f"grid file {path}: a mapping with tasks, methods and budgets is wanted")
@@ -190,7 +197,7 @@ class Change(NamedTuple):
 class Expander:
     """Turns grids into cells, loading each task, method and architecture once."""
 
-    change: Change = Change()
+    change: Change = field(default_factory=Change)
     _tasks: dict[str, Task] = field(default_factory=dict)
     _architectures: dict[str, Architecture] = field(default_factory=dict)
     _sizes: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -255,7 +262,7 @@ class Expander:
 
     def _recipe(self, task: Task, architecture: str, name: str | None) -> Recipe:
         recipes = task.recipes(architecture)
-        wanted = name or ("short" if self.change.short else "default")
+        wanted = name if name is not None else ("short" if self.change.short else "default")
         if wanted not in recipes:
             raise UnknownName(f"recipe of task {task.name} for {architecture}", wanted, recipes)
         if self.change.epochs is not None and self.change.epochs < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess  # noqa: S404 (git is asked for two facts)
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from npas_bench.errors import NpasBenchError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A cell whose worker died this often is given up: the cell itself may be what kills it.
+# A cell whose worker died this often without an epoch between is given up: it may be what kills them.
 ATTEMPTS = 4
 _POLL_SECONDS = 0.5
 _STORE_BYTES = 80 * 1024**2
@@ -26,12 +27,8 @@ class RayExecutor(Executor):
 
     def run(self, works: Sequence[Work], listener: Listener) -> None:
         """Run them, in their order as workers come free."""
-        try:
-            import ray
-        except ImportError:
-            raise NpasBenchError("--executor ray: Ray is not installed; pip install ray, or use --executor inline") from None
-        if any(":" in work.device for work in works):
-            raise NpasBenchError("--executor ray hands out GPUs itself: use --device cuda, or --executor inline")
+        import ray
+
         # Nothing leaves this machine, and a worker that was given no GPU shall see none.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"
@@ -89,27 +86,36 @@ class _Schedule:
             self._free[key] += count
         try:
             outcome = Outcome.model_validate_json(self._ray.get(reference))
-        except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.NodeDiedError,
-                self._ray.exceptions.OutOfMemoryError) as died:
+        except (
+            self._ray.exceptions.WorkerCrashedError,
+            self._ray.exceptions.NodeDiedError,
+            self._ray.exceptions.OutOfMemoryError,
+        ) as died:
             identity = work.cell.identity
-            self._attempts[identity] = self._attempts.get(identity, 1) + 1
-            if self._attempts[identity] <= ATTEMPTS:
+            self._attempts[identity] = self._attempts.get(identity, 0) + 1
+            if self._attempts[identity] < ATTEMPTS:
                 log.warning("the worker of %s died; it goes on from its last epoch", work.cell)
                 self._waiting.insert(0, work)
                 return
-            outcome = Outcome(state="failed", message=f"its worker died {ATTEMPTS} times: {type(died).__name__}")
+            message = f"its worker died {ATTEMPTS} times without an epoch between: {type(died).__name__}"
+            outcome = Outcome(state="failed", message=message, resumable=True)
         except self._ray.exceptions.RayError as error:
-            outcome = Outcome(state="failed", message=f"its worker failed: {error}")
+            # Not the cell's fault: execute() answers for whatever a cell does wrong.
+            cause = getattr(error, "cause", None) or error
+            raise NpasBenchError(
+                f"Ray stopped working at {work.cell}: {cause}. What was finished is stored; the same command goes on"
+            ) from error
         self._listener.finished(work, outcome)
 
     def _look_at_progress(self) -> None:
         for work in self._running.values():
-            report = read_progress(work.folder)
+            report = read_progress(work)
             if report is not None and report.epoch > self._seen.get(work.cell.identity, 0):
                 self._seen[work.cell.identity] = report.epoch
+                self._attempts.pop(work.cell.identity, None)
                 self._listener.progressed(work, report)
 
 
 def _execute_remotely(work: Work) -> str:
-    outcome = execute(work, lambda report: write_progress(work.folder, report))
+    outcome = execute(work, partial(write_progress, work))
     return outcome.model_dump_json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
 from npas_bench.errors import StoreError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "runs.db"
 _BUSY_SECONDS = 30
+_FORMS = "use a file's path, sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 # Any number, the same in every version: "npas" in ASCII.
 _SERVER_LOCK = 0x6E706173
 
@@ -48,7 +50,10 @@ class Location:
     @property
     def work_folder(self) -> Path:
         """Where checkpoints of its runs lie: beside an SQLite file, in the working directory for a server."""
-        return self.path.with_suffix(".work") if self.path else Path("npas-bench.work")
+        if self.path is not None:
+            return self.path.with_name(f"{self.path.name}.work")
+        place = f"{self.url.host}:{self.url.port}/{self.url.database}?{sorted(self.url.query.items())}"
+        return Path(f"npas-bench-{hashlib.sha256(place.encode()).hexdigest()[:12]}.work")
 
 
 def locate(wanted: str | None) -> Location:
@@ -59,24 +64,28 @@ def locate(wanted: str | None) -> Location:
     """
     written = wanted or os.environ.get("NPAS_BENCH_DB") or DEFAULT
     if "://" not in written:
-        path = Path(written).expanduser()
-        return Location(make_url("sqlite://").set(database=str(path)), path)
+        return _file(written)
     try:
         url = make_url(written)
-        if url.drivername == "postgresql":
-            url = url.set(drivername="postgresql+psycopg")
-        url.get_dialect()
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise StoreError(
-            f"database '{written}' is no URL that can be opened: {error}. Use a file's path, "
-            "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
-        ) from None
-    backend = url.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
-        raise StoreError(f"database '{written}': {backend} is not supported; use SQLite or PostgreSQL")
-    if backend == "sqlite" and not url.database:
-        raise StoreError(f"database '{written}' names no file: use sqlite:///FILE")
-    return Location(url, Path(url.database) if backend == "sqlite" and url.database else None)
+    except (ArgumentError, ValueError):
+        # The reason could quote the password.
+        raise StoreError(f"a database's URL cannot be read: {_FORMS}") from None
+    if url.drivername == "sqlite" and not url.query:
+        return _file(url.database or "")
+    if url.drivername not in ("postgresql", "postgresql+psycopg"):
+        raise StoreError(f"database '{url.render_as_string()}' is not supported: {_FORMS}")
+    return Location(url.set(drivername="postgresql+psycopg"), None)
+
+
+def _file(written: str) -> Location:
+    try:
+        path = Path(written).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StoreError(f"database '{written}' cannot be a file: {error}") from None
+    if not path.name or written == ":memory:":
+        raise StoreError(f"database '{written}' names no file: {_FORMS}")
+    return Location(make_url("sqlite://").set(database=str(path)), path)
 
 
 class Store:
@@ -127,6 +136,11 @@ def open_for_writing(location: Location) -> Store:
     """
     if location.path is None:
         return _open_server(location)
+    if location.path.exists() and location.path.stat().st_size:
+        # What is no store gets no lock file beside it.
+        reader = open_for_reading(location)
+        if reader is not None:
+            reader.close()
     lock = _lock(location, location.path)
     try:
         if not location.path.exists() or location.path.stat().st_size == 0:
@@ -170,7 +184,8 @@ def _lock(location: Location, path: Path) -> FileLock:
         raise StoreError(f"database {location}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
         raise StoreError(f"database {location} is a folder: name a file with --db or NPAS_BENCH_DB")
-    lock = FileLock(f"{path}.lock", thread_local=False)
+    # Two names for one file are one database.
+    lock = FileLock(f"{path.resolve()}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -222,7 +237,7 @@ def _engine(location: Location, *, read_only: bool = False, immutable: bool = Fa
                 location.url,
                 pool_pre_ping=True,
                 connect_args={"connect_timeout": 10},
-                execution_options={"read_only": read_only},
+                execution_options={"postgresql_readonly": read_only},
             )
         except ModuleNotFoundError:
             raise StoreError(
@@ -232,7 +247,7 @@ def _engine(location: Location, *, read_only: bool = False, immutable: bool = Fa
     if read_only:
         flags = "mode=ro&uri=true" + ("&immutable=1" if immutable else "")
         url = f"sqlite:///file:{quote(str(location.path.resolve()))}?{flags}"
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, execution_options={"read_only": read_only})
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: object) -> None:

@@ -36,6 +36,8 @@ class Result(NamedTuple):
     device_class: str
     device: str
     method: str
+    task_version: int
+    method_version: int
     options: dict[str, Any]
     budget: int
     budget_text: str
@@ -81,6 +83,8 @@ def read_results(
             RunRow.device_class,
             RunRow.device,
             CellRow.method,
+            CellRow.task_version,
+            CellRow.method_version,
             CellRow.options,
             CellRow.budget,
             CellRow.budget_text,
@@ -106,6 +110,13 @@ def read_results(
         query = query.where(CellRow.architecture == architecture)
     with store.session() as session:
         return [Result(*row) for row in session.execute(query)]
+
+
+def stored_names(store: Store) -> dict[str, set[str]]:
+    """The names of tasks, architectures and metrics that a store has results of."""
+    columns = {"task": CellRow.task, "architecture": CellRow.architecture, "metric": MetricRow.name}
+    with store.session() as session:
+        return {kind: set(session.scalars(select(column).distinct())) for kind, column in columns.items()}
 
 
 def count_unfinished(store: Store) -> int:

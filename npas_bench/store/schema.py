@@ -63,6 +63,8 @@ class CellRow(Base):
     task: Mapped[str] = mapped_column(String(200))
     architecture: Mapped[str] = mapped_column(String(200))
     method: Mapped[str] = mapped_column(String(200))
+    task_version: Mapped[int]
+    method_version: Mapped[int]
     options: Mapped[dict[str, Any]]
     budget: Mapped[int] = mapped_column(BigInteger)
     budget_text: Mapped[str] = mapped_column(String(64))

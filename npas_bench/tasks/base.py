@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from npas_bench.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -123,8 +125,16 @@ class Task(ABC):
 
 
 def data_folder() -> Path:
-    """Where real data sets lie: `NPAS_BENCH_DATA`, or `~/.cache/npas-bench/data`."""
-    return Path(os.environ.get("NPAS_BENCH_DATA") or "~/.cache/npas-bench/data").expanduser()
+    """Where real data sets lie: `NPAS_BENCH_DATA`, or `~/.cache/npas-bench/data`.
+
+    Raises:
+        DataError: if that is the home of nobody.
+    """
+    written = os.environ.get("NPAS_BENCH_DATA") or "~/.cache/npas-bench/data"
+    try:
+        return Path(written).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"NPAS_BENCH_DATA is '{written}', which is no folder: {error}") from None
 
 
 def digest_arrays(arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> str:

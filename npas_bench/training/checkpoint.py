@@ -8,6 +8,8 @@ attempt goes on.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import os
 import pickle
 import shutil
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from npas_bench.budget import count_scalars
-from npas_bench.errors import CheckpointError
+from npas_bench.errors import CheckpointError, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
+_DIGEST_BYTES = 32
 
 
 class Checkpoint(NamedTuple):
@@ -34,6 +37,7 @@ class Checkpoint(NamedTuple):
         source: digest of the data it was trained on.
         epoch: whole epochs trained.
         network: state dict of the network.
+        state: tensors that the state dict leaves out and training may change.
         optimiser: state dict of the optimiser.
         before: copies of the tensors that only count if training changes them, from before training.
         structure: what the method's search or refinement decided.
@@ -44,6 +48,7 @@ class Checkpoint(NamedTuple):
     source: str
     epoch: int
     network: dict[str, Tensor]
+    state: dict[str, Tensor]
     optimiser: dict[str, Any]
     before: dict[str, Tensor]
     structure: dict[str, Any]
@@ -67,14 +72,26 @@ class CheckpointFolder:
         self.path = folder / f"{token}.pt"
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write this attempt's file anew; a crash leaves the one before or this one, whole."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Write this attempt's file anew; a crash leaves the one before or this one, whole.
+
+        Raises:
+            StorageError: if it cannot be written.
+        """
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **checkpoint._asdict()}, buffer)
+        payload = buffer.getbuffer()
         partial = self.path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **checkpoint._asdict()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                # torch does not look at its archive's own checksums.
+                file.write(hashlib.sha256(payload).digest())
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError as error:
+            raise StorageError(f"the checkpoint {self.path} cannot be written: {error}") from error
 
     def latest(self) -> Checkpoint | None:
         """The furthest checkpoint of any attempt at this run; unreadable or foreign files are passed over."""
@@ -82,21 +99,8 @@ class CheckpointFolder:
         return max((c for c in found if c is not None), key=lambda c: c.epoch, default=None)
 
     def _read(self, path: Path) -> Checkpoint | None:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            if content.pop("format") != FORMAT:
-                return None
-            checkpoint = Checkpoint(**content)
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            pickle.UnpicklingError,
-        ):
+        checkpoint = read_checkpoint(path)
+        if checkpoint is None:
             return None
         mine = checkpoint.identity == self._identity and checkpoint.source == self._source
         return checkpoint if mine else None
@@ -114,8 +118,22 @@ class CheckpointFolder:
         checkpoint = self._read(self.path)
         if checkpoint is None:
             raise CheckpointError(f"{self.path} cannot be read back as a checkpoint of this run")
-        counted = [item for item in checkpoint.network.items() if item[0] not in statistics | unchanged]
+        held = checkpoint.network | checkpoint.state
+        counted = [item for item in held.items() if item[0] not in statistics | unchanged]
         return sum(count_scalars(counted, {}).values())
+
+
+def read_checkpoint(path: Path) -> Checkpoint | None:
+    """The checkpoint in a file; None if there is no whole one of this format."""
+    try:
+        content = path.read_bytes()
+        digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.sha256(payload).digest() != digest:
+            return None
+        fields = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        return Checkpoint(**fields) if fields.pop("format") == FORMAT else None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+        return None
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from npas_bench.budget import Role
 from npas_bench.errors import Diverged
+from npas_bench.network import state_tensors
 from npas_bench.seeding import generator, seeded
 from npas_bench.training.checkpoint import Checkpoint
 from npas_bench.training.schedule import learning_rate
@@ -99,12 +100,14 @@ def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[
     """
     network, recipe = training.network, training.recipe
     optimiser = _optimiser(network, recipe)
-    tensors = dict(network.named_parameters()) | dict(network.named_buffers())
-    before = {name: tensors[name].detach().cpu().clone() for name in network.state_names()}
+    before = {name: tensor.cpu().clone() for name, tensor in state_tensors(network).items()}
     history: list[EpochReport] = []
     last = checkpoints.latest()
     if last is not None:
         network.load_state_dict(last.network)
+        tensors = state_tensors(network)
+        for name, value in last.state.items():
+            tensors[name].copy_(value)
         optimiser.load_state_dict(last.optimiser)
         history = [EpochReport(**entry) for entry in last.history]  # type: ignore[arg-type]
         before = last.before
@@ -205,11 +208,13 @@ def _checkpoint(
     before: dict[str, torch.Tensor],
     history: list[EpochReport],
 ) -> Checkpoint:
+    network = training.network.state_dict()
     return Checkpoint(
         identity=training.identity,
         source=training.source,
         epoch=len(history),
-        network=training.network.state_dict(),
+        network=network,
+        state={name: tensor for name, tensor in state_tensors(training.network).items() if name not in network},
         optimiser=optimiser.state_dict(),
         before=before,
         structure=training.network.structure(),

@@ -55,8 +55,16 @@ def test_the_board_shows_methods_by_budget_with_the_unsupported_one(ran, call):
 
 def test_the_board_can_show_another_metric_and_says_when_there_is_nothing(ran, call):
     assert "nll, lower is better" in call("leaderboard", "--source", "mine", "--metric", "nll").stdout
-    empty = call("leaderboard", "--source", "mine", "--task", "none")
-    assert (empty.returncode, "no results yet for task none" in empty.stdout) == (0, True)
+    for option, name, near in (
+        ("--task", "digts", "digits"),
+        ("--metric", "nl", "nll"),
+        ("--architecture", "wrn", "wrn"),
+    ):
+        wrong = call("leaderboard", "--source", "mine", option, name)
+        assert (wrong.returncode, f"did you mean {near}" in wrong.stderr) == (2, True), wrong
+    Path("runs.db").unlink()
+    empty = call("leaderboard", "--source", "mine", "--task", "digits")
+    assert (empty.returncode, "no results yet for task digits" in empty.stdout) == (0, True)
 
 
 def test_show_tells_all_of_a_run_and_how_to_repeat_it(ran, call):
@@ -139,11 +147,19 @@ def test_results_of_unofficial_data_say_so_wherever_they_appear(real_data, call)
         (("plan", "--task", "digits", "--method", "nope"), ["unknown method 'nope'"]),
         (("leaderboard", "--db", "postgresql://u:p@127.0.0.1:1/x"), ["cannot be reached"]),
         (("run", "--task", "digits", "--method", "full", "--seeds", "1", "--seed", "0"), ["leave one out"]),
+        (("run", "--task", "digits", "--method", "full", "--seed", "99999999999999999999"), ["--seed takes"]),
+        (("run", "--task", "digits", "--method", "full", "--seeds", "10000000000"), ["--seeds takes"]),
+        (("run", "--task", "digits", "--method", "ssn", "--budget", "9999999999999G"), ["more than any network"]),
+        (("run", "--task", "digits", "--method", "ssn", "--option", "templates=2024-13-45"), ["cannot be read"]),
+        (("run", "--task", "digits", "--method", "full", "--recipe", ""), ["unknown recipe"]),
+        (("run", "--grid", "lowbudget", "--seeds", "0"), ["leave out --seeds"]),
+        (("run", "--grid", "lowbudget", "--db", REPOSITORY / "leaderboard.db"), ["is the published board"]),
+        (("run", "--task", "digits", "--method", "full", "--db", ":memory:"), ["names no file"]),
         (("show", "1"), ["runs.db does not exist"]),
         (("show", "first"), ["RUN", "integer"]),
         (("lst",), ["lst"]),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+    ids=lambda value: " ".join(map(str, value[:9])) if isinstance(value, tuple) else "",
 )
 def test_a_mistake_is_one_message_exit_code_2_and_nothing_written(arguments, messages, call):
     result = call(*arguments)

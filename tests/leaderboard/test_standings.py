@@ -17,6 +17,8 @@ def result(method="ssn", seed=0, value=1.0, **fields):
         "device_class": "cpu",
         "device": "x86_64",
         "method": method,
+        "task_version": 1,
+        "method_version": 1,
         "options": {},
         "budget": 100,
         "budget_text": "10%",
@@ -66,6 +68,14 @@ def test_recipes_data_and_devices_are_never_pooled():
         result(architecture="wrn-10-2"),
     ]
     assert len(tabulate(results)) == 5
+
+
+def test_older_versions_of_a_task_or_method_give_way_to_the_newest():
+    results = [result("a", s, 30.0) for s in range(3)] + [result("a", 0, 1.0, method_version=2), result("b", 0, 5.0)]
+    (table,) = tabulate(results)
+    assert [(s.label, s.seeds, s.mean) for s in table.bands[0].standings] == [("a", 1, 1.0), ("b", 1, 5.0)]
+    (table,) = tabulate([*results, result("b", 0, 6.0, task_version=2)])
+    assert [(s.label, s.mean) for s in table.bands[0].standings] == [("b", 6.0)]
 
 
 def test_one_recipe_under_two_names_is_one():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from npas_bench import plugins
+from npas_bench.budget import Role
 from npas_bench.methods import Method
 from npas_bench.network import PlainNetwork
 from npas_bench.runner.cell import Cell
@@ -117,6 +118,83 @@ def test_state_that_training_changed_counts_against_the_budget(tmp_path, method)
     assert outcome.state == "failed"
     assert len(reports) == 1
     assert "5 over its budget" in outcome.message
+    within, _ = run(tmp_path / "more", cell(budget=77_567))
+    assert (within.state, within.ledger.state, within.ledger.total) == ("done", 5, 77_567)
+
+
+def test_state_outside_the_state_dict_survives_an_interruption(tmp_path, method):
+    class Sly(Method):
+        name = "full"
+
+        def build(self, problem):
+            return PlainNetwork(Remembering(problem.module()))
+
+    def stop(report):
+        if report.epoch == 1:
+            raise KeyboardInterrupt
+
+    method(Sly)
+    chosen = cell(budget=77_567, recipe=RECIPE.derive(epochs=2))
+    whole, _ = run(tmp_path / "whole", chosen)
+    work = Work(chosen, Digits().source(), "cpu", tmp_path / "work", "a")
+    with pytest.raises(KeyboardInterrupt):
+        execute(work, stop)
+    resumed = execute(work._replace(token="b"), lambda _: None)  # noqa: S106
+    assert resumed.metrics == whole.metrics
+    assert resumed.ledger == whole.ledger
+
+
+def test_state_made_while_training_counts(tmp_path, method):
+    class Growing(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            if not hasattr(self, "late"):
+                self.register_buffer("late", torch.zeros(3))
+            return self.inner(x)
+
+    class Late(Method):
+        name = "full"
+
+        def build(self, problem):
+            return PlainNetwork(Growing(problem.module()))
+
+    method(Late)
+    outcome, _ = run(tmp_path, cell(budget=77_565))
+    assert (outcome.state, outcome.ledger.state) == ("done", 3), outcome.detail
+
+
+def test_a_store_with_dead_parameters_is_refused_unless_it_is_explained(tmp_path, method):
+    from npas_bench.methods.ssn import SSN, SSNAllocation
+    from npas_bench.network import GeneratedNetwork
+
+    class Wasteful(SSN):
+        name = "full"
+        why = None
+
+        def build(self, problem):
+            allocation = SSNAllocation(problem.layers, 7_000, self.options, remark=self.why)
+            allocation.register_parameter("unread", nn.Parameter(torch.zeros(10)))
+            allocation.role = lambda name: Role.STORE if name == "unread" else SSNAllocation.role(allocation, name)
+            return GeneratedNetwork(problem.module(), problem.layers, allocation)
+
+    method(Wasteful)
+    outcome, reports = run(tmp_path, cell(budget=20_000))
+    assert "only 99.86 % of the store reach a layer" in outcome.message
+    assert reports == []
+    Wasteful.why = "ten are for show"
+    explained, _ = run(tmp_path, cell(budget=20_000))
+    assert explained.state == "done", explained.message
+
+
+def test_precision_is_the_recipes_in_training_and_evaluation(tmp_path):
+    exact, _ = run(tmp_path / "a", cell())
+    rough, _ = run(tmp_path / "b", cell(recipe=RECIPE.derive(precision="bf16")))
+    assert rough.state == "done"
+    assert rough.metrics != exact.metrics
+    assert rough.history[0]["loss"] == pytest.approx(exact.history[0]["loss"], rel=0.1)
 
 
 def test_a_checkpoint_that_does_not_hold_what_was_counted_is_refused(tmp_path, method):

@@ -36,7 +36,9 @@ def test_a_grid_is_the_product_of_its_lists_with_full_once():
 
 
 def test_blocks_are_products_of_their_own_and_cells_count_once():
-    text = "blocks:\n- {tasks: [digits], methods: [full], seeds: [0, 4]}\n- {tasks: [digits], methods: [full], seeds: 1}"
+    text = (
+        "blocks:\n- {tasks: [digits], methods: [full], seeds: [0, 4]}\n- {tasks: [digits], methods: [full], seeds: 1}"
+    )
     assert [cell.seed for cell in Expander().cells(read_grid(write(text)))] == [0, 4]
 
 
@@ -59,7 +61,7 @@ def test_epochs_derive_a_recipe_and_short_takes_the_tasks_own():
     [
         ("", ["a mapping with tasks"]),
         ("[1, 2]", ["a mapping with tasks"]),
-        ("tasks: [digits\nmethods", ["no YAML", "line 2"]),
+        ("tasks: [digits\nmethods", ["no YAML that can be read", "line 2"]),
         ("tasks: [digits]\nmethods: [full]\ntasks: [digits]", ["key 'tasks' stands twice", "line 3"]),
         ("tasks: [digits]", ["methods: Field required"]),
         ("tasks: []\nmethods: [full]", ["tasks:"]),
@@ -68,10 +70,17 @@ def test_epochs_derive_a_recipe_and_short_takes_the_tasks_own():
         ("tasks: [digits]\nmethods: [full]\nbudgets: [-5%]", ["budgets: budget '-5%'", "write it as"]),
         ("tasks: [digits]\nmethods: [full]\nbudgets: 5%", ["budgets: a list"]),
         ("tasks: [digits]\nmethods: [full]\nbudgets: [true]", ["True is no budget"]),
-        ("tasks: [digits]\nmethods: [full]\nseeds: 0", ["seeds: at least one"]),
-        ("tasks: [digits]\nmethods: [full]\nseeds: [1, 1]", ["seeds: seeds are"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: 0", ["seeds: a number of seeds from 1"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: [1, 1]", ["seeds: seeds are different"]),
         ("tasks: [digits]\nmethods: [{nme: ssn}]", ["methods.0", "did you mean name"]),
         ("blocks: [{tasks: [digits], methods: [full], seed: 1}]", ["blocks.0.seed", "seeds"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: [true]", ["seeds: a number"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: ['2']", ["seeds: a number"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: [99999999999999999999]", ["seeds: seeds are different"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: 99999999999", ["seeds: a number of seeds from 1"]),
+        ("about: 2024-13-45", ["no YAML that can be read", "month"]),
+        ("{? [a] : b}", ["a key is no plain word"]),
+        ("[" * 3000, ["no YAML that can be read"]),
         ("blocks: []", ["blocks"]),
         ("block: []\nblocks: []", ["unknown key 'block'", "did you mean blocks"]),
     ],
@@ -101,7 +110,7 @@ def test_unknown_names_answer_with_the_nearest():
 
 
 def test_an_impossible_option_is_refused_with_what_it_may_be():
-    with pytest.raises(OptionError, match="upsample.*'mask', 'inter' or 'repeat'"):
+    with pytest.raises(OptionError, match=r"upsample.*'mask', 'inter' or 'repeat'"):
         Expander().cells(read_grid(write("tasks: [digits]\nmethods: [{name: ssn, options: {upsample: no}}]")))
 
 

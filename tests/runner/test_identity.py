@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npas_bench.methods.ssn import SSN
 from npas_bench.recipe import Recipe
 from npas_bench.runner.cell import Cell
 
@@ -91,6 +92,36 @@ def test_golden_identities(cell, canonical, identity):
 )
 def test_whatever_determines_the_result_changes_the_identity(change):
     assert dataclasses.replace(PLAIN, **change).identity != PLAIN.identity
+
+
+def test_the_defaults_that_identities_leave_out_never_change():
+    """A field at its default is not hashed, so a new field keeps old identities, and an old default is for ever."""
+    recipe = Recipe(epochs=1, batch_size=1, learning_rate=1.0).model_dump(mode="json")
+    pinned = {
+        "schedule": "step",
+        "milestones": [],
+        "gamma": 0.1,
+        "warmup": 0.3,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
+        "clip": None,
+        "flip": False,
+        "crop": 0,
+        "cutout": 0,
+        "precision": "fp32",
+        "threads": 1,
+    }
+    assert {key: recipe[key] for key in pinned} == pinned
+    assert SSN.version == 1
+    assert SSN().options.model_dump(mode="json") == {
+        "combine": "wavg",
+        "upsample": "mask",
+        "templates": 8,
+        "embedding": 24,
+        "mask_window": 9,
+        "mask_scope": "group",
+    }
 
 
 def test_names_and_spellings_do_not():

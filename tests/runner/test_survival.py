@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from npas_bench.cli.main import main
 from npas_bench.errors import StoreError
 from npas_bench.store.database import locate, open_for_reading
 from npas_bench.store.results import find_run, latest_runs
+from npas_bench.training.checkpoint import read_checkpoint
 
-EPOCHS = 5
+EPOCHS = 6
 CELLS = ("run", "--task", "digits", "--method", "full", "--method", "ssn", "--budget", "10%", "--seed", "0")
 COMMAND = [sys.executable, "-m", "npas_bench.cli.main", *CELLS, "--epochs", str(EPOCHS)]
 
@@ -26,11 +26,11 @@ def start(folder, executor="inline"):
         return subprocess.Popen([*COMMAND, "--executor", executor], cwd=folder, stdout=log, stderr=log)
 
 
-def finish(folder, executor="inline"):
+def finish(folder, executor="inline", *more):
     """The same command to its end, inline in this process, where torch is imported already."""
     if executor == "inline":
         with pytest.raises(SystemExit) as exit_, contextlib.chdir(folder):
-            main([*CELLS, "--epochs", str(EPOCHS), "--executor", executor])
+            main([*CELLS, "--epochs", str(EPOCHS), "--executor", executor, *more])
         assert exit_.value.code == 0
     else:
         subprocess.run([*COMMAND, "--executor", executor], cwd=folder, check=True, timeout=120)
@@ -60,14 +60,9 @@ def numbers(folder):
 def epochs_trained(folder):
     """Whole epochs that checkpoints and finished cells vouch for."""
     total = 0
-    for run in (folder / "runs.work").glob("*"):
-        best = 0
-        for path in run.glob("*.pt"):
-            try:
-                best = max(best, torch.load(path, weights_only=True)["epoch"])
-            except (OSError, RuntimeError, EOFError):
-                continue  # being replaced or removed
-        total += best
+    for run in (folder / "runs.db.work").glob("*"):
+        found = [read_checkpoint(path) for path in run.glob("*.pt")]
+        total += max((checkpoint.epoch for checkpoint in found if checkpoint), default=0)
     try:
         finished = sum(row.state == "done" for row in runs(folder))
     except StoreError:  # the database is being made
@@ -94,9 +89,9 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize("moment", range(1, 11))
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_numbers(moment, undisturbed, tmp_path):
     process = start(tmp_path)
-    # Ten moments after one to nine epochs over both cells, each a little later into the next one.
-    wait_until(lambda: epochs_trained(tmp_path) >= min(moment, 2 * EPOCHS - 1), process)
-    time.sleep(0.011 * moment)
+    # Ten moments after one to ten of the two cells' twelve epochs, each a little later into the next one.
+    wait_until(lambda: epochs_trained(tmp_path) >= moment, process)
+    time.sleep(0.005 * moment)
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -117,6 +112,56 @@ def test_ctrl_c_stops_with_a_word_and_the_same_command_goes_on(undisturbed, tmp_
     assert "the same command goes on from here" in log
     assert "Traceback" not in log
     assert [row.state for row in runs(tmp_path)] == ["pending", "pending"]
+    finish(tmp_path)
+    assert numbers(tmp_path) == undisturbed
+
+
+def test_checkpoints_of_cells_that_are_left_out_stay(tmp_path):
+    process = start(tmp_path)
+    wait_until(lambda: epochs_trained(tmp_path) >= 2, process)
+    process.kill()
+    process.wait()
+    before = sorted((tmp_path / "runs.db.work").rglob("*.pt"))
+    finish(tmp_path, "inline", "--only", "failed")
+    assert before == sorted((tmp_path / "runs.db.work").rglob("*.pt")) != []
+
+
+@pytest.mark.parametrize("point", ["before the result is stored", "before the checkpoints are removed"])
+def test_a_driver_that_dies_around_storing_a_result_neither_loses_nor_doubles_it(
+    point, undisturbed, tmp_path, monkeypatch
+):
+    class Died(BaseException):
+        pass
+
+    def die(*_):
+        raise Died
+
+    with monkeypatch.context() as patch, contextlib.chdir(tmp_path), pytest.raises(Died):
+        target = "finish_run" if "stored" in point else "remove_checkpoints"
+        patch.setattr(f"npas_bench.runner.driver.{target}", die)
+        patch.setattr("npas_bench.runner.driver.release_runs", lambda *_: None)
+        main([*CELLS, "--epochs", str(EPOCHS), "--executor", "inline"])
+    assert [row.state for row in runs(tmp_path)] == ["running" if "stored" in point else "done", "pending"]
+    finish(tmp_path)
+    assert numbers(tmp_path) == undisturbed
+    assert list((tmp_path / "runs.db.work").iterdir()) == []
+
+
+def test_a_full_disk_ends_the_run_with_a_message_and_loses_no_epoch(undisturbed, tmp_path, monkeypatch, capsys):
+    saved = []
+
+    def write(descriptor):
+        saved.append(descriptor)
+        if len(saved) > 3:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, contextlib.chdir(tmp_path), pytest.raises(SystemExit) as exit_:
+        patch.setattr("npas_bench.training.checkpoint.os.fsync", write)
+        main([*CELLS, "--epochs", str(EPOCHS), "--executor", "inline"])
+    assert exit_.value.code == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert [row.state for row in runs(tmp_path)] == ["pending", "pending"]
+    assert epochs_trained(tmp_path) == 3
     finish(tmp_path)
     assert numbers(tmp_path) == undisturbed
 

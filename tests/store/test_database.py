@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 
 from npas_bench.errors import StoreError
 from npas_bench.store.database import locate, open_for_reading, open_for_writing
@@ -58,16 +59,24 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
         with pytest.raises(StoreError, match="is no SQLite database"):
             opener(locate("notes.txt"))
     assert Path("notes.txt").read_text(encoding="utf-8").startswith("not a database")
+    assert [path.name for path in Path().iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
         ("nowhere/runs.db", "the folder nowhere does not exist"),
-        (".", "is a folder"),
-        ("mysql://user@host/db", "mysql is not supported|cannot be opened|no URL"),
-        ("nonsense://x", "is no URL that can be opened"),
+        (".", "names no file"),
+        ("..", "is a folder"),
+        ("mysql://user:secret@host/db", "mysql.* is not supported"),
+        ("sqlite+aiosqlite:///x.db", "is not supported"),
+        ("sqlite:///x.db?timeout=abc", "is not supported"),
+        ("postgresql://user:secret@host:port/db", "URL cannot be read"),
+        ("nonsense://x", "is not supported"),
         ("sqlite://", "names no file"),
+        (":memory:", "names no file"),
+        ("~nobody-of-that-name/x.db", "cannot be a file"),
+        ("x" * 300, "cannot be a file"),
         ("postgresql+psycopg://user:secret@127.0.0.1:1/db", "cannot be reached"),
     ],
 )
@@ -86,12 +95,12 @@ def test_the_database_is_the_one_named_then_the_environments_then_runs_db(monkey
     assert locate("postgresql://u@h/d").url.drivername == "postgresql+psycopg"
 
 
-def test_reading_makes_no_file_and_writes_nothing():
-    assert open_for_reading(locate("runs.db")) is None
+def test_reading_makes_no_file_and_writes_nothing(location):
+    assert open_for_reading(locate("nothing.db")) is None
     assert list(Path().iterdir()) == []
-    open_for_writing(locate("runs.db")).close()
-    store = open_for_reading(locate("runs.db"))
-    with pytest.raises(Exception, match="readonly"), store.engine.begin() as connection:
+    open_for_writing(location).close()
+    store = open_for_reading(location)
+    with pytest.raises(DatabaseError, match=r"read-?only"), store.engine.begin() as connection:
         connection.execute(text("DELETE FROM runs"))
     store.close()
 
@@ -103,6 +112,20 @@ def test_a_second_driver_is_told_so_and_let_in_when_the_first_is_done(location):
     open_for_reading(location).close()
     first.close()
     open_for_writing(location).close()
+
+
+def test_two_names_of_one_file_are_one_database():
+    first = open_for_writing(locate("runs.db"))
+    Path("link.db").symlink_to("runs.db")
+    with pytest.raises(StoreError, match="another npas-bench run at work"):
+        open_for_writing(locate("link.db"))
+    first.close()
+
+
+def test_databases_have_work_folders_of_their_own():
+    wanted = ["a.db", "a.sqlite", "postgresql://h/a", "postgresql://h/b", "postgresql://g/a"]
+    assert len({locate(name).work_folder for name in wanted}) == 5
+    assert locate("postgresql://me:secret@h/a").work_folder == locate("postgresql://you@h/a").work_folder
 
 
 def test_a_store_that_is_closed_is_a_single_file():

@@ -15,6 +15,8 @@ def cell(identity, **fields):
         "task": "digits",
         "architecture": "wrn-10-1",
         "method": "full",
+        "task_version": 1,
+        "method_version": 1,
         "options": {},
         "budget": 77_562,
         "budget_text": "100%",

@@ -1,14 +1,18 @@
+import hashlib
+import io
+
 import pytest
 import torch
 
-from npas_bench.errors import CheckpointError
-from npas_bench.training.checkpoint import Checkpoint, CheckpointFolder, remove_checkpoints
+from npas_bench.errors import CheckpointError, StorageError
+from npas_bench.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint, remove_checkpoints
 
 
 def checkpoint(epoch, identity="cell", source="data"):
     base = torch.arange(10.0)
     network = {"store": base, "view": base[:4], "mean": torch.zeros(3), "constant": torch.ones(2)}
-    return Checkpoint(identity, source, epoch, network, {"state": {}}, {}, {"groups": [1]}, [{"epoch": epoch}])
+    state = {"memory": torch.ones(6)}
+    return Checkpoint(identity, source, epoch, network, state, {"state": {}}, {}, {"groups": [1]}, [{"epoch": epoch}])
 
 
 def folder(tmp_path, token, identity="cell", source="data"):
@@ -41,6 +45,24 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
     assert folder(tmp_path, "new").latest().epoch == 2
 
 
+def test_a_checkpoint_with_any_byte_changed_is_passed_over(tmp_path):
+    mine = folder(tmp_path, "a")
+    mine.save(checkpoint(4))
+    content = mine.path.read_bytes()
+    for place in range(0, len(content), max(1, len(content) // 100)):
+        changed = bytearray(content)
+        changed[place] ^= 0x10
+        mine.path.write_bytes(bytes(changed))
+        assert read_checkpoint(mine.path) is None, place
+
+
+def test_a_disk_that_cannot_be_written_is_an_error_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(StorageError, match="No space left"):
+        folder(tmp_path, "a").save(checkpoint(1))
+    assert folder(tmp_path, "a").latest() is None
+
+
 def test_a_checkpoint_of_another_cell_or_other_data_is_passed_over(tmp_path):
     folder(tmp_path, "a").save(checkpoint(4, identity="another"))
     folder(tmp_path, "b").save(checkpoint(4, source="other data"))
@@ -53,7 +75,10 @@ def test_a_hostile_checkpoint_is_not_executed(tmp_path):
             return (open, (str(tmp_path / "hacked"), "w"))
 
     folder(tmp_path, "a").save(checkpoint(1))
-    torch.save({"format": 1, "network": Hostile()}, tmp_path / "run" / "b.pt")
+    buffer = io.BytesIO()
+    torch.save({"format": 1, "network": Hostile()}, buffer)
+    content = buffer.getvalue()
+    (tmp_path / "run" / "b.pt").write_bytes(hashlib.sha256(content).digest() + content)
     assert folder(tmp_path, "new").latest().epoch == 1
     assert not (tmp_path / "hacked").exists()
 
@@ -61,8 +86,8 @@ def test_a_hostile_checkpoint_is_not_executed(tmp_path):
 def test_a_recount_counts_each_storage_once_and_leaves_out_statistics(tmp_path):
     mine = folder(tmp_path, "a")
     mine.save(checkpoint(1))
-    assert mine.recount({"mean"}, {"constant"}) == 10
-    assert mine.recount({"mean"}, set()) == 12
+    assert mine.recount({"mean"}, {"constant", "memory"}) == 10
+    assert mine.recount({"mean"}, set()) == 18
     with pytest.raises(CheckpointError, match="cannot be read back"):
         folder(tmp_path, "missing").recount(set(), set())
 

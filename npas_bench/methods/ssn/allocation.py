@@ -32,9 +32,7 @@ class SSNAllocation(Allocation):
         remark: why the store is smaller than the budget allows.
     """
 
-    def __init__(
-        self, layers: Sequence[Layer], store: int, options: SSNOptions, remark: str | None = None
-    ) -> None:
+    def __init__(self, layers: Sequence[Layer], store: int, options: SSNOptions, remark: str | None = None) -> None:
         super().__init__()
         self._options = options
         self._remark = remark

@@ -109,7 +109,9 @@ def largest_store(layers: Sequence[Layer], available: int, options: SSNOptions) 
         if readable >= size:
             unused = available - size - costs.overhead(size)
             if remark is None and unused > _NOTABLE * available:
-                remark = f"{unused:,} parameters are unused: any larger store needs more coefficients or masks than that"
+                remark = (
+                    f"{unused:,} parameters are unused: any larger store needs more coefficients or masks than that"
+                )
             return Store(size, remark)
         limit = readable
         remark = f"the store is capped at the {readable:,} scalars that the layers read"

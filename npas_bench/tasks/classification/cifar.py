@@ -119,7 +119,11 @@ class _Cifar(NamedTuple):
 
 def _fingerprint(folder: Path) -> tuple[tuple[int, int], ...]:
     """Size and time of every file, so that what was read once is read again when it changed."""
-    missing = [name for name in _OFFICIAL_FILES if not (folder / name).is_file()]
+    try:
+        stats = {name: (folder / name).stat() for name in _OFFICIAL_FILES if (folder / name).exists()}
+    except OSError as error:
+        raise DataError(f"task cifar10: the data folder {folder} cannot be read: {error}") from None
+    missing = [name for name in _OFFICIAL_FILES if name not in stats]
     if missing:
         what = f"lacks {', '.join(missing)}" if folder.is_dir() else "does not exist"
         raise DataError(
@@ -127,13 +131,15 @@ def _fingerprint(folder: Path) -> tuple[tuple[int, int], ...]:
             f"  mkdir -p '{folder.parent}' && curl -L {_URL} | tar xz -C '{folder.parent}'\n"
             f"or set NPAS_BENCH_DATA to the folder that holds {FOLDER}/"
         )
-    stats = [(folder / name).stat() for name in _OFFICIAL_FILES]
-    return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
+    return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats.values())
 
 
 @lru_cache(maxsize=1)
 def _read(folder: Path, fingerprint: tuple[tuple[int, int], ...]) -> _Cifar:
-    contents = {name: (folder / name).read_bytes() for name in _OFFICIAL_FILES}
+    try:
+        contents = {name: (folder / name).read_bytes() for name in _OFFICIAL_FILES}
+    except OSError as error:
+        raise DataError(f"task cifar10: a file of {folder} cannot be read: {error}") from None
     files = {name: _decode(folder / name, content) for name, content in contents.items()}
     train = _Arrays(
         np.concatenate([files[name].pixels for name in _OFFICIAL_FILES if name != "test_batch"]),

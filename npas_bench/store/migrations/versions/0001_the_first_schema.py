@@ -19,6 +19,8 @@ def upgrade() -> None:
         sa.Column("task", sa.String(length=200), nullable=False),
         sa.Column("architecture", sa.String(length=200), nullable=False),
         sa.Column("method", sa.String(length=200), nullable=False),
+        sa.Column("task_version", sa.Integer(), nullable=False),
+        sa.Column("method_version", sa.Integer(), nullable=False),
         sa.Column("options", sa.JSON(), nullable=False),
         sa.Column("budget", sa.BigInteger(), nullable=False),
         sa.Column("budget_text", sa.String(length=64), nullable=False),
