@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
+from npas_bench.errors import UnknownName
+
+if TYPE_CHECKING:
+    from npas_bench.store.database import Store
 
 
 class BoardSource(StrEnum):
@@ -27,57 +31,56 @@ def leaderboard(
     db: choose.Database = None,
 ) -> None:
     """Show results: your own runs, and the published board that comes with the package."""
+    from contextlib import ExitStack
+
     from npas_bench.dashboard.terminal import print_board, print_legend
-    from npas_bench.errors import UnknownName
     from npas_bench.leaderboard.published import open_published, published_location
     from npas_bench.leaderboard.standings import tabulate
-    from npas_bench.store.database import Store, locate, open_for_reading, reaching
+    from npas_bench.store.database import locate, open_for_reading, reaching
     from npas_bench.store.results import count_unfinished, read_results, stored_names
 
-    shown = False
-    known: dict[str, set[str]] = {"task": set(), "architecture": set(), "metric": set()}
-
-    def section(store: Store | None, heading: str) -> None:
-        nonlocal shown
-        if store is None:
-            return
-        for kind, names in stored_names(store).items():
-            known[kind] |= names
-        tables = tabulate(read_results(store, task=task, architecture=architecture, metric=metric))
-        if tables:
-            print_board(output, heading, tables)
-            output.print()
-            shown = True
-
-    if source is not BoardSource.published:
-        location = locate(db)
-        with reaching(location):
+    location, published = locate(db), published_location()
+    with ExitStack() as stack:
+        stores: list[tuple[str, Store]] = []
+        if source is not BoardSource.published:
+            stack.enter_context(reaching(location))
             mine = open_for_reading(location)
-            section(mine, f"Your runs ({location})")
-            waiting = count_unfinished(mine) if mine else 0
-            if mine:
-                mine.close()
-        if waiting:
-            output.print(f"{waiting} cells are not finished; the command that started them goes on with them\n")
-    if source is not BoardSource.mine:
-        published = published_location()
-        if published is not None:
-            with reaching(published):
-                store = open_published()
-                section(store, f"Published board ({published.path.name if published.path else published})")
-                if store:
-                    store.close()
+            if mine is not None:
+                stack.callback(mine.close)
+                stores.append((f"Your runs ({location})", mine))
+        if source is not BoardSource.mine and published is not None:
+            stack.enter_context(reaching(published))
+            shipped = open_published()
+            if shipped is not None and shipped.location.path is not None:
+                stack.callback(shipped.close)
+                stores.append((f"Published board ({shipped.location.path.name})", shipped))
+        wanted = {"task": task, "architecture": architecture, "metric": metric}
+        _check_names(wanted, [stored_names(store) for _, store in stores])
+        shown = False
+        for heading, store in stores:
+            tables = tabulate(read_results(store, task=task, architecture=architecture, metric=metric))
+            if tables:
+                print_board(output, heading, tables)
+                output.print()
+                shown = True
+            waiting = count_unfinished(store)
+            if waiting:
+                output.print(f"{waiting} cells are not finished; the command that started them goes on with them\n")
     if shown:
         print_legend(output)
-        return
-    for kind, name in (("task", task), ("architecture", architecture), ("metric", metric)):
-        if name is not None and known[kind] and name not in known[kind]:
-            raise UnknownName(kind, name, known[kind], remedy="of those with results")
-    if not shown:
-        chosen = [
-            f"{name} {value}"
-            for name, value in (("task", task), ("architecture", architecture), ("metric", metric))
-            if value
-        ]
+    else:
+        chosen = [f"{kind} {name}" for kind, name in wanted.items() if name is not None]
         what = f" for {', '.join(chosen)}" if chosen else ""
         output.print(f"no results yet{what}: npas-bench run --grid lowbudget makes some", soft_wrap=True)
+
+
+def _check_names(wanted: dict[str, str | None], stored: list[dict[str, set[str]]]) -> None:
+    """Refuse a name that no result has, unless there are no results at all.
+
+    Raises:
+        UnknownName: with the nearest of the names that have results.
+    """
+    for kind, name in wanted.items():
+        known = set().union(*(names[kind] for names in stored))
+        if name is not None and known and name not in known:
+            raise UnknownName(kind, name, known, remedy="of those with results")

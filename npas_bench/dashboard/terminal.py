@@ -61,7 +61,7 @@ def _print_table(console: Console, board: BoardTable) -> None:
                 _budget(band.text, band.budget) if position == 0 else "",
                 str(standing.rank) if standing.rank is not None else "",
                 _method(standing),
-                _value(standing),
+                _value(standing, 2 if board.unit == "%" else 4),
                 str(standing.seeds) if standing.seeds else "",
                 f"{standing.parameters:,}" if standing.parameters is not None else "",
                 f"{standing.relative_time:.2f}x" if standing.relative_time is not None else "",
@@ -84,7 +84,7 @@ def _method(standing: Standing) -> Text:
     return Text("\n".join([standing.method, *(f" {key}={value}" for key, value in sorted(standing.options.items()))]))
 
 
-def _value(standing: Standing) -> str:
+def _value(standing: Standing, decimals: int) -> str:
     troubles = []
     if standing.failed:
         troubles.append(f"{standing.failed} failed")
@@ -92,8 +92,8 @@ def _value(standing: Standing) -> str:
         troubles.append("unsupported" if standing.mean is None else f"{standing.unsupported} unsupported")
     parts = []
     if standing.mean is not None:
-        spread = f" ± {standing.half_width:.2f}" if standing.half_width is not None else ""
-        parts.append(f"{standing.mean:.2f}{spread}")
+        spread = f" ± {standing.half_width:.{decimals}f}" if standing.half_width is not None else ""
+        parts.append(f"{standing.mean:.{decimals}f}{spread}")
     return ", ".join(parts + troubles)
 
 

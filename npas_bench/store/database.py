@@ -85,6 +85,8 @@ def _file(written: str) -> Location:
         raise StoreError(f"database '{written}' cannot be a file: {error}") from None
     if not path.name or written == ":memory:":
         raise StoreError(f"database '{written}' names no file: {_FORMS}")
+    if path.is_dir():
+        raise StoreError(f"database '{written}' is a folder: name a file in it with --db or NPAS_BENCH_DB")
     return Location(make_url("sqlite://").set(database=str(path)), path)
 
 
@@ -182,8 +184,6 @@ def _taken(location: Location) -> StoreError:
 def _lock(location: Location, path: Path) -> FileLock:
     if not path.parent.is_dir():
         raise StoreError(f"database {location}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir():
-        raise StoreError(f"database {location} is a folder: name a file with --db or NPAS_BENCH_DB")
     # Two names for one file are one database.
     lock = FileLock(f"{path.resolve()}.lock", thread_local=False)
     try:
