@@ -68,10 +68,10 @@ def test_the_board_can_show_another_metric_and_says_when_there_is_nothing(ran, c
 
 
 def test_show_tells_all_of_a_run_and_how_to_repeat_it(ran, call):
-    shown = call("show", "3")
+    shown = call("show", "2")
     assert shown.returncode == 0
     text = " ".join(shown.stdout.split())
-    for part in ("3, done", "reduced", "2% = 1,551", "error@1", "wrn-10-1 (2-2-5-8)", "torch 2."):
+    for part in ("2, done", "reduced", "2% = 1,551", "error@1", "wrn-10-1 (2-2-5-8)", "torch 2."):
         assert part in text
     repeat = re.search(r"this cell again: (npas-bench run .*)$", text)
     assert repeat
