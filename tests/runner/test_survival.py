@@ -1,6 +1,7 @@
 """Runs survive SIGKILL of anything, and give the same numbers in every executor."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -23,7 +24,10 @@ COMMAND = [sys.executable, "-m", "npas_bench.cli.main", *CELLS, "--epochs", str(
 
 def start(folder, executor="inline"):
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen([*COMMAND, "--executor", executor], cwd=folder, stdout=log, stderr=log)
+        # A shell starts what it puts in the background with SIGINT ignored, and children inherit that.
+        heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        command = [*COMMAND, "--executor", executor]
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, preexec_fn=heeding)
 
 
 def finish(folder, executor="inline", *more):
