@@ -1,16 +1,13 @@
 """Networks to train: plain ones, and architectures whose weights an allocation generates.
 
 A generated network holds the architecture with its layers' weights taken out, and the allocation that
-makes them. A weight is made when its layer asks for it and kept until the forward pass ends, so each is
-made once per forward pass however often it is used.
+makes them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,56 +15,13 @@ from torch import Tensor, nn
 from npas_bench.budget import Ledger, Role, count_scalars
 from npas_bench.layers import Layer, find_sites
 from npas_bench.seeding import generator
+from npas_bench.weights import WeightSource, take_weights_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from contextlib import AbstractContextManager
 
-
-class Reading(NamedTuple):
-    """What one layer reads of a method's stores.
-
-    Attributes:
-        layer: the layer's name.
-        group: which parameter group, store or SuperWeight it reads.
-        start: first scalar it reads there.
-        size: scalars of one template.
-        templates: how many templates, one behind the other.
-        rule: how its weight comes out of them, in the papers' words.
-    """
-
-    layer: str
-    group: int
-    start: int
-    size: int
-    templates: int
-    rule: str
-
-
-class Allocation(nn.Module, ABC):
-    """What a sharing method made for one network: parameters, and how layers' weights come from them.
-
-    It registers every parameter of the method once. `weight` is the only thing it must define.
-    """
-
-    @abstractmethod
-    def weight(self, layer: str) -> Tensor:
-        """The weight of the layer called `layer`: the layer's shape, differentiable in the parameters."""
-
-    def role(self, parameter: str) -> Role:
-        """What the allocation's parameter of this name is for: a store unless it says otherwise."""
-        return Role.STORE
-
-    def sharing(self) -> tuple[Reading, ...]:
-        """Which layers read which parameters, for ledgers and pictures; empty if it does not say."""
-        return ()
-
-    def structure(self) -> dict[str, Any]:
-        """What a search or refinement decided, as JSON; an allocation is rebuilt from it."""
-        return {}
-
-    def remark(self) -> str | None:
-        """Why some of the store is dead or the budget not used up; None where neither is so."""
-        return None
+    from npas_bench.allocation import Allocation, Reading
 
 
 class Network(nn.Module, ABC):
@@ -165,25 +119,47 @@ class GeneratedNetwork(Network):
 
     Args:
         architecture: a freshly built module; taken over and changed: its layers' weights are removed.
-        layers: the layers to generate; others keep their own weights as fixed parameters.
+        layers: the layers to generate; others keep their own weights, stores of their own.
         allocation: generates a weight for each of `layers`.
+        regenerate_in_backward: whether generated weights are made again in the backward pass instead of being
+            kept for it: less memory, a little more time, the same result. May be switched at any time.
 
     The architecture's modules get classes of their own, which do not pickle: save state dicts, and export
     by `materialise`.
     """
 
-    def __init__(self, architecture: nn.Module, layers: Iterable[Layer], allocation: Allocation) -> None:
+    def __init__(
+        self,
+        architecture: nn.Module,
+        layers: Iterable[Layer],
+        allocation: Allocation,
+        *,
+        regenerate_in_backward: bool = False,
+    ) -> None:
         super().__init__()
         self.layers = tuple(layers)
         self.architecture = architecture
         self.allocation = allocation
-        self._source = _Source(allocation, self.layers)
-        _take_weights_out(architecture, {layer.name for layer in self.layers}, self._source)
+        self._source = WeightSource(allocation, self.layers, regenerate=regenerate_in_backward)
+        take_weights_out(architecture, {layer.name for layer in self.layers}, self._source)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the architecture on generated weights."""
-        with self._source:
+        with self._source.forward_pass():
             return self.architecture(*args, **kwargs)
+
+    @property
+    def regenerate_in_backward(self) -> bool:
+        """Whether generated weights are made again in the backward pass instead of being kept for it."""
+        return self._source.regenerate
+
+    @regenerate_in_backward.setter
+    def regenerate_in_backward(self, regenerate: bool) -> None:
+        self._source.regenerate = regenerate
+
+    def weight_gradients(self) -> AbstractContextManager[dict[str, Tensor]]:
+        """Inside, the gradient of each generated weight is summed over all backward passes, by layer."""
+        return self._source.gradients()
 
     def roles(self) -> dict[str, Role]:
         """Those of the plain part of the architecture, and what the allocation says of its own."""
@@ -212,11 +188,11 @@ class GeneratedNetwork(Network):
         if not stores or any(p.is_meta for p in stores):
             return None
         draw = generator("reach")
-        with torch.enable_grad():
+        with torch.enable_grad(), self._source.forward_pass():
             objective = sum(
                 # Positive probes: a scalar that several positions read cannot cancel itself out.
                 (weight * (0.5 + torch.rand(weight.shape, generator=draw).to(weight))).sum()
-                for weight in (self.allocation.weight(layer.name) for layer in self.layers)
+                for weight in (self._source.weight(layer.name) for layer in self.layers)
             )
             if not isinstance(objective, Tensor) or not objective.requires_grad:
                 return 0.0
@@ -240,84 +216,12 @@ class GeneratedNetwork(Network):
         return into
 
 
-class _Source:
-    """Hands generated weights to the architecture's modules, each made once while a forward pass runs."""
-
-    def __init__(self, allocation: Allocation, layers: tuple[Layer, ...]) -> None:
-        self._allocation = allocation
-        self._shapes = {layer.name: layer.shape for layer in layers}
-        self._made: dict[str, Tensor] | None = None
-
-    def __enter__(self) -> None:
-        self._made = {}
-
-    def __exit__(self, *error: object) -> None:
-        self._made = None
-
-    def weight(self, layer: str) -> Tensor:
-        if self._made is None:
-            return self._make(layer)
-        if layer not in self._made:
-            self._made[layer] = self._make(layer)
-        return self._made[layer]
-
-    def _make(self, layer: str) -> Tensor:
-        try:
-            # Under autocast a mixing product would run in bf16; weights are made in full precision and cast once.
-            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-                weight = self._allocation.weight(layer)
-        except AttributeError as error:
-            # Module.__getattr__ would take it for a missing attribute of the layer and hide where it comes from.
-            raise RuntimeError(f"generating the weight of {layer} failed: {error}") from error
-        if tuple(weight.shape) != self._shapes[layer]:
-            raise RuntimeError(
-                f"the allocation made a weight of shape {tuple(weight.shape)} for {layer}, "
-                f"which needs {self._shapes[layer]}"
-            )
-        return weight
-
-
 def _plain_roles(architecture: nn.Module) -> dict[str, Role]:
     weights = {site.layer for site in find_sites(architecture)}
     return {
         f"architecture.{name}": Role.STORE if name in weights else Role.FIXED
         for name, _ in architecture.named_parameters()
     }
-
-
-def _take_weights_out(module: nn.Module, names: set[str], source: _Source) -> None:
-    by_owner: dict[nn.Module, dict[str, str]] = defaultdict(dict)
-    for site in find_sites(module):
-        if site.layer in names:
-            by_owner[site.owner][site.attribute] = site.layer
-    for owner, layers in by_owner.items():
-        for attribute in layers:
-            del owner._parameters[attribute]
-        if isinstance(owner, nn.RNNBase):
-            owner.__dict__.pop("_flat_weights", None)
-        base: Any = type(owner)
-        owner.__class__ = _generated_class(base, tuple(layers))
-        owner.__dict__["_generated_layers"] = layers
-        owner.__dict__["_weight_source"] = source
-
-
-@cache
-def _generated_class(base: Any, attributes: tuple[str, ...]) -> type[nn.Module]:
-    """A subclass of `base` whose `attributes` are properties that ask the network's source."""
-
-    def ask(attribute: str) -> property:
-        return property(lambda self: self._weight_source.weight(self._generated_layers[attribute]))
-
-    body: dict[str, Any] = {attribute: ask(attribute) for attribute in attributes}
-    if issubclass(base, nn.RNNBase):
-        # Recurrent layers read a list that they fill when built and after every move to another device, and
-        # pack it for cuDNN: generated weights are in neither.
-        body["_flat_weights"] = property(
-            lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, value: None
-        )
-        body["_apply"] = nn.Module._apply
-        body["flatten_parameters"] = lambda self: None
-    return type(base.__name__, (base,), body)
 
 
 def changed_state(before: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:

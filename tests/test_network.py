@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from npas_bench.allocation import Allocation
 from npas_bench.budget import Role
 from npas_bench.layers import find_layers
-from npas_bench.network import Allocation, GeneratedNetwork, PlainNetwork, changed_state, state_tensors
+from npas_bench.network import GeneratedNetwork, PlainNetwork, changed_state, state_tensors
 from npas_bench.testing.architectures import EXAMPLES, GRU, MLP, TRANSFORMER
 
 

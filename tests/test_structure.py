@@ -14,8 +14,10 @@ PACKAGE = REPOSITORY / "npas_bench"
 # Lower levels know nothing of higher ones; rooms of one level may use one another.
 LEVELS = [
     {"errors", "seeding"},
-    {"budget", "layers", "recipe", "network"},
-    {"architectures", "generation"},
+    {"budget", "layers", "recipe"},
+    {"generation"},
+    {"allocation", "weights", "network"},
+    {"architectures"},
     {"tasks", "methods"},
     {"plugins"},
     {"store", "training"},

@@ -13,9 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from npas_bench.allocation import Allocation
 from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods import MethodOptions, Problem, SharingMethod
-from npas_bench.network import Allocation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from npas_bench.layers import Layer
+    from npas_bench.generation.plan import Reader
 
 
 class Stretch(NamedTuple):
-    """A stretch of a store that a layer reads."""
+    """A stretch of a store that is read."""
 
-    layer: Layer
+    reader: Reader
     start: int
     length: int
 
 
 @torch.no_grad()
 def fill_store(store: Tensor, stretches: Sequence[Stretch]) -> None:
-    """Fill a flat store with normal values, stretch by stretch at the deviation of the layer that reads it.
+    """Fill a flat store with normal values, stretch by stretch at the deviation of what reads it.
 
     Where stretches overlap, the commonest shape has the last word: most layers then find their own scale.
 
     Args:
         store: 1-d, filled in place.
-        stretches: what the layers read.
+        stretches: what is read.
     """
-    commonness = Counter(stretch.layer.shape for stretch in stretches)
+    commonness = Counter(stretch.reader.shape for stretch in stretches)
     scale = torch.zeros_like(store)
-    for stretch in sorted(stretches, key=lambda s: commonness[s.layer.shape]):
-        scale[stretch.start : stretch.start + stretch.length] = stretch.layer.deviation
+    for stretch in sorted(stretches, key=lambda s: commonness[s.reader.shape]):
+        scale[stretch.start : stretch.start + stretch.length] = stretch.reader.deviation
     store.normal_().mul_(scale)

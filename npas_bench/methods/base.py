@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from npas_bench.errors import OptionError, UnknownName, UnsupportedBudget
-from npas_bench.network import Allocation, GeneratedNetwork, Network
+from npas_bench.network import GeneratedNetwork, Network
 from npas_bench.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
+    from npas_bench.allocation import Allocation
     from npas_bench.architectures import Architecture, Signature
     from npas_bench.budget import Ledger
     from npas_bench.layers import Layer
+
+
+class Trial(Protocol):
+    """A short training on the task's training split, for methods that search before they train.
+
+    It counts as training time. It draws from generators of its own, so that a network built after a search has
+    the same initial values as one built from what the search found.
+    """
+
+    def __call__(
+        self, network: Network, share: float, *, milestones: Sequence[float] = (), gradients: bool = False
+    ) -> dict[str, Tensor]:
+        """Train a network in place, then leave it on the CPU.
+
+        Args:
+            network: to train; it may exceed the budget.
+            share: of the recipe's epochs to train for; one epoch at least.
+            milestones: shares of the trial after which the learning rate falls tenfold; without them the recipe's
+                own schedule is run through in the shorter time.
+            gradients: whether to return gradients.
+
+        Returns:
+            The gradient of each generated weight summed over the last epoch, by layer, where asked for.
+        """
 
 
 @dataclass(frozen=True)
@@ -33,12 +58,18 @@ class Problem:
         signature: what goes into the network and what comes out.
         budget: trainable scalars the network may have in total.
         seed: of every choice the method makes beyond the initial values.
+        trial: trains a network for a search; None where nothing can be trained (a preview): a method that
+            searches then shows what it can without.
+        structure: what an earlier search for the same cell decided, as its network's `structure()` said; empty
+            if there was none. A method builds from it without searching again.
     """
 
     architecture: Architecture
     signature: Signature
     budget: int
     seed: int = 0
+    trial: Trial | None = field(default=None, compare=False)
+    structure: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

@@ -9,10 +9,10 @@ from torch import nn
 from npas_bench import plugins
 from npas_bench.architectures import Signature
 from npas_bench.errors import OptionError, UnknownName, UnsupportedBudget
+from npas_bench.generation.plan import Reader, Variant, largest_store, overhead, reader_of, smallest_cost
 from npas_bench.layers import Kind, Layer, Place
 from npas_bench.methods import Problem
-from npas_bench.methods.ssn import SSN, SSNAllocation, SSNOptions
-from npas_bench.methods.ssn.plan import largest_store, overhead, smallest_cost
+from npas_bench.methods.ssn import SSN, GroupPlan, SSNAllocation, SSNOptions
 from npas_bench.seeding import seeded
 from npas_bench.testing.architectures import EXAMPLES, ExampleArchitecture
 
@@ -51,8 +51,12 @@ SMALL = {example.name: (example, example.signature) for example in EXAMPLES} | {
 }
 
 
+def single_group(layers, store, **options):
+    return SSNAllocation([GroupPlan(tuple(layers), store, SSNOptions(**options).variant)])
+
+
 def count(allocation, name=""):
-    return sum(p.numel() for key, p in allocation.named_parameters() if key.startswith(name))
+    return sum(p.numel() for key, p in allocation.named_parameters() if key.startswith(f"groups.0.{name}"))
 
 
 # Released accounting: store, coefficients, masks and normalisation, without the classifier's bias.
@@ -71,7 +75,7 @@ def count(allocation, name=""):
 def test_explicit_stores_count_as_in_the_released_code(architecture, signature, store, options, total, alphas, masks):
     layers = plugins.architecture(architecture).layers(signature)
     with torch.device("meta"):
-        allocation = SSNAllocation(layers, store, SSNOptions(**options))
+        allocation = single_group(layers, store, **options)
     normalisation = {"wrn-28-10": 17_952, "wrn-16-2": 1_824}[architecture]
     assert count(allocation) + normalisation == total
     assert count(allocation, "coefficients") == alphas
@@ -81,13 +85,13 @@ def test_explicit_stores_count_as_in_the_released_code(architecture, signature, 
 @pytest.mark.parametrize(("architecture", "smallest"), [("wrn-16-2", 2_295), ("wrn-28-10", 11_511)])
 def test_masks_have_a_minimum_of_their_own(architecture, smallest):
     layers = plugins.architecture(architecture).layers(C10)
-    assert smallest_cost(layers, SSNOptions(combine="avg")) == smallest
+    assert smallest_cost([reader_of(layer) for layer in layers], Variant(combine="avg")) == smallest
 
 
 def test_repeat_goes_down_to_one_scalar_and_inter_to_one_kernel():
-    layers = plugins.architecture("wrn-16-2").layers(C10)
-    assert smallest_cost(layers, SSNOptions(upsample="repeat")) == 1
-    assert smallest_cost(layers, SSNOptions(upsample="inter")) == 9
+    readers = [reader_of(layer) for layer in plugins.architecture("wrn-16-2").layers(C10)]
+    assert smallest_cost(readers, Variant(upsample="repeat")) == 1
+    assert smallest_cost(readers, Variant(upsample="inter")) == 9
 
 
 VARIANTS = st.fixed_dictionaries(
@@ -139,8 +143,8 @@ def test_every_budget_from_the_declared_minimum_upward_works(case, options, abov
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=5), VARIANTS, st.integers(1, 400))
 def test_the_chosen_store_is_the_largest_that_fits(shapes, options, available):
-    chosen = SSNOptions(**options)
-    layers = [Layer(f"l{i}", Kind.LINEAR, shape, Place()) for i, shape in enumerate(shapes)]
+    chosen = Variant(**options)
+    layers = [Reader(f"r{i}", shape, 1.0) for i, shape in enumerate(shapes)]
     fitting = [size for size in range(1, available + 1) if size + overhead(layers, size, chosen) <= available]
     found = largest_store(layers, available, chosen)
     if not fitting:
@@ -152,24 +156,24 @@ def test_the_chosen_store_is_the_largest_that_fits(shapes, options, available):
 
 def test_a_layer_of_the_stores_size_is_the_store():
     layer = Layer("w", Kind.LINEAR, (6, 7), Place())
-    allocation = SSNAllocation([layer], 42, SSNOptions())
-    assert torch.equal(allocation.weight("w"), allocation.store.view(6, 7))
+    allocation = single_group([layer], 42)
+    assert torch.equal(allocation.weight("w"), allocation.groups[0].store.view(6, 7))
 
 
 def test_emb_coefficients_are_a_linear_map_of_the_embedding():
     layers = [Layer(f"l{i}", Kind.LINEAR, (3, 4), Place()) for i in range(3)]
-    allocation = SSNAllocation(layers, 60, SSNOptions(combine="emb"))
-    phi = allocation.embeddings["k5"]
+    allocation = single_group(layers, 60, combine="emb")
+    phi = allocation.groups[0].embeddings["k5"]
     assert phi.shape == (3, 24)
-    alpha = phi[1] @ allocation.maps["k5"].weight.T + allocation.maps["k5"].bias
+    alpha = phi[1] @ allocation.groups[0].maps["k5"].weight.T + allocation.groups[0].maps["k5"].bias
     start = allocation.sharing()[1].start
-    expected = (alpha[:, None] * allocation.store[start : start + 60].view(5, 12)).sum(0)
+    expected = (alpha[:, None] * allocation.groups[0].store[start : start + 60].view(5, 12)).sum(0)
     torch.testing.assert_close(allocation.weight("l1").flatten(), expected)
 
 
 def test_coefficients_of_different_layers_start_orthogonal():
     layers = [Layer(f"l{i}", Kind.LINEAR, (3, 4), Place()) for i in range(4)]
-    alphas = SSNAllocation(layers, 96, SSNOptions()).coefficients["k8"]
+    alphas = single_group(layers, 96).groups[0].coefficients["k8"]
     torch.testing.assert_close(alphas @ alphas.T, torch.eye(4), atol=1e-6, rtol=0)
 
 

@@ -1,25 +1,61 @@
-"""`ssn`: Shapeshifter Networks with one parameter group (Plummer et al. 2022)."""
+"""`ssn`: Shapeshifter Networks (Plummer et al. 2022)."""
 
 from __future__ import annotations
 
-from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
-from npas_bench.methods.ssn.allocation import SSNAllocation
-from npas_bench.methods.ssn.options import SSNOptions
-from npas_bench.methods.ssn.plan import largest_store, smallest_cost
+from typing import TYPE_CHECKING
 
-__all__ = ["SSN", "SSNAllocation", "SSNOptions"]
+from npas_bench.generation.allotment import Claim, allot
+from npas_bench.generation.plan import reader_of
+from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
+from npas_bench.methods.ssn.allocation import GroupPlan, SSNAllocation
+from npas_bench.methods.ssn.mapping import map_layers
+from npas_bench.methods.ssn.options import SSNOptions
+
+if TYPE_CHECKING:
+    from npas_bench.layers import Layer
+
+__all__ = ["SSN", "GroupPlan", "SSNAllocation", "SSNOptions"]
 
 
 class SSN(SharingMethod):
-    """Generates every layer's weight from one flat store, mixing templates or upsampling as sizes demand."""
+    """Generates layers' weights from flat stores, one per parameter group, by mixing templates or upsampling."""
 
     name = "ssn"
+    version = 2
     Options = SSNOptions
     options: SSNOptions
 
     def allocate(self, problem: Problem) -> SSNAllocation:
-        """The allocation with the largest store whose overhead the budget also pays for."""
-        found = largest_store(problem.layers, problem.available, self.options)
+        """The groups with the largest stores whose overhead the budget also pays for."""
+        # One group of all layers is the least that any mapping comes down to.
+        whole = self._claim(problem.layers)
+        if whole.smallest > problem.available:
+            raise unsupported_below(problem.fixed + whole.smallest, problem)
+        wanted = map_layers(problem, self.options)
+        groups = self._affordable(wanted, problem)
+        claims = [self._claim(group) for group in groups]
+        found = allot(claims, problem.available)
         if found is None:
-            raise unsupported_below(problem.fixed + smallest_cost(problem.layers, self.options), problem)
-        return SSNAllocation(problem.layers, found.size, self.options, remark=found.remark)
+            raise RuntimeError("affordable groups were not allotted their stores")
+        plans = [
+            GroupPlan(group, store, claim.variant)
+            for group, store, claim in zip(groups, found.stores, claims, strict=True)
+        ]
+        remarks = [found.remark] if found.remark else []
+        if len(groups) < len(wanted):
+            remarks.insert(0, f"{len(groups)} parameter groups, as the budget does not suffice for {len(wanted)}")
+        if self.options.mapping == "auto" and problem.trial is None and not problem.structure:
+            remarks.insert(0, "groups drawn at random in place of the search")
+        return SSNAllocation(plans, "; ".join(remarks) or None)
+
+    def _claim(self, layers: tuple[Layer, ...]) -> Claim:
+        return Claim([reader_of(layer) for layer in layers], self.options.variant)
+
+    def _affordable(self, groups: list[tuple[Layer, ...]], problem: Problem) -> list[tuple[Layer, ...]]:
+        """The groups, the smallest merged into the next smallest until the budget suffices for all."""
+        order = {layer.name: index for index, layer in enumerate(problem.layers)}
+        while len(groups) > 1 and sum(self._claim(group).smallest for group in groups) > problem.available:
+            first, second, *rest = sorted(groups, key=lambda group: sum(layer.size for layer in group))
+            merged = tuple(sorted(first + second, key=lambda layer: order[layer.name]))
+            groups = sorted([merged, *rest], key=lambda group: order[group[0].name])
+        return groups

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from npas_bench.generation.plan import Variant
 from npas_bench.methods.base import MethodOptions
 
 
@@ -13,22 +14,51 @@ class SSNOptions(MethodOptions):
     """Options of SSN.
 
     Attributes:
+        groups: P, parameter groups (section 3.2). Fewer are made where the budget does not suffice for so many,
+            or where a search finds fewer kinds of layers.
+        mapping: which layers form a group: `single`, all; `random`; `manual`, as the architecture declares;
+            `auto`, a search by preliminary training (section 3.2).
         combine: how templates become a weight where the store has enough scalars: `wavg`, a weighted
-            average with learned coefficients; `emb`, coefficients from a learned layer embedding by a
-            linear map (both section 3.1.1); `avg`, the plain mean; `rr`, one template each in turn
-            (both appendix B.2).
-        upsample: how a weight comes out of a store with too few scalars: `mask`, tiles times learned
+            average with free coefficients; `emb`, with coefficients that a linear map makes of a layer
+            embedding (both section 3.1.1); `avg`, the mean; `rr`, one template per layer (appendix B.2).
+        upsample: how a weight is made where it has too few scalars: `mask`, tiles times learned
             masks; `inter`, bilinear interpolation (both section 3.1.2); `repeat`, bare tiles (table 10).
         templates: K, most templates a layer mixes (section 3.1.1; the released code's 8).
         embedding: E, scalars of a layer embedding (section 3.1.1).
         mask_window: scalars of a mask (section 3.1.2).
-        mask_scope: whether all layers share their masks (`group`, section 3.1.2) or each has its own
+        mask_scope: whether all layers of a group share their masks (`group`, section 3.1.2) or each has its own
             (`layer`, as in the released code).
+        search_share: share of the recipe's epochs that `auto` spends on its preliminary training (15 of 200
+            in the released code; 10-15 % in appendix A).
+        search_templates: K' of the preliminary training.
+        search_by: what layers are clustered by: their coefficients (`wavg`) or their embeddings (`emb`).
     """
 
+    groups: int = Field(default=1, ge=1, le=4096)
+    mapping: Literal["single", "random", "manual", "auto"] = "single"
     combine: Literal["wavg", "emb", "avg", "rr"] = "wavg"
     upsample: Literal["mask", "inter", "repeat"] = "mask"
     templates: int = Field(default=8, ge=1, le=1024)
     embedding: int = Field(default=24, ge=1, le=65536)
     mask_window: int = Field(default=9, ge=1, le=65536)
     mask_scope: Literal["group", "layer"] = "group"
+    search_share: float = Field(default=0.1, gt=0, le=1)
+    search_templates: int = Field(default=4, ge=1, le=1024)
+    search_by: Literal["wavg", "emb"] = "wavg"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mapping in ("single", "manual") and self.groups != 1:
+            raise ValueError(f"mapping={self.mapping} decides the number of groups itself; leave groups out")
+        if self.mapping in ("random", "auto") and self.groups < 2:
+            raise ValueError(f"mapping={self.mapping} needs groups of 2 or more")
+        if self.mapping != "auto":
+            searching = [name for name in self.model_fields_set if name.startswith("search_")]
+            if searching:
+                raise ValueError(f"{', '.join(sorted(searching))}: only mapping=auto searches")
+        return self
+
+    @property
+    def variant(self) -> Variant:
+        """How a group's store becomes weights."""
+        return Variant(self.combine, self.upsample, self.templates, self.embedding, self.mask_window, self.mask_scope)

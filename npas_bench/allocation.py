@@ -1,0 +1,79 @@
+"""Allocations: what a sharing method made for one network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor, nn
+
+from npas_bench.budget import Role
+
+if TYPE_CHECKING:
+    from npas_bench.generation.engine import Generation
+
+
+class Reading(NamedTuple):
+    """What one layer reads of a method's stores.
+
+    Attributes:
+        layer: the layer's name.
+        group: which parameter group, store or SuperWeight it reads.
+        start: first scalar it reads there.
+        size: scalars of one template.
+        templates: how many templates, one behind the other.
+        rule: how its weight comes out of them, in the papers' words.
+    """
+
+    layer: str
+    group: int
+    start: int
+    size: int
+    templates: int
+    rule: str
+
+
+class Allocation(nn.Module, ABC):
+    """What a sharing method made for one network: parameters, and how layers' weights come from them.
+
+    It registers every parameter of the method once. `weight` is the only thing it must define.
+    """
+
+    @abstractmethod
+    def weight(self, layer: str) -> Tensor:
+        """The weight of the layer called `layer`: the layer's shape, differentiable in the parameters."""
+
+    def role(self, parameter: str) -> Role:
+        """What the allocation's parameter of this name is for: a store unless it says otherwise."""
+        return Role.STORE
+
+    def sharing(self) -> tuple[Reading, ...]:
+        """Which layers read which parameters, for ledgers and pictures; empty if it does not say."""
+        return ()
+
+    def structure(self) -> dict[str, Any]:
+        """What a search or refinement decided, as JSON; an allocation is rebuilt from it."""
+        return {}
+
+    def remark(self) -> str | None:
+        """Why some of the store is dead or the budget not used up; None where neither is so."""
+        return None
+
+
+class RuledAllocation(Allocation):
+    """An allocation whose weights are made by rules, so that the engine can make and differentiate them.
+
+    `generation` is the only thing it must define.
+    """
+
+    @abstractmethod
+    def generation(self, layer: str) -> Generation:
+        """The rule that makes the weight of the layer called `layer`, and what it makes it from."""
+
+    def weight(self, layer: str) -> Tensor:
+        """The layer's weight in ordinary differentiable operations, without the engine."""
+        return self.generation(layer).make()
+
+    def stores(self) -> list[Tensor]:
+        """The parameters that rules read as stores."""
+        return [p for name, p in self.named_parameters() if self.role(name) is Role.STORE]

@@ -1,0 +1,118 @@
+"""Sharing a budget out among parameter groups, in proportion to the weights they make (Plummer et al. 2022, 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from npas_bench.generation.plan import largest_store, overhead, smallest_cost
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from npas_bench.generation.plan import Reader, Variant
+
+# Share of what is available that may stay unused without a word.
+_NOTABLE = 0.005
+
+
+class Claim:
+    """What a group needs, and can use, of a budget.
+
+    Args:
+        readers: that share the group's store.
+        variant: how they read it.
+    """
+
+    def __init__(self, readers: Sequence[Reader], variant: Variant) -> None:
+        self.readers = tuple(readers)
+        # A lone reader without variants of itself gains nothing from a mixture: its store is its weight.
+        alone = len(self.readers) == 1 and self.readers[0].rows == 1
+        self.variant = replace(variant, templates=1) if alone else variant
+
+    @property
+    def weights(self) -> int:
+        """Scalars of the weights that the group makes."""
+        return sum(reader.size * reader.rows for reader in self.readers)
+
+    @cached_property
+    def smallest(self) -> int:
+        """The fewest scalars the group can do with."""
+        return smallest_cost(self.readers, self.variant)
+
+    @cached_property
+    def largest(self) -> int:
+        """The most it can use; a larger store would not be read whole."""
+        plenty = 2 * self.variant.templates * sum(reader.size for reader in self.readers)
+        return self.cost(self.store(plenty + overhead(self.readers, plenty, self.variant)))
+
+    def store(self, available: int) -> int:
+        """The largest store that `available` scalars, at least `smallest` of them, pay for."""
+        found = largest_store(self.readers, available, self.variant)
+        if found is None:
+            raise ValueError(f"{available} scalars are less than the group needs")
+        return found.size
+
+    def cost(self, store: int) -> int:
+        """Scalars of a store and of what goes with it."""
+        return store + overhead(self.readers, store, self.variant)
+
+
+class Allotment(NamedTuple):
+    """Stores of groups, and why some of what was available is unused (None: nothing to speak of is)."""
+
+    stores: tuple[int, ...]
+    remark: str | None
+
+
+def allot(claims: Sequence[Claim], available: int) -> Allotment | None:
+    """Share `available` scalars out among groups; None if they cannot all have what they need.
+
+    Each gets its part in proportion to its weights, within what it needs and can use; what granularity
+    leaves over goes to whoever can still use it.
+    """
+    if sum(claim.smallest for claim in claims) > available:
+        return None
+    stores = [claim.store(part) for claim, part in zip(claims, _parts(claims, available), strict=True)]
+    while True:
+        left = available - sum(claim.cost(store) for claim, store in zip(claims, stores, strict=True))
+        for index in sorted(range(len(claims)), key=lambda i: -claims[i].weights) if left else ():
+            larger = claims[index].store(claims[index].cost(stores[index]) + left)
+            if larger > stores[index]:
+                stores[index] = larger
+                break
+        else:
+            break
+    return Allotment(tuple(stores), _remark(claims, stores, available, left))
+
+
+def _parts(claims: Sequence[Claim], available: int) -> list[int]:
+    """Proportional parts, but none below what a group needs or above what it can use."""
+    parts: dict[int, int] = {}
+    rest = available
+    while len(parts) < len(claims):
+        free = [i for i in range(len(claims)) if i not in parts]
+        weights = sum(claims[i].weights for i in free)
+        wanted = {i: rest * claims[i].weights // weights for i in free}
+        short = {i: claims[i].smallest for i in free if wanted[i] < claims[i].smallest}
+        over = {i: claims[i].largest for i in free if wanted[i] > claims[i].largest}
+        # What the needy take beyond their part and what the sated leave must both be known before the rest is
+        # shared; the larger of the two is settled first.
+        lacking = sum(short[i] - wanted[i] for i in short)
+        excess = sum(wanted[i] - over[i] for i in over)
+        settled = (short if lacking >= excess else over) if short or over else wanted
+        parts |= settled
+        rest -= sum(settled.values())
+    return [parts[i] for i in range(len(claims))]
+
+
+def _remark(claims: Sequence[Claim], stores: Sequence[int], available: int, left: int) -> str | None:
+    if all(claim.cost(store) >= claim.largest for claim, store in zip(claims, stores, strict=True)):
+        if left > _NOTABLE * available:
+            capped = "store is" if len(stores) == 1 else "stores are"
+            return f"the {capped} capped at the {sum(stores):,} scalars that the layers read"
+        return None
+    if left > _NOTABLE * available:
+        return f"{left:,} parameters are unused: any larger store needs more coefficients or masks than that"
+    return None

@@ -1,0 +1,293 @@
+"""The engine: weights made one by one as layers are reached, their gradients gathered in one buffer per store.
+
+A forward pass begins with a root Function that hands an empty token to the Function of every weight. In the
+backward pass each of these adds into its store's buffer; the root's backward runs last and returns the buffers
+as the stores' gradients, so that hooks, accumulation, clipping and gradient scalers see ordinary gradients.
+
+With regeneration no generated weight is kept for the backward pass: where an operation saves one, a note of
+how to make it again is saved in its place.
+"""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import ExitStack, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
+
+    from npas_bench.generation.rules import Rule
+
+
+class Generation(NamedTuple):
+    """How one weight is made.
+
+    Attributes:
+        rule: makes it.
+        store: what from, 1-d, a parameter.
+        inputs: what else the rule takes.
+        shared: weights with the same value, not None, are the same and made once for all their layers.
+    """
+
+    rule: Rule
+    store: Tensor
+    inputs: tuple[Tensor, ...] = ()
+    shared: object = None
+
+    def make(self) -> Tensor:
+        """The weight, in ordinary differentiable operations."""
+        return self.rule.make(self.store, *self.inputs)
+
+
+def in_full_precision() -> AbstractContextManager[object]:
+    """Inside, autocast is off: under it a mixing product would run in bf16, and gradients with it."""
+    stack = ExitStack()
+    stack.enter_context(torch.autocast("cpu", enabled=False))
+    stack.enter_context(torch.autocast("cuda", enabled=False))
+    return stack
+
+
+def functions_can_run() -> bool:
+    """Whether autograd Functions with side effects may be used: not while tracing or transforming functions."""
+    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+
+
+class Buffers:
+    """Gradient buffers of stores, kept from step to step.
+
+    On a CPU the system takes longer to hand out fresh memory of a store's size than adding into it takes.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Tensor, int]] = {}
+
+    def zeros(self, store: Tensor) -> Tensor:
+        """A buffer of zeros like `store`; the one handed out before, if nobody holds it any more."""
+        kept, alone = self._kept.get(id(store), (None, 0))
+        if (
+            kept is None
+            or (kept.shape, kept.dtype, kept.device) != (store.shape, store.dtype, store.device)
+            or _holders(kept) > alone
+        ):
+            kept = torch.zeros_like(store, requires_grad=False)
+            if store.device.type == "cpu":
+                self._kept[id(store)] = (kept, _holders(kept))
+        else:
+            kept.zero_()
+        # Autograd takes a gradient over as it is only if nobody else holds the very tensor.
+        return kept.view(-1)
+
+
+def _holders(tensor: Tensor) -> int:
+    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+
+
+class _Gatherer:
+    """The stores' gradients in one backward pass."""
+
+    def __init__(self, stores: Sequence[Tensor], buffers: Buffers) -> None:
+        self._stores = {id(store): store for store in stores}
+        self._buffers = buffers
+        self._task: int | None = None
+        self._gathered: dict[int, Tensor] = {}
+
+    def into(self, store: Tensor) -> Tensor | None:
+        # A backward pass that wanted other gradients than the stores' ends without the root: its leavings must
+        # not be added to the next one's.
+        task = torch._C._current_graph_task_id()
+        if task != self._task:
+            self._task, self._gathered = task, {}
+        if id(store) not in self._stores:
+            return None
+        if id(store) not in self._gathered:
+            self._gathered[id(store)] = self._buffers.zeros(store)
+        return self._gathered[id(store)]
+
+    def take(self) -> tuple[Tensor | None, ...]:
+        gathered, self._gathered = self._gathered, {}
+        return tuple(gathered.get(key) for key in self._stores)
+
+
+class _Root(torch.autograd.Function):
+    """Gives the token that every weight's Function depends on; in the backward pass it runs after them all."""
+
+    @staticmethod
+    def forward(ctx: Any, gatherer: _Gatherer, *stores: Tensor) -> Tensor:
+        ctx.gatherer = gatherer
+        return stores[0].new_empty(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, token: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, *ctx.gatherer.take())
+
+
+class _Make(torch.autograd.Function):
+    """Makes one weight; its backward adds to the store's gradient in place."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        generation: Generation,
+        gatherer: _Gatherer,
+        done: Callable[[], None],
+        dtype: torch.dtype,
+        token: Tensor,
+        *inputs: Tensor,
+    ) -> Tensor:
+        ctx.rule, ctx.gatherer, ctx.done, ctx.store = generation.rule, gatherer, done, generation.store
+        ctx.save_for_backward(generation.store, *inputs)
+        return _untracked(generation.rule.make(generation.store.detach(), *inputs).to(dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        ctx.done()
+        store, *inputs = ctx.saved_tensors
+        with in_full_precision():
+            found = ctx.rule.pull(gradient.to(store.dtype), store, inputs, ctx.gatherer.into(ctx.store))
+        return (None, None, None, None, None, *found)
+
+
+def _untracked(weight: Tensor) -> Tensor:
+    """The same memory without a view's ties to the store; a Function's own output must not be a view."""
+    if not weight._is_view():
+        return weight
+    fresh = torch.empty(0, dtype=weight.dtype, device=weight.device)
+    return fresh.set_(weight.untyped_storage(), weight.storage_offset(), weight.shape, weight.stride())
+
+
+class Note(NamedTuple):
+    """What is saved for the backward pass in place of a generated weight: how to make it again.
+
+    Attributes:
+        key: of the weight within its forward pass.
+        generation: makes it.
+        versions: of the tensors it was made from.
+        dtype: of the weight.
+        size: of what was saved, the weight or a view of it.
+        stride: likewise.
+        offset: likewise.
+    """
+
+    key: object
+    generation: Generation
+    versions: tuple[int, ...]
+    dtype: torch.dtype
+    size: torch.Size
+    stride: tuple[int, ...]
+    offset: int
+
+
+class Kept(NamedTuple):
+    """A tensor saved for the backward pass, with its version then.
+
+    Attributes:
+        tensor: as it was saved, or what the enclosing hooks made of it.
+        version: when it was saved.
+        unpack: of the enclosing hooks, if any.
+    """
+
+    tensor: Any
+    version: int
+    unpack: Callable[[Any], Tensor] | None
+
+
+class Passage:
+    """One forward pass, and the backward passes through it.
+
+    Args:
+        stores: that the allocation's weights are made from.
+        buffers: of the network.
+        regenerate: whether weights are made again in the backward pass instead of being kept for it.
+    """
+
+    def __init__(self, stores: Iterable[Tensor], buffers: Buffers, *, regenerate: bool) -> None:
+        trained = [store for store in stores if store.requires_grad]
+        self._gatherer = _Gatherer(trained, buffers)
+        self._token = _Root.apply(self._gatherer, *trained) if trained else torch.empty(0)  # type: ignore[no-untyped-call]
+        self._regenerate = regenerate
+        self._again: dict[object, Tensor] = {}
+        self._places: dict[int, tuple[object, Generation, Tensor]] = {}
+        self._count = itertools.count()
+        self._outer = _enclosing_hooks()
+
+    def make(self, generation: Generation, dtype: torch.dtype) -> Tensor:
+        """A weight, and its place in the graph."""
+        key = next(self._count)
+
+        def done() -> None:
+            self._again.pop(key, None)
+
+        with in_full_precision():
+            weight: Tensor = _Make.apply(generation, self._gatherer, done, dtype, self._token, *generation.inputs)  # type: ignore[no-untyped-call]
+        if self._regenerate and weight.untyped_storage().data_ptr() != generation.store.untyped_storage().data_ptr():
+            self._places[weight.untyped_storage().data_ptr()] = (key, generation, weight)
+        return weight
+
+    def release(self, weight: Tensor) -> None:
+        """The weight is about to go: its address may soon be another tensor's."""
+        self._places.pop(weight.untyped_storage().data_ptr(), None)
+
+    def close(self) -> None:
+        """The forward pass is over."""
+        self._places.clear()
+
+    def hooks(self) -> AbstractContextManager[object]:
+        """Inside, what operations save for the backward pass holds no generated weight, where that is wanted."""
+        if not self._regenerate:
+            return nullcontext()
+        return torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
+
+    def _pack(self, tensor: Tensor) -> Note | Kept:
+        place = self._places.get(tensor.untyped_storage().data_ptr()) if tensor.layout == torch.strided else None
+        if place is not None:
+            key, generation, weight = place
+            return Note(
+                key,
+                generation,
+                _versions(generation),
+                weight.dtype,
+                tensor.shape,
+                tensor.stride(),
+                int(tensor.storage_offset()),
+            )
+        if self._outer is not None:
+            return Kept(self._outer[0](tensor), tensor._version, self._outer[1])
+        return Kept(tensor.detach(), tensor._version, None)
+
+    def _unpack(self, saved: Note | Kept) -> Tensor:
+        if isinstance(saved, Kept):
+            if saved.unpack is not None:
+                return saved.unpack(saved.tensor)
+            if saved.tensor._version != saved.version:
+                raise RuntimeError("a tensor saved for the backward pass was changed in place in between")
+            kept: Tensor = saved.tensor
+            return kept
+        if _versions(saved.generation) != saved.versions:
+            raise RuntimeError(
+                "what a weight is generated from was changed between the forward and the backward pass, "
+                "which makes the weight again"
+            )
+        weight = self._again.get(saved.key)
+        if weight is None:
+            with torch.no_grad(), in_full_precision():
+                weight = saved.generation.make().to(saved.dtype)
+            self._again[saved.key] = weight
+        return weight.as_strided(saved.size, saved.stride, saved.offset)
+
+
+def _versions(generation: Generation) -> tuple[int, ...]:
+    return tuple(tensor._version for tensor in (generation.store, *generation.inputs))
+
+
+def _enclosing_hooks() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]] | None:
+    """The saved-tensor hooks around the forward pass: hooks inside them would otherwise put them out of action."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return None if hooks is None else (hooks[0], hooks[1])

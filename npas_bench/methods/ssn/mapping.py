@@ -1,0 +1,138 @@
+"""Parameter mapping: which layers form a parameter group (Plummer et al. 2022, 3.2)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from npas_bench.allocation import Allocation
+from npas_bench.budget import Role
+from npas_bench.errors import OptionError
+from npas_bench.network import GeneratedNetwork
+from npas_bench.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from npas_bench.layers import Layer
+    from npas_bench.methods.base import Problem
+    from npas_bench.methods.ssn.options import SSNOptions
+
+# The preliminary training's learning rate falls twice, tenfold each time (released code: epochs 8 and 13 of 15).
+_MILESTONES = (8 / 15, 13 / 15)
+
+
+def map_layers(problem: Problem, options: SSNOptions) -> list[tuple[Layer, ...]]:
+    """The parameter groups, each a tuple of layers in network order; none is empty.
+
+    Raises:
+        OptionError: if the mapping does not go with the architecture.
+    """
+    layers = problem.layers
+    if options.mapping == "single":
+        return [layers]
+    if options.mapping == "manual":
+        places = [layer.place.group for layer in layers]
+        if any(place is None for place in places):
+            raise OptionError(
+                f"method ssn, option mapping: {problem.architecture.name} declares no manual groups; "
+                "use single, random or auto"
+            )
+        return _gather(layers, places)
+    if options.groups > len(layers):
+        raise OptionError(
+            f"method ssn, option groups: {problem.architecture.name} has {len(layers)} layers, "
+            f"so there can be at most as many groups (given: {options.groups})"
+        )
+    known = problem.structure.get("mapping")
+    if known is not None:
+        return _gather(layers, [known[layer.name] for layer in layers])
+    if options.mapping == "auto" and problem.trial is not None:
+        return _gather(layers, search(problem, options))
+    return _gather(layers, _draw(len(layers), options.groups, problem.generator("mapping")))
+
+
+def _draw(layers: int, groups: int, generator: torch.Generator) -> list[int]:
+    """A random group for each layer; the first ones drawn give every group one."""
+    order = torch.randperm(layers, generator=generator).tolist()
+    drawn = torch.randint(groups, (layers,), generator=generator).tolist()
+    for group, layer in enumerate(order[:groups]):
+        drawn[layer] = group
+    return [int(group) for group in drawn]
+
+
+def _gather(layers: Sequence[Layer], groups: Sequence[object]) -> list[tuple[Layer, ...]]:
+    """Layers by group, groups in the order of their first layers."""
+    gathered: dict[object, list[Layer]] = {}
+    for layer, group in zip(layers, groups, strict=True):
+        gathered.setdefault(group, []).append(layer)
+    return [tuple(members) for members in gathered.values()]
+
+
+def search(problem: Problem, options: SSNOptions) -> list[int]:
+    """Train a preliminary network whose layers all mix the same templates, and cluster how they mix them."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    if problem.trial is None:
+        raise ValueError("a search needs a problem that can train")
+    allocation = PreliminaryAllocation(problem.layers, options)
+    network = GeneratedNetwork(problem.module(), problem.layers, allocation)
+    problem.trial(network, options.search_share, milestones=_MILESTONES)
+    points = allocation.points().detach().cpu().double().numpy()
+    means = KMeans(options.groups, n_init=10, random_state=derive_seed("k-means", problem.seed) % 2**32)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
+        found = means.fit_predict(np.ascontiguousarray(points))
+    return [int(group) for group in found]
+
+
+class PreliminaryAllocation(Allocation):
+    """What the preliminary network's weights come from: K' equal templates, resized for every layer.
+
+    Args:
+        layers: of the network; the templates together have as many scalars as the largest.
+        options: of the method.
+    """
+
+    def __init__(self, layers: Sequence[Layer], options: SSNOptions) -> None:
+        super().__init__()
+        self._layers = {layer.name: layer for layer in layers}
+        self._rows = {layer.name: row for row, layer in enumerate(layers)}
+        self._by = options.search_by
+        size = max(1, max(layer.size for layer in layers) // options.search_templates)
+        commonest = max(layers, key=lambda layer: sum(layer.shape == other.shape for other in layers))
+        self.store = nn.Parameter(torch.randn(options.search_templates, size) * commonest.deviation)
+        width = options.search_templates if self._by == "wavg" else options.embedding
+        self.coefficients = nn.Parameter(nn.init.orthogonal_(torch.empty(len(layers), width)))
+        self.map = nn.Linear(options.embedding, options.search_templates) if self._by == "emb" else None
+
+    def weight(self, layer: str) -> Tensor:
+        """Softmax-weighted templates as an image of the layer's aspect, stretched bilinearly to its shape."""
+        wanted = self._layers[layer]
+        rows, columns = wanted.shape[0], math.prod(wanted.shape[1:])
+        mixture = self.coefficients[self._rows[layer]]
+        if self.map is not None:
+            mixture = self.map(mixture)
+        template = torch.mv(self.store.t(), mixture.softmax(0))
+        height = min(template.shape[0], max(1, math.isqrt(template.shape[0] * rows // columns)))
+        width = template.shape[0] // height
+        image = template[: height * width].view(1, 1, height, width)
+        stretched = functional.interpolate(image, size=(rows, columns), mode="bilinear", align_corners=False)
+        return stretched.view(wanted.shape)
+
+    def role(self, parameter: str) -> Role:
+        """Coefficients and embeddings do not decay."""
+        roles = {"store": Role.STORE, "coefficients": Role.COEFFICIENTS}
+        return roles.get(parameter.split(".")[0], Role.GENERATORS)
+
+    def points(self) -> Tensor:
+        """What layers are clustered by, (layers, K' or E)."""
+        return self.coefficients

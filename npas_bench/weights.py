@@ -1,0 +1,184 @@
+"""Generated weights in an architecture's modules: taken out once, handed out whenever a module asks.
+
+A weight is made when its layer is reached and kept for the rest of the forward pass, so that it is made once
+however often it is used.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from npas_bench.allocation import Allocation, RuledAllocation
+from npas_bench.generation.engine import Buffers, Passage, functions_can_run, in_full_precision
+from npas_bench.layers import Kind, Layer, find_sites
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from npas_bench.generation.engine import Generation
+
+
+class WeightSource:
+    """Hands generated weights to the architecture's modules.
+
+    Args:
+        allocation: generates them.
+        layers: that it generates.
+        regenerate: whether weights are made again in the backward pass instead of being kept for it.
+    """
+
+    def __init__(self, allocation: Allocation, layers: Iterable[Layer], *, regenerate: bool = False) -> None:
+        self._allocation = allocation
+        self._layers = {layer.name: layer for layer in layers}
+        self._buffers = Buffers()
+        self._made: dict[object, Tensor] | None = None
+        self._passage: Passage | None = None
+        self._gradients: dict[str, Tensor] | None = None
+        self._asked: set[str] = set()
+        # Layers that were asked for again after their module had been left: they stay to the end of the pass.
+        self._lasting: set[str] = set()
+        self.regenerate = regenerate
+
+    @contextmanager
+    def forward_pass(self) -> Iterator[None]:
+        """One forward pass: inside, each weight is made once."""
+        self._made, self._asked = {}, set()
+        try:
+            if isinstance(self._allocation, RuledAllocation) and torch.is_grad_enabled() and functions_can_run():
+                self._passage = Passage(self._allocation.stores(), self._buffers, regenerate=self.regenerate)
+                with self._passage.hooks():
+                    yield
+            else:
+                yield
+        finally:
+            if self._passage is not None:
+                self._passage.close()
+            self._made, self._passage = None, None
+
+    @contextmanager
+    def gradients(self) -> Iterator[dict[str, Tensor]]:
+        """Inside, the gradient of each layer's weight is summed over all backward passes, by layer."""
+        self._gradients = {}
+        try:
+            yield self._gradients
+        finally:
+            self._gradients = None
+
+    def weight(self, layer: str) -> Tensor:
+        """The layer's weight."""
+        try:
+            return self._weight(layer)
+        except AttributeError as error:
+            # Module.__getattr__ would take it for a missing attribute of the layer and hide where it comes from.
+            raise RuntimeError(f"generating the weight of {layer} failed: {error}") from error
+
+    def leave(self, layers: Iterable[str]) -> None:
+        """The module of these layers has run: where weights are not kept for the backward pass, let them go."""
+        if self._made is None or (torch.is_grad_enabled() and not self.regenerate):
+            return
+        for layer in layers:
+            weight = None if layer in self._lasting else self._made.pop(layer, None)
+            if weight is not None and self._passage is not None:
+                self._passage.release(weight)
+
+    def _weight(self, layer: str) -> Tensor:
+        generation = None
+        if isinstance(self._allocation, RuledAllocation):
+            with in_full_precision():
+                generation = self._allocation.generation(layer)
+        shared = None if generation is None or self._gradients is not None else generation.shared
+        key = layer if shared is None else ("shared", shared)
+        if self._made is None:
+            return self._make(layer, generation)
+        if key not in self._made:
+            if layer in self._asked:
+                self._lasting.add(layer)
+            self._made[key] = self._make(layer, generation)
+        self._asked.add(layer)
+        return self._made[key]
+
+    def _make(self, layer: str, generation: Generation | None) -> Tensor:
+        if generation is not None and self._passage is not None:
+            weight = self._passage.make(generation, self._precision(layer, generation.store))
+        else:
+            with in_full_precision():
+                weight = self._allocation.weight(layer)
+        expected = self._layers[layer].shape
+        if tuple(weight.shape) != expected:
+            raise RuntimeError(
+                f"the allocation made a weight of shape {tuple(weight.shape)} for {layer}, which needs {expected}"
+            )
+        if self._gradients is not None and weight.requires_grad:
+            weight.register_hook(self._summing(layer, self._gradients))  # type: ignore[no-untyped-call]
+        return weight
+
+    def _precision(self, layer: str, store: Tensor) -> torch.dtype:
+        """What autocast would cast the weight to: done once, when it is made."""
+        cast = torch.is_autocast_enabled(store.device.type) and self._layers[layer].kind is not Kind.RECURRENT
+        return torch.get_autocast_dtype(store.device.type) if cast else store.dtype
+
+    @staticmethod
+    def _summing(layer: str, sums: dict[str, Tensor]) -> Callable[[Tensor], None]:
+        def add(gradient: Tensor) -> None:
+            gradient = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32))
+            sums[layer] = sums[layer] + gradient if layer in sums else gradient.clone()
+
+        return add
+
+
+def take_weights_out(module: nn.Module, names: set[str], source: WeightSource) -> None:
+    """Take the layers called `names` out of a module, in place; from now on it asks `source` for them."""
+    by_owner: dict[nn.Module, dict[str, str]] = defaultdict(dict)
+    for site in find_sites(module):
+        if site.layer in names:
+            by_owner[site.owner][site.attribute] = site.layer
+    for owner, layers in by_owner.items():
+        for attribute in layers:
+            del owner._parameters[attribute]
+        if isinstance(owner, nn.RNNBase):
+            owner.__dict__.pop("_flat_weights", None)
+        base: Any = type(owner)
+        owner.__class__ = _generated_class(base, tuple(layers))
+        owner.__dict__["_generated_layers"] = layers
+        owner.__dict__["_weight_source"] = source
+        _caller(module, owner).register_forward_hook(_leaving(source, tuple(layers.values())))
+
+
+def _caller(module: nn.Module, owner: nn.Module) -> nn.Module:
+    """The module that runs with the owner's weights: attention reads its output projection's without calling it."""
+    for parent in module.modules():
+        if isinstance(parent, nn.MultiheadAttention) and parent.out_proj is owner:
+            return parent
+    return owner
+
+
+def _leaving(source: WeightSource, layers: tuple[str, ...]) -> Callable[..., None]:
+    def leave(*_: object) -> None:
+        source.leave(layers)
+
+    return leave
+
+
+@cache
+def _generated_class(base: Any, attributes: tuple[str, ...]) -> type[nn.Module]:
+    """A subclass of `base` whose `attributes` are properties that ask the network's source."""
+
+    def ask(attribute: str) -> property:
+        return property(lambda self: self._weight_source.weight(self._generated_layers[attribute]))
+
+    body: dict[str, Any] = {attribute: ask(attribute) for attribute in attributes}
+    if issubclass(base, nn.RNNBase):
+        # Recurrent layers read a list that they fill when built and after every move to another device, and
+        # pack it for cuDNN: generated weights are in neither.
+        body["_flat_weights"] = property(
+            lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, value: None
+        )
+        body["_apply"] = nn.Module._apply
+        body["flatten_parameters"] = lambda self: None
+    return type(base.__name__, (base,), body)
