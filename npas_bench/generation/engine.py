@@ -11,6 +11,7 @@ how to make it again is saved in its place.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from npas_bench.generation.rules import Rule
+
+# Scalars from which on memory is kept for the next step.
+_WORTH_KEEPING = 1 << 14
 
 
 class Generation(NamedTuple):
@@ -44,6 +48,12 @@ class Generation(NamedTuple):
         """The weight, in ordinary differentiable operations."""
         return self.rule.make(self.store, *self.inputs)
 
+    def build(self, buffers: Buffers) -> Tensor:
+        """The weight without a graph, the fastest way."""
+        store = self.store.detach()
+        out = buffers.empty(self.rule.size, store) if self.rule.computes else None
+        return self.rule.build(store, self.inputs, out)
+
 
 def in_full_precision() -> AbstractContextManager[object]:
     """Inside, autocast is off: under it a mixing product would run in bf16, and gradients with it."""
@@ -59,29 +69,28 @@ def functions_can_run() -> bool:
 
 
 class Buffers:
-    """Gradient buffers of stores, kept from step to step.
+    """Memory for weights and stores' gradients, kept from step to step.
 
-    On a CPU the system takes longer to hand out fresh memory of a store's size than adding into it takes.
+    On a CPU the system takes longer to hand out fresh memory of a layer's size than making the weight takes. A
+    piece is handed out again when nothing holds it any more, neither a tensor nor a graph.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[Tensor, int]] = {}
+        self._kept: dict[tuple[int, torch.dtype], list[tuple[Tensor, int]]] = defaultdict(list)
 
-    def zeros(self, store: Tensor) -> Tensor:
-        """A buffer of zeros like `store`; the one handed out before, if nobody holds it any more."""
-        kept, alone = self._kept.get(id(store), (None, 0))
-        if (
-            kept is None
-            or (kept.shape, kept.dtype, kept.device) != (store.shape, store.dtype, store.device)
-            or _holders(kept) > alone
-        ):
-            kept = torch.zeros_like(store, requires_grad=False)
-            if store.device.type == "cpu":
-                self._kept[id(store)] = (kept, _holders(kept))
+    def empty(self, size: int, like: Tensor) -> Tensor:
+        """1-d of `size` scalars with anything in them, of the type and on the device of `like`."""
+        if like.device.type != "cpu" or size < _WORTH_KEEPING:
+            return like.new_empty(size)
+        kept = self._kept[size, like.dtype]
+        for tensor, alone in kept:
+            if _holders(tensor) == alone:
+                break
         else:
-            kept.zero_()
-        # Autograd takes a gradient over as it is only if nobody else holds the very tensor.
-        return kept.view(-1)
+            tensor = torch.empty(size, dtype=like.dtype)
+            kept.append((tensor, _holders(tensor)))
+        # A tensor of its own on the same memory: autograd takes a gradient over only if it is nobody else's.
+        return torch.empty(0, dtype=like.dtype).set_(tensor.untyped_storage(), 0, (size,), (1,))
 
 
 def _holders(tensor: Tensor) -> int:
@@ -106,7 +115,7 @@ class _Gatherer:
         if id(store) not in self._stores:
             return None
         if id(store) not in self._gathered:
-            self._gathered[id(store)] = self._buffers.zeros(store)
+            self._gathered[id(store)] = self._buffers.empty(store.numel(), store).zero_()
         return self._gathered[id(store)]
 
     def take(self) -> tuple[Tensor | None, ...]:
@@ -135,6 +144,7 @@ class _Make(torch.autograd.Function):
     def forward(
         ctx: Any,
         generation: Generation,
+        buffers: Buffers,
         gatherer: _Gatherer,
         done: Callable[[], None],
         dtype: torch.dtype,
@@ -143,7 +153,7 @@ class _Make(torch.autograd.Function):
     ) -> Tensor:
         ctx.rule, ctx.gatherer, ctx.done, ctx.store = generation.rule, gatherer, done, generation.store
         ctx.save_for_backward(generation.store, *inputs)
-        return _untracked(generation.rule.make(generation.store.detach(), *inputs).to(dtype))
+        return _untracked(generation.build(buffers).to(dtype))
 
     @staticmethod
     @once_differentiable
@@ -152,7 +162,7 @@ class _Make(torch.autograd.Function):
         store, *inputs = ctx.saved_tensors
         with in_full_precision():
             found = ctx.rule.pull(gradient.to(store.dtype), store, inputs, ctx.gatherer.into(ctx.store))
-        return (None, None, None, None, None, *found)
+        return (None, None, None, None, None, None, *found)
 
 
 def _untracked(weight: Tensor) -> Tensor:
@@ -210,6 +220,7 @@ class Passage:
 
     def __init__(self, stores: Iterable[Tensor], buffers: Buffers, *, regenerate: bool) -> None:
         trained = [store for store in stores if store.requires_grad]
+        self._buffers = buffers
         self._gatherer = _Gatherer(trained, buffers)
         self._token = _Root.apply(self._gatherer, *trained) if trained else torch.empty(0)  # type: ignore[no-untyped-call]
         self._regenerate = regenerate
@@ -226,7 +237,9 @@ class Passage:
             self._again.pop(key, None)
 
         with in_full_precision():
-            weight: Tensor = _Make.apply(generation, self._gatherer, done, dtype, self._token, *generation.inputs)  # type: ignore[no-untyped-call]
+            weight: Tensor = _Make.apply(  # type: ignore[no-untyped-call]
+                generation, self._buffers, self._gatherer, done, dtype, self._token, *generation.inputs
+            )
         if self._regenerate and weight.untyped_storage().data_ptr() != generation.store.untyped_storage().data_ptr():
             self._places[weight.untyped_storage().data_ptr()] = (key, generation, weight)
         return weight
@@ -278,7 +291,7 @@ class Passage:
         weight = self._again.get(saved.key)
         if weight is None:
             with torch.no_grad(), in_full_precision():
-                weight = saved.generation.make().to(saved.dtype)
+                weight = saved.generation.build(self._buffers).to(saved.dtype)
             self._again[saved.key] = weight
         return weight.as_strided(saved.size, saved.stride, saved.offset)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from npas_bench.generation.upsampling import Image
+
+# So many tiles are added one by one, more of them in one go at the cost of a temporary of their size.
+_FEW_TILES = 4
 
 # Gradients of a rule's inputs, in their order; None for one that takes none.
 Gradients = tuple[Tensor | None, ...]
@@ -34,6 +37,14 @@ class Rule(ABC):
 
     shape: tuple[int, ...]
 
+    # Whether the weight takes memory of its own, or is a view of the store.
+    computes: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        """Scalars of the weight."""
+        return math.prod(self.shape)
+
     @property
     def flops(self) -> int:
         """Floating-point operations of `make`, two for a multiply-add; copies are free."""
@@ -47,6 +58,16 @@ class Rule(ABC):
             store: 1-d.
             inputs: coefficients, masks: whatever the rule takes.
         """
+
+    def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """The same weight without a graph, for the engine: `make` unless a rule knows a faster way.
+
+        Args:
+            store: as for `make`.
+            inputs: as for `make`.
+            out: 1-d of `size`; where the weight may be written.
+        """
+        return self.make(store, *inputs)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Take the weight's gradient back to the store and the inputs.
@@ -89,6 +110,7 @@ class Stored(Rule):
 
     shape: tuple[int, ...]
     start: int = 0
+    computes = False
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """A view of the store."""
@@ -124,6 +146,10 @@ class Averaged(Rule):
         """mean_k T_k."""
         return _templates(store, self).mean(0).view(self.shape)
 
+    def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """The mean, written where it belongs."""
+        return torch.mean(_templates(store, self), 0, out=out).view(self.shape)
+
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """A K-th of it to every template."""
         if into is not None:
@@ -153,6 +179,10 @@ class Mixed(Rule):
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """Alpha times the templates."""
         return torch.mv(_templates(store, self).t(), inputs[0]).view(self.shape)
+
+    def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """The product, written where it belongs."""
+        return torch.mv(_templates(store, self).t(), inputs[0], out=out).view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Alpha g' for the templates, T g for alpha."""
@@ -214,33 +244,72 @@ class Masked(Rule):
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The store, then masked tiles."""
-        size, further, wide = self._layout(inputs[0])
-        rows = functional.pad(store, (0, -self.length % wide.shape[1])).view(1, -1, wide.shape[1])
-        tiles = (rows * wide[:, None, :]).view(further, -1)[:, : self.length]
+        size = math.prod(self.shape)
+        further, window = -(-size // self.length) - 1, inputs[0].shape[1]
+        rows = functional.pad(store, (0, -self.length % window)).view(1, -1, window)
+        tiles = (rows * inputs[0][:further, None, :]).view(further, -1)[:, : self.length]
         return torch.cat((store, tiles.reshape(-1)))[:size].view(self.shape)
+
+    def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """Each tile written once, where it belongs."""
+        weight = store.new_empty(self.size) if out is None else out
+        weight[: self.length] = store
+        for piece in self._pieces(weight, inputs[0]):
+            torch.mul(piece.of(store), piece.masks[:, None], out=piece.tiles)
+        return weight.view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """To the store through the masks, to the masks by sums over their windows."""
-        masks, flat, length = inputs[0], gradient.reshape(-1), self.length
-        size, further, wide = self._layout(masks)
-        width = wide.shape[1]
-        padded = -(-length // width) * width
-        tiles = functional.pad(flat[length:], (0, (further + 1) * length - size)).view(further, length)
-        tiles = functional.pad(tiles, (0, padded - length)).view(further, -1, width)
-        rows = functional.pad(store, (0, padded - length)).view(-1, width)
+        flat, window = gradient.reshape(-1), inputs[0].shape[1]
+        found = torch.zeros_like(inputs[0])
         if into is not None:
-            into += flat[:length]
-            into += torch.einsum("trw,tw->rw", tiles, wide).reshape(-1)[:length]
-        found = torch.zeros_like(masks)
-        found[:further] = torch.einsum("trw,rw->tw", tiles, rows).view(further, -1, masks.shape[1]).sum(1)
+            into += flat[: self.length]
+        for piece in self._pieces(flat, inputs[0]):
+            sums = (piece.tiles * piece.of(store)).sum(1)
+            count, width = sums.shape
+            windows = functional.pad(sums, (0, -width % window)).view(count, -1, window)
+            found[piece.first : piece.first + count] += windows.sum(1)
+            if into is None:
+                continue
+            if count <= _FEW_TILES:
+                for tile, mask in zip(piece.tiles, piece.masks, strict=True):
+                    piece.of(into).addcmul_(tile, mask)
+            else:
+                piece.of(into).add_((piece.tiles * piece.masks[:, None]).sum(0))
         return (found,)
 
-    def _layout(self, masks: Tensor) -> tuple[int, int, Tensor]:
-        """Size of the weight, tiles after the first, and their masks on rows wide enough to be worked on fast."""
-        size = math.prod(self.shape)
-        further = -(-size // self.length) - 1
-        repeats = max(1, min(64, self.length // masks.shape[1]))
-        return size, further, masks[:further].repeat(1, repeats)
+    def _pieces(self, flat: Tensor, masks: Tensor) -> Iterator[_Piece]:
+        """The tiles after the first in pieces that are worked on as a whole.
+
+        Rows are many windows wide: work on rows of nine scalars would take several times as long.
+        """
+        size, length, window = flat.shape[0], self.length, masks.shape[1]
+        wide = masks.repeat(1, max(1, min(64, length // window)))
+        whole = size // length - 1
+        for first, count, columns in ((0, whole, length), (whole, 1, size - (whole + 1) * length)):
+            if not count or not columns:
+                continue
+            start = (first + 1) * length
+            tiles = flat[start : start + count * columns].view(count, columns)
+            even = columns // wide.shape[1] * wide.shape[1]
+            for low, high, width in ((0, even, wide.shape[1]), (even, columns, columns - even)):
+                if high > low:
+                    rows = tiles[:, low:high].unflatten(1, (-1, width))
+                    yield _Piece(first, low, high, rows, wide[first : first + count, :width])
+
+
+class _Piece(NamedTuple):
+    """Tiles between two columns: (count, rows, width), and the masks of one row, (count, width)."""
+
+    first: int
+    low: int
+    high: int
+    tiles: Tensor
+    masks: Tensor
+
+    def of(self, store: Tensor) -> Tensor:
+        """What of the store lies under the piece, (rows, width)."""
+        return store[self.low : self.high].view(self.tiles.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -269,6 +338,14 @@ class Interpolated(Rule):
         source = store.narrow(0, self.start, self.image.size).view(self._source)
         stretched = functional.interpolate(source, size=self._target, mode="bilinear", align_corners=False)
         return stretched.view(self.shape)
+
+    def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """The image, stretched where it belongs."""
+        if out is None:
+            return self.make(store)
+        source = store.narrow(0, self.start, self.image.size).view(self._source)
+        torch.ops.aten.upsample_bilinear2d.out(source, self._target, False, out=out.view(1, 1, *self._target))
+        return out.view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Shrunk the same way."""
@@ -304,6 +381,10 @@ class Hashed(Rule):
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """Look every scalar up."""
         return torch.cat((store, -store)).index_select(0, inputs[0]).view(self.shape)
+
+    def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """Look every scalar up and write it where it belongs."""
+        return torch.index_select(torch.cat((store, -store)), 0, inputs[0], out=out).view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Added where each scalar was looked up."""
@@ -356,6 +437,16 @@ class Assembled(Rule):
         weight = store.new_empty(*self.shape[:2], math.prod(self.shape[2:]))
         for block, own in self._each(inputs):
             self._part(weight, block).copy_(block.rule.make(store, *own))
+        return weight.view(self.shape)
+
+    def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """Build the blocks and put them where they belong."""
+        if len(self.blocks) == 1:
+            return self.blocks[0].rule.build(store, inputs, out).view(self.shape)
+        weight = store.new_empty(self.size) if out is None else out
+        whole = weight.view(*self.shape[:2], -1)
+        for block, own in self._each(inputs):
+            self._part(whole, block).copy_(block.rule.build(store, own))
         return weight.view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
