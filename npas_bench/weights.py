@@ -37,6 +37,8 @@ class WeightSource:
         self._allocation = allocation
         self._layers = {layer.name: layer for layer in layers}
         self._buffers = Buffers()
+        self._ruled = allocation if isinstance(allocation, RuledAllocation) else None
+        self._stores: list[Tensor] | None = None
         self._made: dict[object, Tensor] | None = None
         self._passage: Passage | None = None
         self._gradients: dict[str, Tensor] | None = None
@@ -50,8 +52,10 @@ class WeightSource:
         """One forward pass: inside, each weight is made once."""
         self._made, self._asked = {}, set()
         try:
-            if isinstance(self._allocation, RuledAllocation) and torch.is_grad_enabled() and functions_can_run():
-                self._passage = Passage(self._allocation.stores(), self._buffers, regenerate=self.regenerate)
+            if self._ruled is not None and torch.is_grad_enabled() and functions_can_run():
+                if self._stores is None:
+                    self._stores = self._ruled.stores()
+                self._passage = Passage(self._stores, self._buffers, regenerate=self.regenerate)
                 with self._passage.hooks():
                     yield
             else:
@@ -89,9 +93,9 @@ class WeightSource:
 
     def _weight(self, layer: str) -> Tensor:
         generation = None
-        if isinstance(self._allocation, RuledAllocation):
+        if self._ruled is not None:
             with in_full_precision():
-                generation = self._allocation.generation(layer)
+                generation = self._ruled.generation(layer)
         shared = None if generation is None or self._gradients is not None else generation.shared
         key = layer if shared is None else ("shared", shared)
         if self._made is None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from npas_bench.generation.rules import Rule
 
+_NOTHING_TO_DO = nullcontext()
+
 # Scalars from which on memory is kept for the next step.
 _WORTH_KEEPING = 1 << 14
 
@@ -57,9 +59,12 @@ class Generation(NamedTuple):
 
 def in_full_precision() -> AbstractContextManager[object]:
     """Inside, autocast is off: under it a mixing product would run in bf16, and gradients with it."""
+    on = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
+    if not on:
+        return _NOTHING_TO_DO
     stack = ExitStack()
-    stack.enter_context(torch.autocast("cpu", enabled=False))
-    stack.enter_context(torch.autocast("cuda", enabled=False))
+    for device in on:
+        stack.enter_context(torch.autocast(device, enabled=False))
     return stack
 
 
