@@ -33,6 +33,20 @@ class Reading(NamedTuple):
     rule: str
 
 
+class Replaced(NamedTuple):
+    """A parameter that gave way to another while training.
+
+    Attributes:
+        old: as it was.
+        new: takes its place.
+        rows: row i of `new` goes on from row `rows[i]` of `old`.
+    """
+
+    old: nn.Parameter
+    new: nn.Parameter
+    rows: list[int]
+
+
 class Allocation(nn.Module, ABC):
     """What a sharing method made for one network: parameters, and how layers' weights come from them.
 
@@ -58,6 +72,17 @@ class Allocation(nn.Module, ABC):
     def remark(self) -> str | None:
         """Why some of the store is dead or the budget not used up; None where neither is so."""
         return None
+
+    def reserved(self) -> int:
+        """Scalars that changes between epochs may still add: the budget must pay for them from the start."""
+        return 0
+
+    def before_epoch(self, epoch: int, epochs: int) -> None:
+        """Epoch `epoch` of `epochs`, counted from 0, is about to be trained."""
+
+    def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
+        """It was trained: the allocation may replace parameters, and says which."""
+        return []
 
 
 class RuledAllocation(Allocation):

@@ -105,6 +105,7 @@ class Ledger(BaseModel):
         masks: what modifies upsampled parameters.
         generators: networks or maps that generate coefficients or weights.
         state: scalars outside the parameters that training changed, normalisation statistics left out.
+        reserved: scalars that training may still add, as a refinement of the sharing does; 0 when it is over.
         budget: how many trainable scalars there may be.
         reach: share of the store's scalars that reach some layer's weight (None: not measured, no store).
         remark: why the store is not used whole or the budget not used up, where the method says so.
@@ -118,6 +119,7 @@ class Ledger(BaseModel):
     masks: int = 0
     generators: int = 0
     state: int = 0
+    reserved: int = 0
     budget: int
     reach: float | None = None
     remark: str | None = None
@@ -133,16 +135,17 @@ class Ledger(BaseModel):
         Raises:
             OverBudget: if the network called `name` counts more than its budget.
         """
-        if self.total > self.budget:
+        most = self.total + self.reserved
+        if most > self.budget:
             raise OverBudget(
-                f"{name} counts {self.total:,} trainable parameters, {self.total - self.budget:,} over its "
+                f"{name} counts {most:,} trainable parameters, {most - self.budget:,} over its "
                 f"budget of {self.budget:,}: {self.parts()}"
             )
         return self
 
     def parts(self) -> str:
         """The roles that hold anything, as `fixed 490, store 1,060`."""
-        roles = ("fixed", "store", "coefficients", "masks", "generators", "state")
+        roles = ("fixed", "store", "coefficients", "masks", "generators", "state", "reserved")
         return ", ".join(f"{role} {getattr(self, role):,}" for role in roles if getattr(self, role))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from npas_bench.allocation import Allocation, Reading
+    from npas_bench.allocation import Allocation, Reading, Replaced
 
 
 class Network(nn.Module, ABC):
@@ -45,7 +45,7 @@ class Network(nn.Module, ABC):
     def ledger(self, budget: int) -> Ledger:
         """Count what this network trains; works on the meta device, where `reach` is not measured."""
         counts = {role.value: count for role, count in self.count().items()}
-        return Ledger(**counts, budget=budget, reach=self.reach(), remark=self.remark())
+        return Ledger(**counts, reserved=self.reserved(), budget=budget, reach=self.reach(), remark=self.remark())
 
     def count(self) -> dict[Role, int]:
         """Trainable scalars by role, each storage once."""
@@ -66,6 +66,17 @@ class Network(nn.Module, ABC):
     def structure(self) -> dict[str, Any]:
         """What a search or refinement decided, as JSON."""
         return {}
+
+    def reserved(self) -> int:
+        """Scalars that changes between epochs may still add."""
+        return 0
+
+    def before_epoch(self, epoch: int, epochs: int) -> None:
+        """Epoch `epoch` of `epochs`, counted from 0, is about to be trained."""
+
+    def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
+        """It was trained: the network may replace parameters, and says which, for the optimiser to follow."""
+        return []
 
     def state_names(self) -> list[str]:
         """Tensors that count only if training changes them: all but parameters and normalisation statistics."""
@@ -177,6 +188,18 @@ class GeneratedNetwork(Network):
     def structure(self) -> dict[str, Any]:
         """What the allocation's search or refinement decided."""
         return self.allocation.structure()
+
+    def reserved(self) -> int:
+        """What the allocation reserves."""
+        return self.allocation.reserved()
+
+    def before_epoch(self, epoch: int, epochs: int) -> None:
+        """The allocation is told."""
+        self.allocation.before_epoch(epoch, epochs)
+
+    def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
+        """What the allocation replaces."""
+        return self.allocation.after_epoch(epoch, epochs)
 
     def reach(self) -> float | None:
         """Share of the store's scalars with a gradient from some layer's weight; None on the meta device."""

@@ -294,7 +294,7 @@ class Masked(Rule):
             even = columns // wide.shape[1] * wide.shape[1]
             for low, high, width in ((0, even, wide.shape[1]), (even, columns, columns - even)):
                 if high > low:
-                    rows = tiles[:, low:high].unflatten(1, (-1, width))
+                    rows = torch.unflatten(tiles[:, low:high], 1, (-1, width))
                     yield _Piece(first, low, high, rows, wide[first : first + count, :width])
 
 

@@ -33,7 +33,7 @@ class Trial(Protocol):
     """
 
     def __call__(
-        self, network: Network, share: float, *, milestones: Sequence[float] = (), gradients: bool = False
+        self, network: GeneratedNetwork, share: float, *, milestones: Sequence[float] = (), gradients: bool = False
     ) -> dict[str, Tensor]:
         """Train a network in place, then leave it on the CPU.
 

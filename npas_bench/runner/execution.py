@@ -31,11 +31,13 @@ from npas_bench.network import changed_state
 from npas_bench.seeding import derive_seed, seeded
 from npas_bench.training.checkpoint import CheckpointFolder
 from npas_bench.training.loop import EpochReport, Training, cpu_threads, train
+from npas_bench.training.search import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from npas_bench.methods.base import Trial
     from npas_bench.network import Network
     from npas_bench.runner.cell import Cell
     from npas_bench.tasks import Source, Task
@@ -65,7 +67,8 @@ class Cost(BaseModel):
     """What a run cost.
 
     Attributes:
-        train_seconds: spent in epochs, those before an interruption included.
+        train_seconds: spent on training, the search and what came before an interruption included.
+        search_seconds: of these, spent on the method's search.
         seconds_per_step: median over epochs of each epoch's median, warm-up left out.
         evaluate_seconds: spent on the test split.
         peak_memory: bytes; allocated for the run on a GPU, on a CPU the highest resident set of the process so
@@ -75,6 +78,7 @@ class Cost(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     train_seconds: float
+    search_seconds: float = 0.0
     seconds_per_step: float
     evaluate_seconds: float
     peak_memory: int
@@ -175,13 +179,24 @@ def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
         )
 
 
-def problem_of(cell: Cell, task: Task) -> Problem:
-    """The problem that a cell sets its method."""
+def problem_of(
+    cell: Cell, task: Task, trial: Trial | None = None, structure: Mapping[str, Any] | None = None
+) -> Problem:
+    """The problem that a cell sets its method.
+
+    Args:
+        cell: gives architecture, budget and seed.
+        task: gives the signature.
+        trial: trains for a search.
+        structure: what an earlier search for this cell decided.
+    """
     return Problem(
         architecture=plugins.architecture(cell.architecture),
         signature=task.signature,
         budget=cell.budget,
         seed=derive_seed("cell", cell.identity),
+        trial=trial,
+        structure=structure or {},
     )
 
 
@@ -216,21 +231,27 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
     task = plugins.tasks.load(cell.task)()
     if task.source().digest != work.source.digest:
         raise CheckpointError(f"the data of task {cell.task} differs here from the driver's: {task.source().label}")
-    network, ledger = build_network(cell, problem_of(cell, task))
+    examples = task.data("train").to(device)
+    checkpoints = CheckpointFolder(work.folder, cell.identity, work.source.digest, work.token)
+    last = checkpoints.latest()
+    search = Search(task, examples, cell.recipe, cell.seed, cell.identity, device)
+    problem = problem_of(cell, task, search, last.structure if last is not None else None)
+    network, ledger = build_network(cell, problem)
+    searched = search.seconds if last is None else last.search_seconds
     network.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     training = Training(
         network=network,
         task=task,
-        examples=task.data("train").to(device),
+        examples=examples,
         recipe=cell.recipe,
         seed=cell.seed,
         identity=cell.identity,
         source=work.source.digest,
         device=device,
+        search_seconds=searched,
     )
-    checkpoints = CheckpointFolder(work.folder, cell.identity, work.source.digest, work.token)
     trained = train(training, checkpoints, on_epoch)
     ledger = _count_again(network, ledger, trained.before, checkpoints, cell)
     begun = time.perf_counter()
@@ -249,7 +270,8 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
         metrics=[Measured(value=values[metric.name], **metric._asdict()) for metric in task.metrics],
         history=[report._asdict() for report in trained.history],
         cost=Cost(
-            train_seconds=sum(report.seconds for report in trained.history),
+            train_seconds=searched + sum(report.seconds for report in trained.history),
+            search_seconds=searched,
             seconds_per_step=steps[len(steps) // 2],
             evaluate_seconds=evaluated,
             peak_memory=_peak_memory(device),
@@ -265,6 +287,7 @@ def _count_again(
     """The ledger after training, from the network and again from the file, which must agree."""
     changed = changed_state(before, network)
     counts = {role.value: count for role, count in network.count().items()}
+    counts["reserved"] = network.reserved()
     counts["state"] = sum(count_scalars(changed.items(), {}).values())
     ledger = ledger.model_copy(update=counts).check(f"{cell}, after training,")
     names = set(network.state_names())

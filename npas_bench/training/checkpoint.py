@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 _DIGEST_BYTES = 32
 
 
@@ -41,6 +41,7 @@ class Checkpoint(NamedTuple):
         optimiser: state dict of the optimiser.
         before: copies of the tensors that only count if training changes them, from before training.
         structure: what the method's search or refinement decided.
+        search_seconds: that the search took.
         history: one entry per epoch.
     """
 
@@ -52,6 +53,7 @@ class Checkpoint(NamedTuple):
     optimiser: dict[str, Any]
     before: dict[str, Tensor]
     structure: dict[str, Any]
+    search_seconds: float
     history: list[dict[str, float]]
 
 

@@ -24,6 +24,7 @@ from npas_bench.training.schedule import learning_rate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from npas_bench.allocation import Replaced
     from npas_bench.network import Network
     from npas_bench.recipe import Recipe
     from npas_bench.tasks import Examples, Task
@@ -45,6 +46,7 @@ class Training(NamedTuple):
         identity: of the cell: fixes what modules draw while training (dropout).
         source: digest of the data.
         device: where the network is.
+        search_seconds: that the method's search took before.
     """
 
     network: Network
@@ -55,6 +57,7 @@ class Training(NamedTuple):
     identity: str
     source: str
     device: torch.device
+    search_seconds: float = 0.0
 
 
 class EpochReport(NamedTuple):
@@ -99,7 +102,7 @@ def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[
         Diverged: if the loss becomes NaN or infinite.
     """
     network, recipe = training.network, training.recipe
-    optimiser = _optimiser(network, recipe)
+    optimiser = make_optimiser(network, recipe)
     before = {name: tensor.cpu().clone() for name, tensor in state_tensors(network).items()}
     history: list[EpochReport] = []
     last = checkpoints.latest()
@@ -114,10 +117,13 @@ def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[
     start = last.epoch if last is not None else 0
     with cpu_threads(recipe.threads):
         for epoch in range(start, recipe.epochs):
+            network.before_epoch(epoch, recipe.epochs)
             try:
-                report = _train_epoch(training, optimiser, epoch, warm_up=epoch == start)
-            except _NotFinite as loss:
+                report = train_epoch(training, optimiser, epoch, warm_up=epoch == start)
+            except NotFinite as loss:
                 raise Diverged(f"at epoch {epoch + 1}, step {loss.step}", [e._asdict() for e in history]) from None
+            for replaced in network.after_epoch(epoch, recipe.epochs):
+                replace_parameter(optimiser, replaced)
             history.append(report)
             checkpoints.save(_checkpoint(training, optimiser, before, history))
             on_epoch(report)
@@ -127,7 +133,9 @@ def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[
     return Trained(history, before)
 
 
-class _NotFinite(Exception):
+class NotFinite(Exception):
+    """The loss became NaN or infinite at a step, counted from 1."""
+
     def __init__(self, step: int) -> None:
         self.step = step
         super().__init__(step)
@@ -144,7 +152,12 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(usual)
 
 
-def _train_epoch(training: Training, optimiser: torch.optim.Optimizer, epoch: int, *, warm_up: bool) -> EpochReport:
+def train_epoch(training: Training, optimiser: torch.optim.Optimizer, epoch: int, *, warm_up: bool) -> EpochReport:
+    """Train one epoch, counted from 0, the first steps left out of timings where it is an attempt's first.
+
+    Raises:
+        NotFinite: if the loss becomes NaN or infinite.
+    """
     task, recipe, device = training.task, training.recipe, training.device
     count = len(training.examples)
     steps = math.ceil(count / recipe.batch_size)
@@ -172,11 +185,11 @@ def _train_epoch(training: Training, optimiser: torch.optim.Optimizer, epoch: in
             total += loss.detach().double() * len(indices)
             # On a GPU reading the loss waits for it; there it is read once an epoch.
             if device.type == "cpu" and not math.isfinite(loss.item()):
-                raise _NotFinite(step + 1)
+                raise NotFinite(step + 1)
             seconds.append(time.perf_counter() - step_begun)
     mean_loss = total.item() / count
     if not math.isfinite(mean_loss):
-        raise _NotFinite(steps)
+        raise NotFinite(steps)
     elapsed = time.perf_counter() - begun
     steady = seconds[_WARM_UP_STEPS:] if warm_up and len(seconds) > _WARM_UP_STEPS else seconds
     # A GPU runs behind the host: its steps are timed together, the wait at the epoch's end included.
@@ -184,7 +197,8 @@ def _train_epoch(training: Training, optimiser: torch.optim.Optimizer, epoch: in
     return EpochReport(epoch + 1, mean_loss, rate, elapsed, per_step)
 
 
-def _optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; coefficients and layer embeddings do not decay."""
     roles = network.roles()
     trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     free = [p for name, p in trained if roles.get(name) is Role.COEFFICIENTS]
@@ -200,6 +214,16 @@ def _optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
     )
+
+
+def replace_parameter(optimiser: torch.optim.Optimizer, replaced: Replaced) -> None:
+    """Let an optimiser go on with a parameter's successor, each of its rows with the momentum of its origin."""
+    for group in optimiser.param_groups:
+        group["params"] = [replaced.new if p is replaced.old else p for p in group["params"]]
+    state = optimiser.state.pop(replaced.old, {})
+    for key, value in state.items():
+        follows = isinstance(value, torch.Tensor) and value.shape == replaced.old.shape
+        optimiser.state[replaced.new][key] = value[replaced.rows].clone() if follows else value
 
 
 def _checkpoint(
@@ -218,5 +242,6 @@ def _checkpoint(
         optimiser=optimiser.state_dict(),
         before=before,
         structure=training.network.structure(),
+        search_seconds=training.search_seconds,
         history=[report._asdict() for report in history],
     )

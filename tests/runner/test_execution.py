@@ -167,7 +167,7 @@ def test_state_made_while_training_counts(tmp_path, method):
 
 
 def test_a_store_with_dead_parameters_is_refused_unless_it_is_explained(tmp_path, method):
-    from npas_bench.methods.ssn import SSN, SSNAllocation
+    from npas_bench.methods.ssn import SSN, GroupPlan, SSNAllocation
     from npas_bench.network import GeneratedNetwork
 
     class Wasteful(SSN):
@@ -175,7 +175,7 @@ def test_a_store_with_dead_parameters_is_refused_unless_it_is_explained(tmp_path
         why = None
 
         def build(self, problem):
-            allocation = SSNAllocation(problem.layers, 7_000, self.options, remark=self.why)
+            allocation = SSNAllocation([GroupPlan(problem.layers, 7_000, self.options.variant)], self.why)
             allocation.register_parameter("unread", nn.Parameter(torch.zeros(10)))
             allocation.role = lambda name: Role.STORE if name == "unread" else SSNAllocation.role(allocation, name)
             return GeneratedNetwork(problem.module(), problem.layers, allocation)

@@ -113,14 +113,19 @@ def test_the_defaults_that_identities_leave_out_never_change():
         "threads": 1,
     }
     assert {key: recipe[key] for key in pinned} == pinned
-    assert SSN.version == 1
+    assert SSN.version == 2
     assert SSN().options.model_dump(mode="json") == {
+        "groups": 1,
+        "mapping": "single",
         "combine": "wavg",
         "upsample": "mask",
         "templates": 8,
         "embedding": 24,
         "mask_window": 9,
         "mask_scope": "group",
+        "search_share": 0.1,
+        "search_templates": 4,
+        "search_by": "wavg",
     }
 
 

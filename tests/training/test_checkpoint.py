@@ -12,7 +12,9 @@ def checkpoint(epoch, identity="cell", source="data"):
     base = torch.arange(10.0)
     network = {"store": base, "view": base[:4], "mean": torch.zeros(3), "constant": torch.ones(2)}
     state = {"memory": torch.ones(6)}
-    return Checkpoint(identity, source, epoch, network, state, {"state": {}}, {}, {"groups": [1]}, [{"epoch": epoch}])
+    return Checkpoint(
+        identity, source, epoch, network, state, {"state": {}}, {}, {"groups": [1]}, 0.5, [{"epoch": epoch}]
+    )
 
 
 def folder(tmp_path, token, identity="cell", source="data"):

@@ -94,14 +94,14 @@ def test_a_diverging_training_ends_with_its_place_and_history(tmp_path):
 
 
 def test_coefficients_are_not_decayed_and_the_rest_is(tmp_path):
-    from npas_bench.training.loop import _optimiser
+    from npas_bench.training.loop import make_optimiser
 
     task = Digits()
     cell = Cell("digits", 1, "wrn-10-1", "ssn", 1, {}, 7756, recipe(), 0)
     net = SSN().build(problem_of(cell, task))
-    groups = _optimiser(net, recipe(weight_decay=0.1)).param_groups
+    groups = make_optimiser(net, recipe(weight_decay=0.1)).param_groups
     names = {id(p): name for name, p in net.named_parameters()}
-    free = {names[id(p)].split(".")[1] for group in groups if group["weight_decay"] == 0 for p in group["params"]}
+    free = {names[id(p)].split(".")[3] for group in groups if group["weight_decay"] == 0 for p in group["params"]}
     assert free == {"coefficients"}
     assert sum(len(group["params"]) for group in groups) == len(names)
 

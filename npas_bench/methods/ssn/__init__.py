@@ -10,6 +10,7 @@ from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
 from npas_bench.methods.ssn.allocation import GroupPlan, SSNAllocation
 from npas_bench.methods.ssn.mapping import map_layers
 from npas_bench.methods.ssn.options import SSNOptions
+from npas_bench.seeding import seeded
 
 if TYPE_CHECKING:
     from npas_bench.layers import Layer
@@ -31,7 +32,9 @@ class SSN(SharingMethod):
         whole = self._claim(problem.layers)
         if whole.smallest > problem.available:
             raise unsupported_below(problem.fixed + whole.smallest, problem)
-        wanted = map_layers(problem, self.options)
+        # What a search draws must not shift the initial values of the network that is built after it.
+        with seeded("search", problem.seed):
+            wanted = map_layers(problem, self.options)
         groups = self._affordable(wanted, problem)
         claims = [self._claim(group) for group in groups]
         found = allot(claims, problem.available)
@@ -46,7 +49,9 @@ class SSN(SharingMethod):
             remarks.insert(0, f"{len(groups)} parameter groups, as the budget does not suffice for {len(wanted)}")
         if self.options.mapping == "auto" and problem.trial is None and not problem.structure:
             remarks.insert(0, "groups drawn at random in place of the search")
-        return SSNAllocation(plans, "; ".join(remarks) or None)
+        found_mapping = self.options.mapping == "auto" and (problem.trial is not None or problem.structure)
+        mapping = {layer.name: index for index, group in enumerate(wanted) for layer in group}
+        return SSNAllocation(plans, "; ".join(remarks) or None, mapping if found_mapping else None)
 
     def _claim(self, layers: tuple[Layer, ...]) -> Claim:
         return Claim([reader_of(layer) for layer in layers], self.options.variant)

@@ -11,7 +11,7 @@ from npas_bench.generation.group import Group
 from npas_bench.generation.plan import reader_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from npas_bench.budget import Role
     from npas_bench.generation.engine import Generation
@@ -39,10 +39,14 @@ class SSNAllocation(RuledAllocation):
     Args:
         groups: the groups; every layer is in one of them.
         remark: why some of the budget is unused.
+        mapping: what the search found, each layer's group by name; more groups, perhaps, than the budget affords.
     """
 
-    def __init__(self, groups: Sequence[GroupPlan], remark: str | None = None) -> None:
+    def __init__(
+        self, groups: Sequence[GroupPlan], remark: str | None = None, mapping: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
+        self._mapping = dict(mapping or {})
         self._remark = remark
         self._group_of = {layer.name: index for index, plan in enumerate(groups) for layer in plan.layers}
         self.groups = nn.ModuleList(
@@ -67,8 +71,8 @@ class SSNAllocation(RuledAllocation):
         return tuple(found)
 
     def structure(self) -> dict[str, Any]:
-        """Which group each layer is in, where there are several."""
-        return {"mapping": self._group_of} if len(self.groups) > 1 else {}
+        """What the search found."""
+        return {"mapping": self._mapping} if self._mapping else {}
 
     def remark(self) -> str | None:
         """Why some of the budget is unused."""

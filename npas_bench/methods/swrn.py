@@ -1,0 +1,212 @@
+"""`swrn` and `albert`: layers that repeat share templates (Savarese & Maire 2019; Lan et al. 2020)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from npas_bench.allocation import Reading, RuledAllocation
+from npas_bench.budget import Role
+from npas_bench.errors import OptionError, UnsupportedBudget
+from npas_bench.generation.engine import Generation
+from npas_bench.generation.rules import Mixed, Stored
+from npas_bench.methods.base import MethodOptions, Problem, SharingMethod, unsupported_below
+from npas_bench.network import GeneratedNetwork, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from npas_bench.layers import Layer
+
+# Layers of one shape that repeat: (kind, shape, where) -> layers.
+Repeats = list[tuple["Layer", ...]]
+
+
+class TemplateAllocation(RuledAllocation):
+    """Groups of equal layers, each with K templates of the layers' own size: w_i = sum_k alpha_ik T_k (eq. 1).
+
+    Args:
+        groups: layers of one shape each.
+        templates: K of each group.
+        hard: whether a group's one template is the weight of all its layers, without coefficients.
+        remark: why some of the budget is unused.
+    """
+
+    def __init__(
+        self, groups: Repeats, templates: Sequence[int], *, hard: bool = False, remark: str | None = None
+    ) -> None:
+        super().__init__()
+        self._remark = remark
+        self._hard = hard
+        self._places = {layer.name: (g, row) for g, group in enumerate(groups) for row, layer in enumerate(group)}
+        self._layers = {layer.name: layer for group in groups for layer in group}
+        self._templates = list(templates)
+        self.templates = nn.ParameterList()
+        self.coefficients = nn.ParameterDict()
+        for index, (group, count) in enumerate(zip(groups, templates, strict=True)):
+            self.templates.append(nn.Parameter(torch.empty(count * group[0].size).normal_(0, group[0].deviation)))
+            if not hard:
+                alphas = nn.Parameter(torch.empty(len(group), count))
+                self.coefficients[str(index)] = nn.init.orthogonal_(alphas)
+
+    def generation(self, layer: str) -> Generation:
+        """A weighted sum of the group's templates, or its one template."""
+        group, row = self._places[layer]
+        shape, count = self._layers[layer].shape, self._templates[group]
+        if self._hard:
+            return Generation(Stored(shape), self.templates[group], shared=group)
+        return Generation(Mixed(shape, 0, count), self.templates[group], (self.coefficients[str(group)][row],))
+
+    def role(self, parameter: str) -> Role:
+        """Templates are stores."""
+        return Role.COEFFICIENTS if parameter.startswith("coefficients") else Role.STORE
+
+    def sharing(self) -> tuple[Reading, ...]:
+        """Every layer reads all templates of its group."""
+        return tuple(
+            Reading(name, group, 0, self._layers[name].size, self._templates[group], "hard" if self._hard else "wavg")
+            for name, (group, _) in self._places.items()
+        )
+
+    def remark(self) -> str | None:
+        """Why some of the budget is unused."""
+        return self._remark
+
+
+class _RepeatSharing(SharingMethod):
+    """Shares templates among layers that repeat; all other layers stay as they are."""
+
+    hard: ClassVar[bool]
+
+    @abstractmethod
+    def key(self, layer: Layer) -> Hashable:
+        """Repeated layers with the same key and shape share."""
+
+    @abstractmethod
+    def choose(self, groups: Repeats, available: int, problem: Problem) -> tuple[list[int], str | None]:
+        """K of each group within `available` scalars, and a remark.
+
+        Raises:
+            UnsupportedBudget: if the budget is out of range.
+        """
+
+    def allocate(self, problem: Problem) -> TemplateAllocation:
+        """Templates for every group of repeated layers."""
+        groups = self.groups(problem)
+        plain = sum(layer.size for layer in problem.layers) - sum(g[0].size * len(g) for g in groups)
+        templates, remark = self.choose(groups, problem.available - plain, problem)
+        return TemplateAllocation(groups, templates, hard=self.hard, remark=remark)
+
+    def build(self, problem: Problem) -> Network:
+        """The architecture, its repeated layers on templates."""
+        allocation = self.allocate(problem)
+        shared = [layer for layer in problem.layers if layer.name in {r.layer for r in allocation.sharing()}]
+        return GeneratedNetwork(problem.module(), shared, allocation)
+
+    def _cost(self, groups: Repeats, templates: Sequence[int]) -> int:
+        """Templates, and coefficients where sharing is soft."""
+        return sum(
+            count * group[0].size + (0 if self.hard else len(group) * count)
+            for group, count in zip(groups, templates, strict=True)
+        )
+
+    def groups(self, problem: Problem) -> Repeats:
+        """Repeated layers that share, two or more in a group.
+
+        Raises:
+            OptionError: if none repeats.
+        """
+        found: dict[Hashable, list[Layer]] = {}
+        for layer in problem.layers:
+            if layer.place.block is not None:
+                found.setdefault((layer.place.block, layer.kind, layer.shape, self.key(layer)), []).append(layer)
+        groups = [tuple(members) for members in found.values() if len(members) > 1]
+        if not groups:
+            raise OptionError(
+                f"method {self.name} shares repeated layers, and architecture '{problem.architecture.name}' has none"
+            )
+        return groups
+
+
+class SWRNOptions(MethodOptions):
+    """Options of SWRN.
+
+    Attributes:
+        templates: K of every group; left out, as many as the budget affords.
+    """
+
+    templates: int | None = Field(default=None, ge=1, le=4096)
+
+
+class SWRN(_RepeatSharing):
+    """Soft sharing: all layers of one shape in a stage's repeated blocks mix the same templates (section 3)."""
+
+    name = "swrn"
+    hard = False
+    Options = SWRNOptions
+    options: SWRNOptions
+
+    def key(self, layer: Layer) -> Hashable:
+        """Any layer of the shape in the repeated part."""
+        return None
+
+    def choose(self, groups: Repeats, available: int, problem: Problem) -> tuple[list[int], str | None]:
+        """The same K everywhere, then one more where that still fits, up to the number of a group's layers."""
+        rest = problem.budget - available
+        smallest, largest = ([count(group) for group in groups] for count in (lambda _: 1, len))
+        if self.options.templates is not None:
+            chosen = [min(self.options.templates, len(group)) for group in groups]
+            if self._cost(groups, chosen) > available:
+                raise unsupported_below(rest + self._cost(groups, chosen), problem)
+        else:
+            if self._cost(groups, smallest) > available:
+                raise unsupported_below(rest + self._cost(groups, smallest), problem)
+            chosen = smallest
+            while (more := [min(k + 1, len(g)) for k, g in zip(chosen, groups, strict=True)]) != chosen:
+                if self._cost(groups, more) > available:
+                    break
+                chosen = more
+            for index in sorted(range(len(groups)), key=lambda i: -groups[i][0].size):
+                more = [k + (i == index) for i, k in enumerate(chosen)]
+                if chosen[index] < len(groups[index]) and self._cost(groups, more) <= available:
+                    chosen = more
+        most = rest + self._cost(groups, largest)
+        if problem.budget > most:
+            raise UnsupportedBudget(
+                f"a budget of {problem.budget:,} is more than {self.name} can use: with as many templates as layers "
+                "each has its own weight",
+                largest=most,
+            )
+        return chosen, _unused(available - self._cost(groups, chosen), problem, "another template does not fit")
+
+
+class Albert(_RepeatSharing):
+    """Hard sharing: what is at the same place in repeated blocks has the same weight (Lan et al. 2020, 3.1)."""
+
+    name = "albert"
+    hard = True
+
+    def key(self, layer: Layer) -> Hashable:
+        """Its place within the block: its name without the block's number."""
+        return tuple(part for part in layer.name.split(".") if not part.isdigit())
+
+    def choose(self, groups: Repeats, available: int, problem: Problem) -> tuple[list[int], str | None]:
+        """One template everywhere."""
+        chosen = [1] * len(groups)
+        needed = problem.budget - available + self._cost(groups, chosen)
+        if needed > problem.budget:
+            raise unsupported_below(needed, problem)
+        if problem.budget > problem.full:
+            raise UnsupportedBudget(
+                f"a budget of {problem.budget:,} is more than the {problem.full:,} parameters without sharing",
+                largest=problem.full,
+            )
+        return chosen, _unused(problem.budget - needed, problem, "hard sharing has one size")
+
+
+def _unused(left: int, problem: Problem, why: str) -> str | None:
+    return f"{left:,} parameters are unused: {why}" if left > 0.005 * problem.budget else None
