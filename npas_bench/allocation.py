@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from npas_bench.budget import Role
 
 if TYPE_CHECKING:
-    from npas_bench.generation.engine import Generation
+    from npas_bench.generation.engine import Generation, Replaced
 
 
 class Reading(NamedTuple):
@@ -31,20 +31,6 @@ class Reading(NamedTuple):
     size: int
     templates: int
     rule: str
-
-
-class Replaced(NamedTuple):
-    """A parameter that gave way to another while training.
-
-    Attributes:
-        old: as it was.
-        new: takes its place.
-        rows: row i of `new` goes on from row `rows[i]` of `old`.
-    """
-
-    old: nn.Parameter
-    new: nn.Parameter
-    rows: list[int]
 
 
 class Allocation(nn.Module, ABC):

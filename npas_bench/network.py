@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from npas_bench.allocation import Allocation, Reading, Replaced
+    from npas_bench.allocation import Allocation, Reading
+    from npas_bench.generation.engine import Replaced
 
 
 class Network(nn.Module, ABC):

@@ -16,7 +16,7 @@ from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
@@ -55,6 +55,20 @@ class Generation(NamedTuple):
         store = self.store.detach()
         out = buffers.empty(self.rule.size, store) if self.rule.computes else None
         return self.rule.build(store, self.inputs, out)
+
+
+class Replaced(NamedTuple):
+    """A parameter that gave way to another while training.
+
+    Attributes:
+        old: as it was.
+        new: takes its place.
+        rows: row i of `new` goes on from row `rows[i]` of `old`.
+    """
+
+    old: nn.Parameter
+    new: nn.Parameter
+    rows: list[int]
 
 
 def in_full_precision() -> AbstractContextManager[object]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from npas_bench.budget import Role
-from npas_bench.generation.engine import Generation
+from npas_bench.generation.engine import Generation, Replaced
 from npas_bench.generation.initialisation import Stretch, fill_store
 from npas_bench.generation.plan import Share, Variant, mask_count, shares
 from npas_bench.generation.rules import Averaged, Interpolated, Masked, Mixed, Repeated, Rule, Stored
@@ -44,11 +44,13 @@ class Group(nn.Module):
 
     def _add_coefficients(self, rows: Mapping[str, int]) -> None:
         self.first_row: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
         counts: dict[int, int] = defaultdict(int)
         for name, share in self.shares.items():
             if share.templates > 1:
                 self.first_row[name] = counts[share.templates]
-                counts[share.templates] += rows.get(name, 1)
+                self._rows[name] = rows.get(name, 1)
+                counts[share.templates] += self._rows[name]
         self.coefficients = nn.ParameterDict()
         self.embeddings = nn.ParameterDict()
         self.maps = nn.ModuleDict()
@@ -114,6 +116,33 @@ class Group(nn.Module):
         else:
             alpha = self.maps[key](self.embeddings[key][row])
         return alpha
+
+    def spread(self, origins: Mapping[str, Sequence[int]]) -> list[Replaced]:
+        """Give readers other rows of coefficients, each a copy of one that they have.
+
+        Args:
+            origins: for a reader, which of its rows each of its new ones comes from; others keep theirs.
+
+        Returns:
+            The parameters that gave way to others.
+        """
+        sources: dict[int, list[int]] = defaultdict(list)
+        first_row: dict[str, int] = {}
+        for name, first in self.first_row.items():
+            templates = self.shares[name].templates
+            first_row[name] = len(sources[templates])
+            own = origins.get(name, range(self._rows[name]))
+            sources[templates] += [first + row for row in own]
+            self._rows[name] = len(own)
+        self.first_row = first_row
+        replaced = []
+        for holder in (self.coefficients, self.embeddings):
+            for key in list(holder):
+                old, rows = holder[key], sources[int(key[1:])]
+                if rows != list(range(len(old))):
+                    holder[key] = nn.Parameter(old.detach()[rows].clone())
+                    replaced.append(Replaced(old, holder[key], rows))
+        return replaced
 
     @staticmethod
     def role(parameter: str) -> Role:

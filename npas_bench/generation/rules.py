@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,8 +37,10 @@ class Rule(ABC):
 
     shape: tuple[int, ...]
 
-    # Whether the weight takes memory of its own, or is a view of the store.
-    computes: ClassVar[bool] = True
+    @property
+    def computes(self) -> bool:
+        """Whether the weight takes memory of its own; otherwise it is a view of the store."""
+        return True
 
     @property
     def size(self) -> int:
@@ -110,7 +112,11 @@ class Stored(Rule):
 
     shape: tuple[int, ...]
     start: int = 0
-    computes = False
+
+    @property
+    def computes(self) -> bool:
+        """It is a view."""
+        return False
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """A view of the store."""
@@ -424,6 +430,11 @@ class Assembled(Rule):
 
     shape: tuple[int, ...]
     blocks: tuple[Block, ...]
+
+    @property
+    def computes(self) -> bool:
+        """Unless a single block is a view."""
+        return len(self.blocks) > 1 or self.blocks[0].rule.computes
 
     @property
     def flops(self) -> int:

@@ -24,7 +24,7 @@ from npas_bench.training.schedule import learning_rate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from npas_bench.allocation import Replaced
+    from npas_bench.generation.engine import Replaced
     from npas_bench.network import Network
     from npas_bench.recipe import Recipe
     from npas_bench.tasks import Examples, Task

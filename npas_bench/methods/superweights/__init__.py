@@ -1,0 +1,150 @@
+"""`superweights`: SuperWeight Networks (Teterwak et al. 2023)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+from npas_bench.generation.allotment import Claim, allot
+from npas_bench.generation.plan import Variant
+from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
+from npas_bench.methods.superweights.allocation import ClusterPlan, SuperWeightsAllocation
+from npas_bench.methods.superweights.clustering import (
+    bins_by_depth,
+    draw_clusters,
+    gather,
+    gradient_similarity,
+    group_by_similarity,
+)
+from npas_bench.methods.superweights.construction import compose
+from npas_bench.methods.superweights.options import SuperWeightsOptions
+from npas_bench.network import GeneratedNetwork
+from npas_bench.seeding import derive_seed, seeded
+
+if TYPE_CHECKING:
+    from npas_bench.methods.superweights.construction import Composition
+
+__all__ = ["SuperWeights", "SuperWeightsAllocation", "SuperWeightsOptions"]
+
+
+class SuperWeights(SharingMethod):
+    """Composes layers' weights from SuperWeights, mixtures of the Weight Templates of their cluster."""
+
+    name = "superweights"
+    Options = SuperWeightsOptions
+    options: SuperWeightsOptions
+
+    def allocate(self, problem: Problem) -> SuperWeightsAllocation:
+        """The clusters with the largest stores whose coefficients, fully refined, the budget also pays for."""
+        whole = self._claim(compose(problem.layers))
+        if whole.smallest > problem.available:
+            raise unsupported_below(problem.fixed + whole.smallest, problem)
+        # What a search draws must not shift the initial values of the network that is built after it.
+        with seeded("search", problem.seed):
+            found = self._find_clusters(problem)
+        searches = self.options.clustering in ("gradients", "coefficients")
+        searched = searches and (problem.trial is not None or "clusters" in problem.structure)
+        remark = "a cluster per depth bin in place of the search" if searches and not searched else None
+        refined = problem.structure.get("rows")
+        return self._allocate(problem, found, remark, found if searched else None, refined)
+
+    def _allocate(
+        self,
+        problem: Problem,
+        clusters: list[list[str]],
+        remark: str | None = None,
+        found: list[list[str]] | None = None,
+        refined: dict[str, dict[str, int]] | None = None,
+        options: SuperWeightsOptions | None = None,
+    ) -> SuperWeightsAllocation:
+        options = options or self.options
+        compositions = self._affordable(clusters, problem)
+        claims = [self._claim(composition) for composition in compositions]
+        allotted = allot(claims, problem.available)
+        if allotted is None:
+            raise RuntimeError("affordable clusters were not allotted their stores")
+        plans = [
+            ClusterPlan(composition, store, claim.variant)
+            for composition, store, claim in zip(compositions, allotted.stores, claims, strict=True)
+        ]
+        remarks = [remark, allotted.remark]
+        if len(compositions) < len(clusters):
+            why = f"{len(compositions)} clusters, as the budget does not suffice for {len(clusters)}"
+            remarks.insert(1, why)
+        text = "; ".join(r for r in remarks if r) or None
+        return SuperWeightsAllocation(problem.layers, plans, options, text, found, refined)
+
+    def _claim(self, composition: Composition) -> Claim:
+        soft = self.options.refinement != "none"
+        readers = [s.reader(len(s.users) if soft else 1) for s in composition.superweights]
+        return Claim(readers, Variant(templates=self.options.templates, mask_window=self.options.mask_window))
+
+    def _affordable(self, clusters: list[list[str]], problem: Problem) -> list[Composition]:
+        """The clusters composed, the smallest two merged again and again until the budget suffices for all."""
+        order = {layer.name: index for index, layer in enumerate(problem.layers)}
+        layers = {layer.name: layer for layer in problem.layers}
+        while True:
+            clusters = sorted((sorted(names, key=order.__getitem__) for names in clusters), key=lambda c: order[c[0]])
+            compositions = [compose([layers[name] for name in names]) for names in clusters]
+            needed = sum(self._claim(composition).smallest for composition in compositions)
+            if len(clusters) == 1 or needed <= problem.available:
+                return compositions
+            first, second, *rest = sorted(clusters, key=lambda names: sum(layers[name].size for name in names))
+            clusters = [first + second, *rest]
+
+    def _find_clusters(self, problem: Problem) -> list[list[str]]:
+        layers, options = problem.layers, self.options
+        if options.clustering == "single":
+            return [[layer.name for layer in layers]]
+        if options.clustering == "random":
+            return draw_clusters(layers, options.clusters or 1, problem.generator("clusters"))
+        if options.clustering == "depth":
+            return bins_by_depth(layers, min(options.clusters or 1, len(layers)))
+        if "clusters" in problem.structure:
+            return [list(names) for names in problem.structure["clusters"]]
+        if problem.trial is None:
+            return bins_by_depth(layers, min(options.clusters or 4, len(layers)))
+        if options.clustering == "coefficients":
+            return self._cluster_coefficients(problem)
+        hard = options.model_copy(update={"refinement": "none"})
+        allocation = self._allocate(problem, [[layer.name for layer in layers]], options=hard)
+        gradients = self._train(problem, allocation)
+        similarity = gradient_similarity(compose(layers), gradients)
+        return group_by_similarity([layer.name for layer in layers], similarity, options.threshold)
+
+    def _cluster_coefficients(self, problem: Problem) -> list[list[str]]:
+        """By k-means on how layers mix the SuperWeights that they share with most others (table 3)."""
+        from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
+        from threadpoolctl import threadpool_limits
+
+        names = [layer.name for layer in problem.layers]
+        soft = self.options.model_copy(update={"refinement": "all"})
+        allocation = self._allocate(problem, [names], options=soft)
+        self._train(problem, allocation)
+        # The first part of a layer is what all layers of its kernel have in common.
+        first = {layer.name: allocation.generation(layer.name) for layer in problem.layers}
+        by_class: dict[str, list[str]] = {}
+        for name, parts in compose(problem.layers).parts.items():
+            by_class.setdefault(parts[0].superweight, []).append(name)
+        labels: dict[str, tuple[str, int]] = {}
+        for superweight, members in by_class.items():
+            rows = [first[name].inputs[0].detach().double() for name in members if first[name].inputs]
+            if len(rows) < len(members) or len({row.shape for row in rows}) > 1 or rows[0].dim() > 1:
+                labels |= {name: (superweight, 0) for name in members}  # one template: nothing to tell them apart
+                continue
+            count = min(self.options.clusters or 1, len(members))
+            means = KMeans(count, n_init=10, random_state=derive_seed("k-means", problem.seed) % 2**32)
+            with threadpool_limits(1), warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
+                found = means.fit_predict(torch.stack(rows).numpy())
+            labels |= {name: (superweight, int(label)) for name, label in zip(members, found, strict=True)}
+        return gather(names, [labels[name] for name in names])
+
+    def _train(self, problem: Problem, allocation: SuperWeightsAllocation) -> dict[str, torch.Tensor]:
+        if problem.trial is None:
+            raise ValueError("a search needs a problem that can train")
+        network = GeneratedNetwork(problem.module(), problem.layers, allocation)
+        return problem.trial(network, self.options.search_share, gradients=True)

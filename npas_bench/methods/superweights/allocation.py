@@ -1,0 +1,207 @@
+"""The allocation of SuperWeight Networks: clusters, their SuperWeights, and who mixes their templates how."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor, nn
+
+from npas_bench.allocation import Reading, RuledAllocation
+from npas_bench.generation.engine import Generation, Replaced
+from npas_bench.generation.group import Group
+from npas_bench.generation.rules import Assembled, Block
+from npas_bench.methods.superweights.clustering import cosine, group_by_similarity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from npas_bench.budget import Role
+    from npas_bench.generation.plan import Variant
+    from npas_bench.layers import Layer
+    from npas_bench.methods.superweights.construction import Composition
+    from npas_bench.methods.superweights.options import SuperWeightsOptions
+
+# Which row of a SuperWeight's coefficients each of its users mixes with: (cluster, SuperWeight) -> layer -> row.
+Rows = dict[tuple[int, str], dict[str, int]]
+
+
+class ClusterPlan(NamedTuple):
+    """A SuperWeight Cluster to make.
+
+    Attributes:
+        composition: of its layers.
+        store: scalars of its Weight Templates.
+        variant: how SuperWeights read them.
+    """
+
+    composition: Composition
+    store: int
+    variant: Variant
+
+
+class SuperWeightsAllocation(RuledAllocation):
+    """SuperWeight Clusters that the layers' weights are composed from.
+
+    Args:
+        layers: of the network, or networks.
+        clusters: every layer is in one of them.
+        options: of the method.
+        remark: why some of the budget is unused.
+        found: what the search found, layers by cluster; more clusters, perhaps, than the budget affords.
+        refined: what an earlier refinement decided, as `structure` said.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        clusters: Sequence[ClusterPlan],
+        options: SuperWeightsOptions,
+        remark: str | None = None,
+        found: list[list[str]] | None = None,
+        refined: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self._layers = {layer.name: layer for layer in layers}
+        self._clusters = clusters
+        self._options = options
+        self._remark = remark
+        self._found = found
+        self._cluster_of = {name: i for i, plan in enumerate(clusters) for name in plan.composition.parts}
+        self._refined = refined is not None
+        self._rows = self._first_rows(refined)
+        self._sums: dict[tuple[int, str, str], Tensor] | None = None
+        self.clusters = nn.ModuleList(
+            Group(
+                [s.reader(len(s.users)) for s in plan.composition.superweights],
+                plan.store,
+                plan.variant,
+                {s.name: 1 + max(self._rows[i, s.name].values()) for s in plan.composition.superweights},
+            )
+            for i, plan in enumerate(clusters)
+        )
+
+    def _first_rows(self, refined: Mapping[str, Mapping[str, int]] | None) -> Rows:
+        rows: Rows = {}
+        for i, plan in enumerate(self._clusters):
+            for superweight in plan.composition.superweights:
+                soft = self._options.refinement == "all"
+                rows[i, superweight.name] = {user: n if soft else 0 for n, user in enumerate(superweight.users)}
+                if refined is not None:
+                    rows[i, superweight.name] = dict(refined[f"{i} {superweight.name}"])
+        return rows
+
+    def generation(self, layer: str) -> Generation:
+        """The layer's SuperWeights, each in its place."""
+        cluster = self._cluster_of[layer]
+        group = self._group(cluster)
+        blocks: list[Block] = []
+        inputs: list[Tensor] = []
+        rows: list[int] = []
+        for part in self._clusters[cluster].composition.parts[layer]:
+            row = self._rows[cluster, part.superweight][layer]
+            made = group.generation(part.superweight, row)
+            own = made.inputs if self._sums is None else self._summed(cluster, part.superweight, layer, made)
+            blocks.append(Block(made.rule, part.row, part.column, len(own)))
+            inputs.extend(own)
+            rows.append(row)
+        shape = self._layers[layer].shape
+        shared = (cluster, shape, *rows) if self._sums is None else None
+        return Generation(Assembled(shape, tuple(blocks)), group.store, tuple(inputs), shared)
+
+    def _summed(self, cluster: int, superweight: str, layer: str, made: Generation) -> tuple[Tensor, ...]:
+        """The same coefficients, their gradient from this layer alone summed up."""
+        if self._group(cluster).shares[superweight].templates == 1 or not made.inputs[0].requires_grad:
+            return made.inputs
+        alpha, sums, key = made.inputs[0].clone(), self._sums, (cluster, superweight, layer)
+
+        def add(gradient: Tensor) -> None:
+            if sums is not None:
+                sums[key] = sums[key] + gradient if key in sums else gradient.clone()
+
+        alpha.register_hook(add)  # type: ignore[no-untyped-call]
+        return (alpha, *made.inputs[1:])
+
+    def before_epoch(self, epoch: int, epochs: int) -> None:
+        """Coefficients' gradients are summed over the epoch before the refinement."""
+        self._sums = {} if not self._refined and epoch + 1 == self._refining_epoch(epochs) else None
+
+    def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
+        """Layers whose coefficients' gradients disagree get copies of their own (section 2.2.2)."""
+        sums, self._sums = self._sums, None
+        return [] if sums is None else self.refine(sums)
+
+    def refine(self, gradients: Mapping[tuple[int, str, str], Tensor]) -> list[Replaced]:
+        """Let only those layers go on sharing coefficients whose gradients for them agree (eq. 3).
+
+        Args:
+            gradients: (cluster, SuperWeight, layer) -> of the coefficients, from this layer, summed over an epoch.
+        """
+        replaced = []
+        for i, plan in enumerate(self._clusters):
+            group = self._group(i)
+            origins: dict[str, list[int]] = {}
+            for superweight in plan.composition.superweights:
+                name, users = superweight.name, superweight.users
+                if group.shares[name].templates == 1 or any((i, name, user) not in gradients for user in users):
+                    continue
+
+                def agreement(first: str, second: str, i: int = i, name: str = name) -> float:
+                    return cosine(gradients[i, name, first], gradients[i, name, second])
+
+                parts = group_by_similarity(users, agreement, self._options.agreement)
+                origins[name] = [self._rows[i, name][part[0]] for part in parts]
+                self._rows[i, name] = {user: row for row, part in enumerate(parts) for user in part}
+            replaced += group.spread(origins)
+        self._refined = True
+        return replaced
+
+    def _refining_epoch(self, epochs: int) -> int:
+        """After how many epochs, counted from 1, coefficients are decoupled; 0 if they never are."""
+        if self._options.refinement != "gradients":
+            return 0
+        after = max(1, round(self._options.refine_after * epochs))
+        return after if after < epochs else 0
+
+    def reserved(self) -> int:
+        """Coefficients that the refinement would add if no two layers went on sharing any."""
+        if self._refined or self._options.refinement != "gradients":
+            return 0
+        total = 0
+        for i, plan in enumerate(self._clusters):
+            for superweight in plan.composition.superweights:
+                templates = self._group(i).shares[superweight.name].templates
+                total += (len(superweight.users) - 1) * templates if templates > 1 else 0
+        return total
+
+    def role(self, parameter: str) -> Role:
+        """As groups say."""
+        return Group.role(parameter.split(".", 2)[2])
+
+    def sharing(self) -> tuple[Reading, ...]:
+        """What each layer's SuperWeights read of their clusters' stores."""
+        found = []
+        for layer, i in self._cluster_of.items():
+            group = self._group(i)
+            for part in self._clusters[i].composition.parts[layer]:
+                share = group.shares[part.superweight]
+                row = self._rows[i, part.superweight][layer]
+                how = group.how(part.superweight)
+                rule = f"{how} row {row}" if share.templates > 1 else how
+                found.append(Reading(layer, i, share.start, share.size, share.templates, rule))
+        return tuple(found)
+
+    def structure(self) -> dict[str, Any]:
+        """The clusters that were found, and which coefficients layers share after the refinement."""
+        found: dict[str, Any] = {} if self._found is None else {"clusters": self._found}
+        if self._refined:
+            found["rows"] = {f"{i} {name}": rows for (i, name), rows in self._rows.items()}
+        return found
+
+    def remark(self) -> str | None:
+        """Why some of the budget is unused."""
+        return self._remark
+
+    def _group(self, index: int) -> Group:
+        group = self.clusters[index]
+        assert isinstance(group, Group)  # noqa: S101
+        return group

@@ -1,0 +1,101 @@
+"""SuperWeight Clusters: which layers may share SuperWeights (Teterwak et al. 2023, 2.2.1)."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from npas_bench.layers import Layer
+    from npas_bench.methods.superweights.construction import Composition
+
+
+def group_by_similarity(
+    members: Sequence[str], similarity: Callable[[str, str], float | None], threshold: float
+) -> list[list[str]]:
+    """Group what is more alike than a threshold, pairs by falling similarity (the priority queue of 2.2.1).
+
+    Two that are both in groups merge their groups, one that is in a group takes the other in, two that are in
+    none make one; whoever is left stays alone. Ties go by order, so the result is the same every time.
+
+    Args:
+        members: names, in network order.
+        similarity: of two of them; None if they have nothing to compare.
+        threshold: pairs must exceed it.
+
+    Returns:
+        The groups, in the order of their first members.
+    """
+    pairs = []
+    for first, second in combinations(range(len(members)), 2):
+        alike = similarity(members[first], members[second])
+        if alike is not None and alike > threshold:
+            pairs.append((-alike, first, second))
+    group = list(range(len(members)))
+    for _, first, second in sorted(pairs):
+        joined, left = sorted((group[first], group[second]))
+        group = [joined if g == left else g for g in group]
+    gathered: dict[int, list[str]] = {}
+    for name, g in zip(members, group, strict=True):
+        gathered.setdefault(g, []).append(name)
+    return list(gathered.values())
+
+
+def cosine(first: Tensor, second: Tensor) -> float:
+    """Cosine of the angle between two vectors, in double precision; 0 where one of them is 0."""
+    a, b = first.double().reshape(-1), second.double().reshape(-1)
+    norms = float(a.norm() * b.norm())
+    return float(a @ b) / norms if norms > 0 and math.isfinite(norms) else 0.0
+
+
+def gradient_similarity(
+    composition: Composition, gradients: Mapping[str, Tensor]
+) -> Callable[[str, str], float | None]:
+    """Eq. 2: the cosine of two layers' gradients with respect to the SuperWeights that both hold.
+
+    Args:
+        composition: of all layers in one cluster.
+        gradients: of the layers' weights, by layer, summed over an epoch.
+    """
+
+    def similarity(first: str, second: str) -> float | None:
+        own, other = ({part.superweight: part for part in composition.parts[name]} for name in (first, second))
+        shared = [name for name in own if name in other]
+        if not shared:
+            return None
+        pieces = []
+        for layer, parts in ((first, own), (second, other)):
+            whole = gradients[layer].flatten(2) if gradients[layer].dim() > 2 else gradients[layer].unsqueeze(2)
+            cuts = [parts[name] for name in shared]
+            pieces.append(
+                torch.cat([whole[p.row : p.row + p.rows, p.column : p.column + p.columns].reshape(-1) for p in cuts])
+            )
+        return cosine(*pieces)
+
+    return similarity
+
+
+def bins_by_depth(layers: Sequence[Layer], count: int) -> list[list[str]]:
+    """The layers in `count` stretches of network order, of about equally many (table 3, depth-binning)."""
+    return gather([layer.name for layer in layers], [index * count // len(layers) for index in range(len(layers))])
+
+
+def draw_clusters(layers: Sequence[Layer], count: int, generator: torch.Generator) -> list[list[str]]:
+    """A cluster at random for every layer (table 1, Random Cluster)."""
+    drawn = torch.randint(count, (len(layers),), generator=generator).tolist()
+    return gather([layer.name for layer in layers], drawn)
+
+
+def gather(names: Sequence[str], keys: Sequence[Hashable]) -> list[list[str]]:
+    """Names by key, in the order of their first ones."""
+    gathered: dict[Hashable, list[str]] = {}
+    for name, key in zip(names, keys, strict=True):
+        gathered.setdefault(key, []).append(name)
+    return list(gathered.values())
