@@ -11,6 +11,7 @@ how to make it again is saved in its place.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -53,8 +54,11 @@ class Generation(NamedTuple):
     def build(self, buffers: Buffers) -> Tensor:
         """The weight without a graph, the fastest way."""
         store = self.store.detach()
-        out = buffers.empty(self.rule.size, store) if self.rule.computes else None
-        return self.rule.build(store, self.inputs, out)
+        if not self.rule.computes:
+            return _untracked(self.rule.build(store, self.inputs))
+        out = buffers.empty(self.rule.shape, store)
+        made = self.rule.build(store, self.inputs, out.view(-1))
+        return out if made.data_ptr() == out.data_ptr() else _untracked(made)
 
 
 class Replaced(NamedTuple):
@@ -95,21 +99,21 @@ class Buffers:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, torch.dtype], list[tuple[Tensor, int]]] = defaultdict(list)
+        self._kept: dict[tuple[tuple[int, ...], torch.dtype], list[tuple[Tensor, int]]] = defaultdict(list)
 
-    def empty(self, size: int, like: Tensor) -> Tensor:
-        """1-d of `size` scalars with anything in them, of the type and on the device of `like`."""
-        if like.device.type != "cpu" or size < _WORTH_KEEPING:
-            return like.new_empty(size)
-        kept = self._kept[size, like.dtype]
+    def empty(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """A tensor with anything in it, of the type and on the device of `like`."""
+        if like.device.type != "cpu" or math.prod(shape) < _WORTH_KEEPING:
+            return like.new_empty(shape)
+        kept = self._kept[shape, like.dtype]
         for tensor, alone in kept:
             if _holders(tensor) == alone:
                 break
         else:
-            tensor = torch.empty(size, dtype=like.dtype)
+            tensor = torch.empty(shape, dtype=like.dtype)
             kept.append((tensor, _holders(tensor)))
         # A tensor of its own on the same memory: autograd takes a gradient over only if it is nobody else's.
-        return torch.empty(0, dtype=like.dtype).set_(tensor.untyped_storage(), 0, (size,), (1,))
+        return torch.empty(0, dtype=like.dtype).set_(tensor.untyped_storage(), 0, shape, tensor.stride())
 
 
 def _holders(tensor: Tensor) -> int:
@@ -134,7 +138,7 @@ class _Gatherer:
         if id(store) not in self._stores:
             return None
         if id(store) not in self._gathered:
-            self._gathered[id(store)] = self._buffers.empty(store.numel(), store).zero_()
+            self._gathered[id(store)] = self._buffers.empty(tuple(store.shape), store).zero_()
         return self._gathered[id(store)]
 
     def take(self) -> tuple[Tensor | None, ...]:
@@ -172,7 +176,7 @@ class _Make(torch.autograd.Function):
     ) -> Tensor:
         ctx.rule, ctx.gatherer, ctx.done, ctx.store = generation.rule, gatherer, done, generation.store
         ctx.save_for_backward(generation.store, *inputs)
-        return _untracked(generation.build(buffers).to(dtype))
+        return generation.build(buffers).to(dtype)
 
     @staticmethod
     @once_differentiable

@@ -12,7 +12,8 @@ from npas_bench.budget import Role
 from npas_bench.generation.engine import Generation, Replaced
 from npas_bench.generation.initialisation import Stretch, fill_store
 from npas_bench.generation.plan import Share, Variant, mask_count, shares
-from npas_bench.generation.rules import Averaged, Interpolated, Masked, Mixed, Repeated, Rule, Stored
+from npas_bench.generation.rules import Averaged, Mixed, Rule, Stored
+from npas_bench.generation.upsampling import Interpolated, Masked, Repeated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,11 +1,25 @@
-"""What a weight is upsampled from where a store has fewer scalars than it needs (Plummer et al. 2022, 3.1.2)."""
+"""Upsampling: a weight from a store with fewer scalars than it has (Plummer et al. 2022, 3.1.2)."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from npas_bench.generation.rules import Gradients, Rule
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from npas_bench.generation.plan import Reader
+
+
+# So many tiles are added one by one, more of them in one go at the cost of a temporary of their size.
+_FEW_TILES = 4
 
 
 class Image(NamedTuple):
@@ -37,3 +51,171 @@ def interpolation_source(reader: Reader, available: int) -> Image:
         if image.rows == image.columns == 1:
             raise ValueError(f"{reader.name} cannot be interpolated from {available} scalars")
         twentieths = twentieths - 1 if twentieths > 1 else twentieths / 2
+
+
+@dataclass(frozen=True)
+class Repeated(Rule):
+    """Tiles of the whole store one behind the other, cut off at the weight's size (Plummer et al. 2022, table 10).
+
+    Attributes:
+        shape: of the weight, which has more scalars than the store.
+    """
+
+    shape: tuple[int, ...]
+
+    def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
+        """Tiles of the store."""
+        size = math.prod(self.shape)
+        return store.repeat(-(-size // store.shape[0]))[:size].view(self.shape)
+
+    def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
+        """The sum over the tiles."""
+        if into is not None:
+            flat, length = gradient.reshape(-1), store.shape[0]
+            whole = flat.shape[0] // length
+            into += flat[: whole * length].view(whole, length).sum(0)
+            rest = flat[whole * length :]
+            into[: rest.shape[0]] += rest
+        return ()
+
+
+@dataclass(frozen=True)
+class Masked(Rule):
+    """Tiles of the store, each after the first times a mask that repeats over its windows (3.1.2).
+
+    Its input are the masks, (tiles - 1 or more, window); mask t belongs to tile t + 1.
+
+    Attributes:
+        shape: of the weight, which has more scalars than the store.
+        length: scalars of the store.
+    """
+
+    shape: tuple[int, ...]
+    length: int
+
+    @property
+    def flops(self) -> int:
+        """One multiplication for every scalar after the first tile."""
+        return math.prod(self.shape) - self.length
+
+    def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
+        """The store, then masked tiles."""
+        size = math.prod(self.shape)
+        further, window = -(-size // self.length) - 1, inputs[0].shape[1]
+        rows = functional.pad(store, (0, -self.length % window)).view(1, -1, window)
+        tiles = (rows * inputs[0][:further, None, :]).view(further, -1)[:, : self.length]
+        return torch.cat((store, tiles.reshape(-1)))[:size].view(self.shape)
+
+    def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """Each tile written once, where it belongs."""
+        weight = store.new_empty(self.size) if out is None else out
+        weight[: self.length] = store
+        for piece in self._pieces(weight, inputs[0]):
+            torch.mul(piece.of(store), piece.masks[:, None], out=piece.tiles)
+        return weight.view(self.shape)
+
+    def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
+        """To the store through the masks, to the masks by sums over their windows."""
+        flat, window = gradient.reshape(-1), inputs[0].shape[1]
+        found = torch.zeros_like(inputs[0])
+        if into is not None:
+            into += flat[: self.length]
+        for piece in self._pieces(flat, inputs[0]):
+            sums = (piece.tiles * piece.of(store)).sum(1)
+            count, width = sums.shape
+            windows = functional.pad(sums, (0, -width % window)).view(count, -1, window)
+            found[piece.first : piece.first + count] += windows.sum(1)
+            if into is None:
+                continue
+            if count <= _FEW_TILES:
+                for tile, mask in zip(piece.tiles, piece.masks, strict=True):
+                    piece.of(into).addcmul_(tile, mask)
+            else:
+                piece.of(into).add_((piece.tiles * piece.masks[:, None]).sum(0))
+        return (found,)
+
+    def _pieces(self, flat: Tensor, masks: Tensor) -> Iterator[_Piece]:
+        """The tiles after the first in pieces that are worked on as a whole.
+
+        Rows are many windows wide: work on rows of nine scalars would take several times as long.
+        """
+        size, length, window = flat.shape[0], self.length, masks.shape[1]
+        wide = masks.repeat(1, max(1, min(64, length // window)))
+        whole = size // length - 1
+        for first, count, columns in ((0, whole, length), (whole, 1, size - (whole + 1) * length)):
+            if not count or not columns:
+                continue
+            start = (first + 1) * length
+            tiles = flat[start : start + count * columns].view(count, columns)
+            even = columns // wide.shape[1] * wide.shape[1]
+            for low, high, width in ((0, even, wide.shape[1]), (even, columns, columns - even)):
+                if high > low:
+                    rows = torch.unflatten(tiles[:, low:high], 1, (-1, width))
+                    yield _Piece(first, low, high, rows, wide[first : first + count, :width])
+
+
+class _Piece(NamedTuple):
+    """Tiles between two columns: (count, rows, width), and the masks of one row, (count, width)."""
+
+    first: int
+    low: int
+    high: int
+    tiles: Tensor
+    masks: Tensor
+
+    def of(self, store: Tensor) -> Tensor:
+        """What of the store lies under the piece, (rows, width)."""
+        return store[self.low : self.high].view(self.tiles.shape[1:])
+
+
+@dataclass(frozen=True)
+class Interpolated(Rule):
+    """An image of the store stretched bilinearly, half-pixel centres, to the weight (3.1.2).
+
+    (out, in, *kernel) is seen as an image of out x (in kernel).
+
+    Attributes:
+        shape: of the weight.
+        start: first scalar of the image in the store.
+        image: how to view it.
+    """
+
+    shape: tuple[int, ...]
+    start: int
+    image: Image
+
+    @property
+    def flops(self) -> int:
+        """Four multiply-adds for every scalar."""
+        return 8 * math.prod(self.shape)
+
+    def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
+        """The image, stretched."""
+        source = store.narrow(0, self.start, self.image.size).view(self._source)
+        stretched = functional.interpolate(source, size=self._target, mode="bilinear", align_corners=False)
+        return stretched.view(self.shape)
+
+    def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """The image, stretched where it belongs."""
+        if out is None:
+            return self.make(store)
+        source = store.narrow(0, self.start, self.image.size).view(self._source)
+        torch.ops.aten.upsample_bilinear2d.out(source, self._target, False, out=out.view(1, 1, *self._target))
+        return out.view(self.shape)
+
+    def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
+        """Shrunk the same way."""
+        if into is not None:
+            shrunk = torch.ops.aten.upsample_bilinear2d_backward(
+                gradient.reshape(1, 1, *self._target), self._target, self._source, False
+            )
+            into.narrow(0, self.start, self.image.size).add_(shrunk.view(-1))
+        return ()
+
+    @property
+    def _source(self) -> list[int]:
+        return [1, 1, self.image.rows, self.image.columns * self.image.kernel]
+
+    @property
+    def _target(self) -> list[int]:
+        return [self.shape[0], math.prod(self.shape[1:])]

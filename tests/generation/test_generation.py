@@ -4,21 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from npas_bench.generation.assembly import Assembled, Block
 from npas_bench.generation.initialisation import Stretch, fill_store
 from npas_bench.generation.plan import Reader, RoundRobin
-from npas_bench.generation.rules import (
-    Assembled,
-    Averaged,
-    Block,
-    Hashed,
-    Interpolated,
-    Masked,
-    Mixed,
-    Repeated,
-    Rule,
-    Stored,
-)
-from npas_bench.generation.upsampling import Image, interpolation_source
+from npas_bench.generation.rules import Averaged, Hashed, Mixed, Rule, Stored
+from npas_bench.generation.upsampling import Image, Interpolated, Masked, Repeated, interpolation_source
 
 
 def reader(*shape):

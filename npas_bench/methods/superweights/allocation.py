@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 
 from npas_bench.allocation import Reading, RuledAllocation
+from npas_bench.generation.assembly import Assembled, Block
 from npas_bench.generation.engine import Generation, Replaced
 from npas_bench.generation.group import Group
-from npas_bench.generation.rules import Assembled, Block
 from npas_bench.methods.superweights.clustering import cosine, group_by_similarity
 
 if TYPE_CHECKING:
