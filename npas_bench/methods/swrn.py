@@ -11,11 +11,11 @@ from torch import nn
 
 from npas_bench.allocation import Reading, RuledAllocation
 from npas_bench.budget import Role
-from npas_bench.errors import OptionError, UnsupportedBudget
+from npas_bench.errors import UnsupportedBudget
 from npas_bench.generation.engine import Generation
 from npas_bench.generation.rules import Mixed, Stored
 from npas_bench.methods.base import MethodOptions, Problem, SharingMethod, unsupported_below
-from npas_bench.network import GeneratedNetwork, Network
+from npas_bench.network import GeneratedNetwork, Network, PlainNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -102,7 +102,15 @@ class _RepeatSharing(SharingMethod):
         return TemplateAllocation(groups, templates, hard=self.hard, remark=remark)
 
     def build(self, problem: Problem) -> Network:
-        """The architecture, its repeated layers on templates."""
+        """The architecture, its repeated layers on templates; where none repeats, the plain network."""
+        if not self.groups(problem):
+            if problem.budget == problem.full:
+                return PlainNetwork(problem.module(), remark="no layer repeats, so none is shared")
+            which = "smallest" if problem.budget < problem.full else "largest"
+            raise UnsupportedBudget(
+                f"{self.name} shares layers that repeat, and {problem.architecture.name} has none",
+                **{which: problem.full},
+            )
         allocation = self.allocate(problem)
         shared = [layer for layer in problem.layers if layer.name in {r.layer for r in allocation.sharing()}]
         return GeneratedNetwork(problem.module(), shared, allocation)
@@ -115,21 +123,12 @@ class _RepeatSharing(SharingMethod):
         )
 
     def groups(self, problem: Problem) -> Repeats:
-        """Repeated layers that share, two or more in a group.
-
-        Raises:
-            OptionError: if none repeats.
-        """
+        """Repeated layers that share, two or more in a group."""
         found: dict[Hashable, list[Layer]] = {}
         for layer in problem.layers:
             if layer.place.block is not None:
                 found.setdefault((layer.place.block, layer.kind, layer.shape, self.key(layer)), []).append(layer)
-        groups = [tuple(members) for members in found.values() if len(members) > 1]
-        if not groups:
-            raise OptionError(
-                f"method {self.name} shares repeated layers, and architecture '{problem.architecture.name}' has none"
-            )
-        return groups
+        return [tuple(members) for members in found.values() if len(members) > 1]
 
 
 class SWRNOptions(MethodOptions):

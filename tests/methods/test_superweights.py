@@ -25,6 +25,11 @@ class TestSearched(MethodConformance):
     method = SuperWeights
 
 
+class TestRandom(MethodConformance):
+    method = SuperWeights
+    options: ClassVar = {"clustering": "random", "clusters": 3}
+
+
 class TestSingle(MethodConformance):
     method = SuperWeights
     options: ClassVar = {"clustering": "single", "refinement": "all"}

@@ -3,7 +3,7 @@ import torch
 
 from npas_bench import plugins
 from npas_bench.architectures import Signature
-from npas_bench.errors import OptionError, UnsupportedBudget
+from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods import Problem
 from npas_bench.methods.swrn import SWRN, Albert
 from npas_bench.network import PlainNetwork
@@ -73,6 +73,10 @@ def test_one_template_of_albert_is_the_weight_of_the_same_place_in_every_block()
 
 
 @pytest.mark.parametrize("method", [SWRN, Albert])
-def test_without_repeated_layers_there_is_nothing_to_share(method):
-    with pytest.raises(OptionError, match="has none"):
-        method().preview(Problem(GRU, GRU.signature, 10**6))
+def test_without_repeated_layers_there_is_only_the_plain_network(method):
+    full = GRU.size(GRU.signature)
+    for budget, bound in ((full - 1, "smallest"), (full + 1, "largest")):
+        with pytest.raises(UnsupportedBudget, match="gru has none") as caught:
+            method().preview(Problem(GRU, GRU.signature, budget))
+        assert getattr(caught.value, bound) == full
+    assert method().preview(Problem(GRU, GRU.signature, full)).total == full

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # The preliminary training's learning rate falls twice, tenfold each time (released code: epochs 8 and 13 of 15).
 _MILESTONES = (8 / 15, 13 / 15)
 
+# A preview works under the meta device, where nothing can be drawn.
+_CPU = torch.device("cpu")
+
 
 def map_layers(problem: Problem, options: SSNOptions) -> list[tuple[Layer, ...]]:
     """The parameter groups, each a tuple of layers in network order; none is empty.
@@ -60,8 +63,8 @@ def map_layers(problem: Problem, options: SSNOptions) -> list[tuple[Layer, ...]]
 
 def _draw(layers: int, groups: int, generator: torch.Generator) -> list[int]:
     """A random group for each layer; the first ones drawn give every group one."""
-    order = torch.randperm(layers, generator=generator).tolist()
-    drawn = torch.randint(groups, (layers,), generator=generator).tolist()
+    order = torch.randperm(layers, generator=generator, device=_CPU).tolist()
+    drawn = torch.randint(groups, (layers,), generator=generator, device=_CPU).tolist()
     for group, layer in enumerate(order[:groups]):
         drawn[layer] = group
     return [int(group) for group in drawn]

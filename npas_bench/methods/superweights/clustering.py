@@ -89,7 +89,7 @@ def bins_by_depth(layers: Sequence[Layer], count: int) -> list[list[str]]:
 
 def draw_clusters(layers: Sequence[Layer], count: int, generator: torch.Generator) -> list[list[str]]:
     """A cluster at random for every layer (table 1, Random Cluster)."""
-    drawn = torch.randint(count, (len(layers),), generator=generator).tolist()
+    drawn = torch.randint(count, (len(layers),), generator=generator, device=torch.device("cpu")).tolist()
     return gather([layer.name for layer in layers], drawn)
 
 
