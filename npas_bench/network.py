@@ -203,12 +203,12 @@ class GeneratedNetwork(Network):
         return self.allocation.after_epoch(epoch, epochs)
 
     def reach(self) -> float | None:
-        """Share of the store's scalars with a gradient from some layer's weight; None on the meta device."""
-        stores = [
-            p
-            for name, p in self.allocation.named_parameters()
-            if p.requires_grad and self.allocation.role(name) is Role.STORE
-        ]
+        """Share of the store's scalars with a gradient from some layer's weight; None on the meta device.
+
+        Of generators, where a method has no store beside them.
+        """
+        own = [(p, self.allocation.role(name)) for name, p in self.allocation.named_parameters() if p.requires_grad]
+        stores = [p for p, role in own if role is Role.STORE] or [p for p, role in own if role is Role.GENERATORS]
         if not stores or any(p.is_meta for p in stores):
             return None
         draw = generator("reach")

@@ -27,6 +27,8 @@ METHODS = {
     "superweights": {"clustering": "single"},
     "superweights soft": {"clustering": "single", "refinement": "all"},
     "swrn": {},
+    "hypernetwork": {},
+    "hashednets": {},
 }
 CASES = [
     (method, architecture, share)

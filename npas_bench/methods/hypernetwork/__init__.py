@@ -1,0 +1,204 @@
+"""`hypernetwork`: static hypernetworks (Ha et al. 2016, 3.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from npas_bench.allocation import Reading, RuledAllocation
+from npas_bench.budget import Role
+from npas_bench.generation.engine import Generation
+from npas_bench.generation.rules import Gradients, Rule
+from npas_bench.methods.base import MethodOptions, Problem, SharingMethod, unsupported_below
+from npas_bench.methods.hypernetwork.sizes import Limits, Plan, choose, classes, cost, smallest
+from npas_bench.network import GeneratedNetwork, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Share of the budget that may stay unused without a word.
+_NOTABLE = 0.005
+
+
+class HypernetworkOptions(MethodOptions):
+    """Options of hypernetworks; what is left out is chosen to use the budget, as near the paper's as it gets.
+
+    Attributes:
+        embedding: N_z, scalars of a unit kernel's embedding (64 in the paper).
+        hidden: d, scalars between the two maps (64 in the paper).
+        unit: channels of a unit kernel (16 in the paper).
+    """
+
+    embedding: int | None = Field(default=None, ge=1, le=1_000_000)
+    hidden: int | None = Field(default=None, ge=1, le=1_000_000)
+    unit: int | None = Field(default=None, ge=1, le=65536)
+
+
+class Hypernetwork(SharingMethod):
+    """Generates unit kernels from embeddings by two linear maps and puts them together to layers' weights.
+
+    Linear, recurrent and attention weights are 1x1 kernels. Stem, classifier and 1x1 shortcuts stay plain, as in
+    the paper, unless the budget demands otherwise.
+    """
+
+    name = "hypernetwork"
+    Options = HypernetworkOptions
+    options: HypernetworkOptions
+
+    def allocate(self, problem: Problem) -> HypernetworkAllocation:
+        """Maps and embeddings of the sizes that use the budget best."""
+        limits = Limits(self.options.embedding, self.options.hidden, self.options.unit)
+        plan = choose(problem.layers, problem.available, limits)
+        if plan is None:
+            raise unsupported_below(problem.fixed + smallest(problem.layers, limits), problem)
+        plain = sum(layer.size for layer in problem.layers) - sum(layer.size for layer in plan.layers)
+        unused = problem.available - plain - cost(plan.layers, plan.sizes)
+        return HypernetworkAllocation(plan, unused, problem.budget)
+
+    def build(self, problem: Problem) -> Network:
+        """The architecture, the plan's layers on generated weights."""
+        allocation = self.allocate(problem)
+        return GeneratedNetwork(problem.module(), allocation.plan.layers, allocation)
+
+
+@dataclass(frozen=True)
+class UnitKernels(Rule):
+    """A weight put together from unit kernels, each made from its embedding by two linear maps (eqs. 2-4).
+
+    Its store holds both maps, W_in (into x hidden, embedding), b_in, W_out (out x kernel, hidden), b_out; its input
+    are the embeddings of the layer's unit kernels, (units, embedding).
+
+    Attributes:
+        shape: (out, in, *kernel) of the weight.
+        embedding: scalars of an embedding.
+        hidden: scalars between the maps, per input channel.
+        out: output channels of a unit kernel.
+        into: input channels of a unit kernel.
+    """
+
+    shape: tuple[int, ...]
+    embedding: int
+    hidden: int
+    out: int
+    into: int
+
+    @property
+    def flops(self) -> int:
+        """Two matrix products, two operations a multiply-add; adding the biases is part of them."""
+        rows = math.prod(self._grid) * self.into
+        return 2 * rows * self.hidden * (self.embedding + self.out * self._kernel)
+
+    def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
+        """Unit kernels side by side, cropped to the weight."""
+        _, _, w_out, b_out = self._maps(store)
+        kernels = torch.addmm(b_out, self._between(store, inputs[0]), w_out.t())
+        rows, columns = self._grid
+        tiled = kernels.view(rows, columns, self.into, self.out, self._kernel).permute(0, 3, 1, 2, 4)
+        whole = tiled.reshape(rows * self.out, columns * self.into, self._kernel)
+        return whole[: self.shape[0], : self.shape[1]].contiguous().view(self.shape)
+
+    def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
+        """Back through both products."""
+        embeddings = inputs[0]
+        w_in, _, w_out, _ = self._maps(store)
+        rows, columns = self._grid
+        margins = (0, 0, 0, columns * self.into - self.shape[1], 0, rows * self.out - self.shape[0])
+        whole = functional.pad(gradient.reshape(*self.shape[:2], self._kernel), margins)
+        tiled = whole.view(rows, self.out, columns, self.into, self._kernel).permute(0, 2, 3, 1, 4)
+        kernels = tiled.reshape(-1, self.out * self._kernel)
+        between = (kernels @ w_out).view(embeddings.shape[0], -1)
+        if into is not None:
+            g_in, gb_in, g_out, gb_out = self._maps(into)
+            g_out.addmm_(kernels.t(), self._between(store, embeddings))
+            gb_out += kernels.sum(0)
+            g_in.addmm_(between.t(), embeddings)
+            gb_in += between.sum(0)
+        return (between @ w_in,)
+
+    def _between(self, store: Tensor, embeddings: Tensor) -> Tensor:
+        w_in, b_in, _, _ = self._maps(store)
+        return torch.addmm(b_in, embeddings, w_in.t()).view(-1, self.hidden)
+
+    def _maps(self, store: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        first, last = self.into * self.hidden, self.out * self._kernel
+        parts, start = [], 0
+        for shape in ((first, self.embedding), (first,), (last, self.hidden), (last,)):
+            parts.append(store.narrow(0, start, math.prod(shape)).view(shape))
+            start += math.prod(shape)
+        return parts[0], parts[1], parts[2], parts[3]
+
+    @property
+    def _kernel(self) -> int:
+        return math.prod(self.shape[2:])
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        return -(-self.shape[0] // self.out), -(-self.shape[1] // self.into)
+
+
+class HypernetworkAllocation(RuledAllocation):
+    """Two maps per kernel size, and an embedding for every unit kernel.
+
+    Args:
+        plan: sizes, and the layers to generate.
+        unused: scalars of the budget that are left.
+        budget: of the whole network.
+    """
+
+    def __init__(self, plan: Plan, unused: int, budget: int) -> None:
+        super().__init__()
+        self.plan = plan
+        self._remark = f"{unused:,} parameters are unused: no larger sizes fit" if unused > _NOTABLE * budget else None
+        self._class_of: dict[str, int] = {}
+        self._rules: dict[str, UnitKernels] = {}
+        self._index = {layer.name: index for index, layer in enumerate(plan.layers)}
+        self.maps = nn.ParameterList()
+        embeddings: dict[str, nn.Parameter] = {}
+        size, hidden, _ = plan.sizes
+        for index, members in enumerate(classes(plan.layers, plan.sizes.unit)):
+            # Both maps keep the variance, so the embeddings' is the weights': each layer starts at its own.
+            w_in = torch.randn(members.into * hidden * size) / math.sqrt(size)
+            w_out = torch.randn(members.out * members.kernel * hidden) / math.sqrt(hidden)
+            biases = torch.zeros(members.into * hidden), torch.zeros(members.out * members.kernel)
+            self.maps.append(nn.Parameter(torch.cat((w_in, biases[0], w_out, biases[1]))))
+            for layer in members.layers:
+                units = math.prod(members.grid(layer))
+                embeddings[layer.name] = nn.Parameter(torch.randn(units, size) * layer.deviation)
+                self._class_of[layer.name] = index
+                self._rules[layer.name] = UnitKernels(layer.shape, size, hidden, members.out, members.into)
+        self.embeddings = nn.ParameterList([embeddings[layer.name] for layer in plan.layers])
+
+    def generation(self, layer: str) -> Generation:
+        """Its unit kernels, by the maps of its kernel size."""
+        maps = self.maps[self._class_of[layer]]
+        return Generation(self._rules[layer], maps, (self.embeddings[self._index[layer]],))
+
+    def stores(self) -> list[Tensor]:
+        """The maps: what all layers of a kernel size read."""
+        return list(self.maps)
+
+    def role(self, parameter: str) -> Role:
+        """Embeddings of unit kernels count as coefficients."""
+        return Role.COEFFICIENTS if parameter.startswith("embeddings") else Role.GENERATORS
+
+    def sharing(self) -> tuple[Reading, ...]:
+        """Every generated layer reads the whole of its maps."""
+        return tuple(
+            Reading(layer.name, group, 0, self.maps[group].shape[0], 1, "hypernetwork")
+            for layer in self.plan.layers
+            for group in (self._class_of[layer.name],)
+        )
+
+    def structure(self) -> dict[str, Any]:
+        """The sizes that were picked and the layers that are generated."""
+        return self.plan.sizes._asdict() | {"generated": [layer.name for layer in self.plan.layers]}
+
+    def remark(self) -> str | None:
+        """What of the budget is unused."""
+        return self._remark

@@ -1,0 +1,198 @@
+"""Sizes of a hypernetwork that use a budget, worked out on layers' shapes alone."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from npas_bench.layers import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from npas_bench.layers import Layer
+
+# The paper's embedding and hidden size, and its unit kernel's channels (Ha et al. 2016, 3.1; appendix A.1).
+PAPER_SIZE = 64
+PAPER_UNIT = 16
+# Smaller embeddings than this, and the layers that the paper leaves plain are generated too.
+_POOR = 4
+
+
+class Sizes(NamedTuple):
+    """What a hypernetwork is made of.
+
+    Attributes:
+        embedding: N_z, scalars of a unit kernel's embedding.
+        hidden: d, scalars between the two maps, per input channel of a unit kernel.
+        unit: input and output channels of a unit kernel, where the layers have as many.
+    """
+
+    embedding: int
+    hidden: int
+    unit: int
+
+
+class KernelClass(NamedTuple):
+    """Layers of one number of kernel positions; they share the two maps.
+
+    Attributes:
+        kernel: positions of the kernel.
+        out: output channels of a unit kernel.
+        into: input channels of a unit kernel.
+        layers: in network order.
+    """
+
+    kernel: int
+    out: int
+    into: int
+    layers: tuple[Layer, ...]
+
+    def grid(self, layer: Layer) -> tuple[int, int]:
+        """Unit kernels along a layer's output and input channels; the last ones are cropped."""
+        return -(-layer.shape[0] // self.out), -(-layer.shape[1] // self.into)
+
+    @property
+    def units(self) -> int:
+        """Unit kernels of all layers."""
+        return sum(math.prod(self.grid(layer)) for layer in self.layers)
+
+    def maps(self, sizes: Sizes) -> int:
+        """Scalars of the two maps, with their biases."""
+        first = self.into * sizes.hidden * (sizes.embedding + 1)
+        return first + self.out * self.kernel * (sizes.hidden + 1)
+
+
+class Plan(NamedTuple):
+    """A hypernetwork for one network.
+
+    Attributes:
+        sizes: of embeddings, maps and unit kernels.
+        layers: that it generates; the others stay plain.
+    """
+
+    sizes: Sizes
+    layers: tuple[Layer, ...]
+
+
+class Limits(NamedTuple):
+    """Sizes that are given; None is chosen."""
+
+    embedding: int | None = None
+    hidden: int | None = None
+    unit: int | None = None
+
+
+def classes(layers: Sequence[Layer], unit: int) -> tuple[KernelClass, ...]:
+    """The layers by number of kernel positions, with unit kernels no larger than some layer can use."""
+    found: dict[int, list[Layer]] = defaultdict(list)
+    for layer in layers:
+        found[layer.kernel].append(layer)
+    return tuple(
+        KernelClass(
+            kernel,
+            min(unit, max(layer.shape[0] for layer in members)),
+            min(unit, max(layer.shape[1] for layer in members)),
+            tuple(members),
+        )
+        for kernel, members in sorted(found.items())
+    )
+
+
+def cost(layers: Sequence[Layer], sizes: Sizes) -> int:
+    """Trainable scalars that generate `layers`: maps and embeddings."""
+    return sum(c.maps(sizes) + sizes.embedding * c.units for c in classes(layers, sizes.unit))
+
+
+def inner_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers that the paper's network generates: all but stem, classifier and 1x1 shortcuts."""
+    kernels = any(layer.kernel > 1 for layer in layers)
+    return tuple(
+        layer for layer in layers[1:-1] if not (kernels and layer.kernel == 1 and layer.kind is Kind.CONVOLUTION)
+    )
+
+
+def choose(layers: Sequence[Layer], available: int, limits: Limits) -> Plan | None:
+    """The sizes that use `available` scalars best; None if none fits.
+
+    Args:
+        layers: of the network, in its order.
+        available: scalars for maps, embeddings and the weights of plain layers.
+        limits: sizes that are given.
+    """
+    poor = None
+    for generated in _ranges(layers):
+        rest = available - sum(layer.size for layer in layers) + sum(layer.size for layer in generated)
+        found = [_largest(generated, rest, unit, limits) for unit in _units(generated, limits)]
+        fitting = [sizes for sizes in found if sizes is not None]
+        if not fitting:
+            continue
+        best = min(fitting, key=_distance_from_paper)
+        if min(best.embedding, best.hidden) >= _POOR or limits.embedding or limits.hidden:
+            return Plan(best, generated)
+        if poor is None or _distance_from_paper(best) < _distance_from_paper(poor.sizes):
+            poor = Plan(best, generated)
+    return poor
+
+
+def smallest(layers: Sequence[Layer], limits: Limits) -> int:
+    """The fewest scalars that maps, embeddings and the weights of plain layers can come to."""
+    least = Sizes(limits.embedding or 1, limits.hidden or 1, 1)
+    weights = sum(layer.size for layer in layers)
+    return min(
+        weights - sum(layer.size for layer in generated) + cost(generated, least._replace(unit=unit))
+        for generated in _ranges(layers)
+        for unit in _units(generated, limits)
+    )
+
+
+def _ranges(layers: Sequence[Layer]) -> list[tuple[Layer, ...]]:
+    """What may be generated: first as in the paper, then everything."""
+    inner = inner_layers(layers)
+    return [inner, tuple(layers)] if inner else [tuple(layers)]
+
+
+def _units(layers: Sequence[Layer], limits: Limits) -> list[int]:
+    if limits.unit is not None:
+        return [limits.unit]
+    widest = max(max(layer.shape[:2]) for layer in layers)
+    return [2**power for power in range(widest.bit_length())]
+
+
+def _distance_from_paper(sizes: Sizes) -> tuple[float, float]:
+    """How far the smaller of embedding and hidden size is from the paper's, in octaves; then the unit."""
+    size = abs(math.log2(min(sizes.embedding, sizes.hidden) / PAPER_SIZE))
+    return round(size, 9), abs(math.log2(sizes.unit / PAPER_UNIT))
+
+
+def _largest(layers: Sequence[Layer], available: int, unit: int, limits: Limits) -> Sizes | None:
+    """The largest embedding and hidden size that fit, first grown together, then embedding, then hidden size."""
+    start = Sizes(limits.embedding or 1, limits.hidden or 1, unit)
+    if cost(layers, start) > available:
+        return None
+
+    def fits(sizes: Sizes) -> bool:
+        return cost(layers, sizes) <= available
+
+    sizes = start
+    if limits.embedding is None and limits.hidden is None:
+        both = _bisect(lambda n: fits(Sizes(n, n, unit)))
+        sizes = Sizes(both, both, unit)
+    if limits.embedding is None:
+        sizes = sizes._replace(embedding=_bisect(lambda n: fits(sizes._replace(embedding=n))))
+    if limits.hidden is None:
+        sizes = sizes._replace(hidden=_bisect(lambda n: fits(sizes._replace(hidden=n))))
+    return sizes
+
+
+def _bisect(fits: Callable[[int], bool]) -> int:
+    """The largest number that fits; 1 does, and what is larger than one that does not does not either."""
+    high = 2
+    while fits(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

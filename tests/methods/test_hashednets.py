@@ -1,0 +1,50 @@
+import torch
+
+from npas_bench.methods import Problem
+from npas_bench.methods.hashednets import HashedAllocation, HashedNets
+from npas_bench.seeding import seeded
+from npas_bench.testing.architectures import DENSELY_CONNECTED, MLP
+from npas_bench.testing.methods import MethodConformance
+
+
+class TestHashedNets(MethodConformance):
+    method = HashedNets
+
+
+def test_buckets_are_read_equally_often_and_signs_are_even():
+    layers = MLP.layers(MLP.signature)
+    total = sum(layer.size for layer in layers)
+    allocation = HashedAllocation(layers, 100, torch.Generator().manual_seed(0))
+    hashes = torch.cat(list(allocation._hashes.values()))
+    counts = torch.bincount(hashes % 100, minlength=100)
+    assert counts.sum() == total
+    assert counts.max() - counts.min() <= 1
+    assert abs((hashes >= 100).float().mean() - 0.5) < 0.03
+    weight = allocation.weight(layers[0].name).detach()
+    sign = 1 - 2 * (allocation._hashes[layers[0].name] >= 100).float()
+    looked_up = allocation.store.detach()[allocation._hashes[layers[0].name].long() % 100] * sign
+    assert torch.equal(weight.flatten(), looked_up)
+
+
+def test_with_a_bucket_for_each_weight_every_layer_has_its_own_scale():
+    layers = DENSELY_CONNECTED.layers(DENSELY_CONNECTED.signature)
+    total = sum(layer.size for layer in layers)
+    with seeded("scale"):
+        allocation = HashedAllocation(layers, total, torch.Generator().manual_seed(0))
+    for layer in layers:
+        spread = allocation.weight(layer.name).std().item()
+        assert abs(spread / layer.deviation - 1) < 5 / layer.size**0.5
+
+
+def test_the_hash_depends_on_the_seed_alone():
+    def hashes(seed):
+        problem = Problem(MLP, MLP.signature, 900, seed=seed)
+        return torch.cat(list(HashedNets().allocate(problem)._hashes.values()))
+
+    assert torch.equal(hashes(1), hashes(1))
+    assert not torch.equal(hashes(1), hashes(2))
+
+
+def test_no_hash_enters_the_state_dict():
+    network = HashedNets().build(Problem(MLP, MLP.signature, 900))
+    assert [name for name in network.state_dict() if name.startswith("allocation")] == ["allocation.store"]
