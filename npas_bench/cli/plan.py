@@ -44,9 +44,9 @@ def plan(
         if store:
             store.close()
     states = [newest[item.key].state if item.key in newest else "to run" for item in items]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("Task", "Architecture", "Method"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", min_width=12 if heading == "Method" else None)
     for heading in ("Budget", "Parameters", "Seeds"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("State", no_wrap=True)

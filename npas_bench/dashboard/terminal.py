@@ -49,7 +49,7 @@ def _print_table(console: Console, board: BoardTable) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Budget", no_wrap=True)
     table.add_column("Rank", justify="right", no_wrap=True)
-    table.add_column("Method", overflow="fold")
+    table.add_column("Method", overflow="fold", min_width=12)
     table.add_column(f"{board.metric or 'result'}{unit}", justify="right", no_wrap=True)
     table.add_column("Seeds", justify="right", no_wrap=True)
     table.add_column("Parameters", justify="right", no_wrap=True)

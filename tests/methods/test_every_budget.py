@@ -81,6 +81,7 @@ def check_network(make, problem):
         assert torch.isfinite(parameter.grad).all(), name
 
 
+@pytest.mark.timeout(1800)  # of the whole; a sample takes a second
 @pytest.mark.parametrize(("method", "architecture"), PAIRS)
 @pytest.mark.parametrize(
     ("counted", "run"), [(3, 1), pytest.param(200, 200, marks=pytest.mark.exhaustive)], ids=["sample", "whole"]
