@@ -212,18 +212,32 @@ class GeneratedNetwork(Network):
         if not stores or any(p.is_meta for p in stores):
             return None
         draw = generator("reach")
+        alive = [torch.zeros_like(p, dtype=torch.bool) for p in stores]
+        # Positive probes: what several positions read does not cancel itself out. With signs in between, as
+        # hashing has, it may, though not a second and a third time.
+        for _ in range(3):
+            gradients = self._probe(stores, draw)
+            if gradients is None:
+                return 0.0
+            for reached, gradient in zip(alive, gradients, strict=True):
+                if gradient is not None:
+                    reached |= gradient != 0
+            if all(bool(reached.all()) for reached in alive):
+                break
+        plain: int = sum(getattr(site.owner, site.attribute).numel() for site in find_sites(self.architecture))
+        reaching = sum(int(reached.sum()) for reached in alive)
+        return (reaching + plain) / (sum(p.numel() for p in stores) + plain)
+
+    def _probe(self, stores: list[nn.Parameter], draw: torch.Generator) -> tuple[Tensor | None, ...] | None:
+        """Gradients of a random sum of all weights' scalars; None if no weight depends on a parameter."""
         with torch.enable_grad(), self._source.forward_pass():
             objective = sum(
-                # Positive probes: a scalar that several positions read cannot cancel itself out.
                 (weight * (0.5 + torch.rand(weight.shape, generator=draw).to(weight))).sum()
                 for weight in (self._source.weight(layer.name) for layer in self.layers)
             )
             if not isinstance(objective, Tensor) or not objective.requires_grad:
-                return 0.0
-            gradients = torch.autograd.grad(objective, stores, allow_unused=True)
-        alive = sum(int(torch.count_nonzero(g)) for g in gradients if g is not None)
-        plain: int = sum(getattr(site.owner, site.attribute).numel() for site in find_sites(self.architecture))
-        return (alive + plain) / (sum(p.numel() for p in stores) + plain)
+                return None
+            return torch.autograd.grad(objective, stores, allow_unused=True)
 
     @torch.no_grad()
     def materialise(self, into: nn.Module) -> nn.Module:

@@ -48,3 +48,21 @@ def test_the_hash_depends_on_the_seed_alone():
 def test_no_hash_enters_the_state_dict():
     network = HashedNets().build(Problem(MLP, MLP.signature, 900))
     assert [name for name in network.state_dict() if name.startswith("allocation")] == ["allocation.store"]
+
+
+def test_values_that_cancel_once_are_not_taken_for_dead():
+    problem = Problem(MLP, MLP.signature, 400)
+    network = HashedNets().build(problem)
+    probes = []
+    measured = network._probe
+
+    def cancelling(stores, draw):
+        found = measured(stores, draw)
+        if not probes:
+            found[0][7] = 0
+        probes.append(found)
+        return found
+
+    network._probe = cancelling
+    assert network.reach() == 1.0
+    assert len(probes) == 2
