@@ -1,9 +1,15 @@
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from npas_bench import plugins
+from npas_bench.architectures import Signature
+from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods import Problem
 from npas_bench.methods.hashednets import HashedAllocation, HashedNets
 from npas_bench.seeding import seeded
-from npas_bench.testing.architectures import DENSELY_CONNECTED, MLP
+from npas_bench.testing.architectures import DENSELY_CONNECTED, EXAMPLES, MLP
 from npas_bench.testing.methods import MethodConformance
 
 
@@ -43,6 +49,22 @@ def test_the_hash_depends_on_the_seed_alone():
 
     assert torch.equal(hashes(1), hashes(1))
     assert not torch.equal(hashes(1), hashes(2))
+
+
+@given(st.sampled_from(["wrn-10-1", *EXAMPLES]), st.floats(-3, 0.6))
+def test_any_budget_is_spent_to_the_last_scalar_or_capped(name, magnitude):
+    architecture = plugins.architecture(name) if isinstance(name, str) else name
+    signature = Signature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature
+    problem = Problem(architecture, signature, max(1, int(10**magnitude * architecture.size(signature))))
+    if problem.available < 1:
+        with pytest.raises(UnsupportedBudget) as caught:
+            HashedNets().build(problem)
+        assert caught.value.smallest == problem.fixed + 1
+        problem = Problem(architecture, signature, problem.fixed + 1)
+    ledger = HashedNets().build(problem).ledger(problem.budget).check("network")
+    assert ledger.total == min(problem.budget, problem.full)
+    assert ledger.reach == 1.0
+    assert (ledger.remark is not None) == (problem.budget > problem.full)
 
 
 def test_no_hash_enters_the_state_dict():

@@ -12,7 +12,7 @@ from npas_bench.errors import OptionError, UnsupportedBudget
 from npas_bench.generation.rules import Rule
 from npas_bench.methods import Problem
 from npas_bench.methods.hypernetwork import Hypernetwork, UnitKernels
-from npas_bench.methods.hypernetwork.sizes import classes
+from npas_bench.methods.hypernetwork.sizes import Limits, Sizes, choose, classes, cost, inner_layers, smallest
 from npas_bench.seeding import seeded
 from npas_bench.testing.architectures import EXAMPLES
 from npas_bench.testing.methods import MethodConformance
@@ -80,6 +80,44 @@ def test_layers_start_at_their_own_scale():
         network = Hypernetwork().build(PAPER)
     for layer in network.layers:
         assert network.allocation.weight(layer.name).std().item() == pytest.approx(layer.deviation, rel=0.35)
+
+
+@pytest.mark.parametrize("name", ["wrn-10-1", "wrn-16-1", *EXAMPLES], ids=lambda v: getattr(v, "name", v))
+def test_the_smallest_budget_is_that_of_the_cheapest_of_all_units(name):
+    architecture = plugins.architecture(name) if isinstance(name, str) else name
+    layers = architecture.layers(Signature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature)
+    weights = sum(layer.size for layer in layers)
+    least = min(
+        weights - sum(layer.size for layer in generated) + cost(generated, Sizes(1, 1, unit))
+        for generated in (inner_layers(layers), layers)
+        for unit in range(1, max(max(layer.shape[:2]) for layer in generated) + 1)
+    )
+    assert smallest(layers, Limits()) == least
+    assert choose(layers, least, Limits()) is not None
+    assert choose(layers, least - 1, Limits()) is None
+
+
+@pytest.mark.parametrize("share", [0.35, 1, 2.5, 4])
+def test_what_is_left_is_not_spent_on_cost_alone(share):
+    architecture = plugins.architecture("wrn-28-10")
+    problem = Problem(architecture, C10, int(share * architecture.size(C10)))
+    with torch.device("meta"):
+        network = Hypernetwork().build(problem)
+    flops = sum(network.allocation.generation(layer.name).rule.flops for layer in network.layers)
+    assert flops < 100e9
+
+
+def test_a_size_that_is_left_out_is_chosen_near_the_papers_whatever_the_other():
+    for limits in (Limits(embedding=8), Limits(hidden=8)):
+        sizes = choose(PAPER.layers, PAPER.available, limits).sizes
+        chosen = sizes.hidden if limits.embedding else sizes.embedding
+        assert 32 <= chosen <= 128
+
+
+def test_unused_parameters_are_explained():
+    given = Hypernetwork({"embedding": 64, "hidden": 64, "unit": 16})
+    remark = given.preview(Problem(PAPER.architecture, C10, 200_000)).remark
+    assert remark == "102,230 parameters are unused: embedding and hidden size are given"
 
 
 @settings(max_examples=60)

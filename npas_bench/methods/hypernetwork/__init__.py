@@ -16,7 +16,7 @@ from npas_bench.budget import Role
 from npas_bench.generation.engine import Generation
 from npas_bench.generation.rules import Gradients, Rule
 from npas_bench.methods.base import MethodOptions, Problem, SharingMethod, unsupported_below
-from npas_bench.methods.hypernetwork.sizes import Limits, Plan, choose, classes, cost, smallest
+from npas_bench.methods.hypernetwork.sizes import Limits, Plan, choose, classes, cost, smallest, widest_hidden
 from npas_bench.network import GeneratedNetwork, Network
 
 if TYPE_CHECKING:
@@ -59,7 +59,18 @@ class Hypernetwork(SharingMethod):
             raise unsupported_below(problem.fixed + smallest(problem.layers, limits), problem)
         plain = sum(layer.size for layer in problem.layers) - sum(layer.size for layer in plan.layers)
         unused = problem.available - plain - cost(plan.layers, plan.sizes)
-        return HypernetworkAllocation(plan, unused, problem.budget)
+        if unused <= _NOTABLE * problem.budget:
+            return HypernetworkAllocation(plan)
+        return HypernetworkAllocation(plan, f"{unused:,} parameters are unused: {self._limit(plan)}")
+
+    def _limit(self, plan: Plan) -> str:
+        """What keeps the sizes from growing."""
+        given = [name for name in ("embedding", "hidden", "unit") if getattr(self.options, name) is not None]
+        if {"embedding", "hidden"} <= set(given):
+            return "embedding and hidden size are given"
+        if "hidden" not in given and plan.sizes.hidden == widest_hidden(plan.sizes.embedding):
+            return "a larger hidden size would only make generating dearer"
+        return "no larger sizes fit"
 
     def build(self, problem: Problem) -> Network:
         """The architecture, the plan's layers on generated weights."""
@@ -147,14 +158,13 @@ class HypernetworkAllocation(RuledAllocation):
 
     Args:
         plan: sizes, and the layers to generate.
-        unused: scalars of the budget that are left.
-        budget: of the whole network.
+        remark: why some of the budget is unused.
     """
 
-    def __init__(self, plan: Plan, unused: int, budget: int) -> None:
+    def __init__(self, plan: Plan, remark: str | None = None) -> None:
         super().__init__()
         self.plan = plan
-        self._remark = f"{unused:,} parameters are unused: no larger sizes fit" if unused > _NOTABLE * budget else None
+        self._remark = remark
         self._class_of: dict[str, int] = {}
         self._rules: dict[str, UnitKernels] = {}
         self._index = {layer.name: index for index, layer in enumerate(plan.layers)}

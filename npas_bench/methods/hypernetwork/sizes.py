@@ -18,6 +18,10 @@ PAPER_SIZE = 64
 PAPER_UNIT = 16
 # Smaller embeddings than this, and the layers that the paper leaves plain are generated too.
 _POOR = 4
+# The hidden size grows alone up to this many times the embedding, or the paper's size: the rank of what the maps
+# can make is bounded by the embedding, so beyond it only the cost of generating rises. In a wide network a few
+# scalars left would otherwise grow it to ten thousands, and one layer's intermediate values to gigabytes.
+_WIDEST = 2
 
 
 class Sizes(NamedTuple):
@@ -128,23 +132,43 @@ def choose(layers: Sequence[Layer], available: int, limits: Limits) -> Plan | No
         fitting = [sizes for sizes in found if sizes is not None]
         if not fitting:
             continue
-        best = min(fitting, key=_distance_from_paper)
+        best = min(fitting, key=lambda sizes: _distance_from_paper(sizes, limits))
         if min(best.embedding, best.hidden) >= _POOR or limits.embedding or limits.hidden:
             return Plan(best, generated)
-        if poor is None or _distance_from_paper(best) < _distance_from_paper(poor.sizes):
+        if poor is None or _distance_from_paper(best, limits) < _distance_from_paper(poor.sizes, limits):
             poor = Plan(best, generated)
-    return poor
+    if poor is not None:
+        return poor
+    # No power of two fits; the cheapest unit kernel may.
+    least, cheapest = _cheapest(layers, limits)
+    if least > available:
+        return None
+    rest = available - sum(layer.size for layer in layers) + sum(layer.size for layer in cheapest.layers)
+    sizes = _largest(cheapest.layers, rest, cheapest.sizes.unit, limits)
+    return None if sizes is None else Plan(sizes, cheapest.layers)
 
 
 def smallest(layers: Sequence[Layer], limits: Limits) -> int:
     """The fewest scalars that maps, embeddings and the weights of plain layers can come to."""
-    least = Sizes(limits.embedding or 1, limits.hidden or 1, 1)
+    return _cheapest(layers, limits)[0]
+
+
+def _cheapest(layers: Sequence[Layer], limits: Limits) -> tuple[int, Plan]:
+    """The plan of the fewest scalars over all unit kernels, and how many those are.
+
+    The maps grow with the unit, and the number of unit kernels changes only where the unit is a layer's channels
+    divided by a whole number: no other unit can be the cheapest.
+    """
     weights = sum(layer.size for layer in layers)
-    return min(
-        weights - sum(layer.size for layer in generated) + cost(generated, least._replace(unit=unit))
-        for generated in _ranges(layers)
-        for unit in _units(generated, limits)
-    )
+    found = []
+    for generated in _ranges(layers):
+        channels = {count for layer in generated for count in layer.shape[:2]}
+        units = {-(-count // parts) for count in channels for parts in range(1, count + 1)}
+        plain = weights - sum(layer.size for layer in generated)
+        for unit in [limits.unit] if limits.unit is not None else sorted(units):
+            plan = Plan(Sizes(limits.embedding or 1, limits.hidden or 1, unit), generated)
+            found.append((plain + cost(generated, plan.sizes), plan))
+    return min(found, key=lambda candidate: candidate[0])
 
 
 def _ranges(layers: Sequence[Layer]) -> list[tuple[Layer, ...]]:
@@ -160,10 +184,16 @@ def _units(layers: Sequence[Layer], limits: Limits) -> list[int]:
     return [2**power for power in range(widest.bit_length())]
 
 
-def _distance_from_paper(sizes: Sizes) -> tuple[float, float]:
-    """How far the smaller of embedding and hidden size is from the paper's, in octaves; then the unit."""
-    size = abs(math.log2(min(sizes.embedding, sizes.hidden) / PAPER_SIZE))
+def _distance_from_paper(sizes: Sizes, limits: Limits) -> tuple[float, float]:
+    """How far the smaller of the sizes that were chosen is from the paper's, in octaves; then the unit."""
+    chosen = [n for n, given in ((sizes.embedding, limits.embedding), (sizes.hidden, limits.hidden)) if given is None]
+    size = abs(math.log2(min(chosen, default=PAPER_SIZE) / PAPER_SIZE))
     return round(size, 9), abs(math.log2(sizes.unit / PAPER_UNIT))
+
+
+def widest_hidden(embedding: int) -> int:
+    """The hidden size beyond which it is not grown alone."""
+    return _WIDEST * max(embedding, PAPER_SIZE)
 
 
 def _largest(layers: Sequence[Layer], available: int, unit: int, limits: Limits) -> Sizes | None:
@@ -182,7 +212,8 @@ def _largest(layers: Sequence[Layer], available: int, unit: int, limits: Limits)
     if limits.embedding is None:
         sizes = sizes._replace(embedding=_bisect(lambda n: fits(sizes._replace(embedding=n))))
     if limits.hidden is None:
-        sizes = sizes._replace(hidden=_bisect(lambda n: fits(sizes._replace(hidden=n))))
+        most = widest_hidden(sizes.embedding)
+        sizes = sizes._replace(hidden=_bisect(lambda n: n <= most and fits(sizes._replace(hidden=n))))
     return sizes
 
 
