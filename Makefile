@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help run test lint leaderboard clean
+.PHONY: help run test lint bench leaderboard clean
 
 help:
 	@echo "make run          install, run the grid 'lowbudget', show the board"
 	@echo "make test         install with the dev extra, run the whole test suite"
 	@echo "make lint         ruff and mypy --strict"
+	@echo "make bench        step time and memory of generated networks against plain ones: half an hour"
 	@echo "make leaderboard  make leaderboard.db anew from results/*.jsonl"
 	@echo "make clean        remove .venv and caches; results stay"
 
@@ -41,6 +42,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/memory.py
 
 leaderboard: $(VENV)/.installed
 	$(BIN)/python -m npas_bench.leaderboard.published build results leaderboard.db
