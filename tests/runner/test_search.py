@@ -1,0 +1,68 @@
+"""Methods that search before they train, and change while they do."""
+
+import dataclasses
+
+import pytest
+
+from npas_bench.runner.execution import Work, execute
+from npas_bench.tasks.classification.digits import Digits
+from tests.runner.test_execution import RECIPE, cell
+
+# Budgets at which SuperWeights have templates to mix, and so something to refine.
+CASES = {
+    "ssn": ({"mapping": "auto", "groups": 3}, 20_000),
+    "superweights": ({}, 60_000),
+    "superweights by coefficients": ({"clustering": "coefficients", "clusters": 2}, 60_000),
+}
+
+
+class _Interrupted(Exception):
+    pass
+
+
+def chosen(name):
+    options, budget = CASES[name]
+    return dataclasses.replace(cell(name.split()[0], budget, recipe=RECIPE.derive(epochs=3)), options=options)
+
+
+def work(tmp_path, name, token="t"):
+    return Work(chosen(name), Digits().source(), "cpu", tmp_path, token)
+
+
+def comparable(outcome):
+    history = [{key: entry[key] for key in ("epoch", "loss", "learning_rate")} for entry in outcome.history]
+    return outcome.state, outcome.metrics, outcome.ledger, outcome.sharing, outcome.structure, history
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_search_is_repeatable_timed_and_not_repeated_after_an_interruption(tmp_path, name, monkeypatch):
+    whole = execute(work(tmp_path / "whole", name), lambda _: None)
+    assert whole.state == "done", whole.detail
+    assert whole.cost.search_seconds > 0
+    assert whole.cost.train_seconds > whole.cost.search_seconds
+    assert whole.ledger.reserved == 0
+    assert "mapping" in whole.structure or "clusters" in whole.structure
+    for stop in (1, 2):
+
+        def interrupt(report, stop=stop):
+            if report.epoch == stop:
+                raise _Interrupted
+
+        folder = tmp_path / f"stopped at {stop}"
+        assert "_Interrupted" in execute(work(folder, name, "a"), interrupt).message
+        with monkeypatch.context() as patched:
+            patched.setattr("npas_bench.training.search.Search.__call__", None)  # a second search would fail
+            resumed = execute(work(folder, name, "b"), lambda _: None)
+        assert resumed.state == "done", resumed.detail
+        assert comparable(resumed) == comparable(whole)
+        assert resumed.cost.search_seconds > 0
+
+
+@pytest.mark.slow
+def test_superweights_are_refined_after_their_first_epochs_and_the_budget_holds(tmp_path):
+    outcome = execute(work(tmp_path, "superweights"), lambda _: None)
+    assert outcome.state == "done", outcome.detail
+    rows = [max(users.values()) for users in outcome.structure["rows"].values()]
+    assert max(rows) > 0, "nothing was refined"
+    assert outcome.ledger.total <= 60_000
