@@ -51,7 +51,7 @@ def registry(kind="methods"):
 
 def test_built_in_and_installed_plugins_are_found_alike(install):
     install("fine-plugin", "mine", "fine_plugin:Mine", GOOD)
-    assert registry().names() == ["full", "mine", "reduced", "ssn"]
+    assert {"full", "mine", "reduced", "ssn"} < set(registry().names())
     assert ("mine", "fine_plugin:Mine", "fine-plugin 1.5") in registry().entries()
     assert registry().load("mine").name == "mine"
     assert registry().problems() == []
