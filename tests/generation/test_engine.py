@@ -190,15 +190,15 @@ def test_nothing_is_left_of_a_pass_that_failed_and_graphs_are_freed():
     with pytest.raises(RuntimeError):
         network(torch.randn(2, 7, 8, 8).double())
     gc.collect()
-    before = sum(type(o) is torch.Tensor for o in gc.get_objects())
-    for _ in range(3):
-        network(example(WRN)).sum().backward()
-    gc.disable()
+    gc.disable()  # what only the collector of cycles would free is left
     try:
+        before = sum(type(o) is torch.Tensor for o in gc.get_objects())
+        for _ in range(3):
+            network(example(WRN)).sum().backward()
         after = sum(type(o) is torch.Tensor for o in gc.get_objects())
     finally:
         gc.enable()
-    assert after - before <= len(list(network.parameters())) + 8
+    assert after - before <= len(list(network.parameters()))  # the gradients
 
 
 def test_function_transforms_run_on_ordinary_operations():

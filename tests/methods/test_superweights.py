@@ -161,6 +161,15 @@ def test_layers_share_until_the_refinement_and_go_on_where_their_gradients_agree
         assert torch.equal(resumed.allocation.weight(member.name), network.allocation.weight(member.name))
 
 
+def test_a_training_too_short_for_a_refinement_ends_with_nothing_reserved():
+    network = SuperWeights({"clustering": "single"}).build(problem_of("wrn-16-1", 1.0))
+    assert network.reserved() > 0
+    network.before_epoch(0, 1)
+    assert network.after_epoch(0, 1) == []
+    assert network.reserved() == 0
+    assert {max(rows.values()) for rows in network.structure()["rows"].values()} == {0}
+
+
 def test_coefficients_gradients_are_summed_layer_by_layer():
     with seeded("sums"):
         network = SuperWeights({"clustering": "single"}).build(problem_of("wrn-10-1", 1.0)).double()

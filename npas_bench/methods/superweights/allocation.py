@@ -128,7 +128,10 @@ class SuperWeightsAllocation(RuledAllocation):
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
         """Layers whose coefficients' gradients disagree get copies of their own (section 2.2.2)."""
         sums, self._sums = self._sums, None
-        return [] if sums is None else self.refine(sums)
+        replaced = [] if sums is None else self.refine(sums)
+        # A training too short for a refinement ends without one, and needs nothing reserved for it any more.
+        self._refined = self._refined or epoch + 1 == epochs
+        return replaced
 
     def refine(self, gradients: Mapping[tuple[int, str, str], Tensor]) -> list[Replaced]:
         """Let only those layers go on sharing coefficients whose gradients for them agree (eq. 3).
