@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from npas_bench.generation.plan import largest_store, overhead, smallest_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from npas_bench.generation.plan import Reader, Variant
+    from npas_bench.layers import Layer
 
 # Share of what is available that may stay unused without a word.
 _NOTABLE = 0.005
@@ -85,6 +86,32 @@ def allot(claims: Sequence[Claim], available: int) -> Allotment | None:
         else:
             break
     return Allotment(tuple(stores), _remark(claims, stores, available, left))
+
+
+def merge_until_affordable(
+    groups: Sequence[Sequence[Layer]], claim: Callable[[Sequence[Layer]], Claim], order: Sequence[Layer], available: int
+) -> list[tuple[Layer, ...]]:
+    """The groups, the two with the fewest weights merged again and again until all can have what they need.
+
+    Args:
+        groups: of layers.
+        claim: what a group of layers needs.
+        order: all layers, in network order; groups are given back in the order of their first layers.
+        available: scalars to share; what a single group of all layers needs, at least.
+    """
+    place = {layer.name: index for index, layer in enumerate(order)}
+
+    def sort(group: Sequence[Layer]) -> tuple[Layer, ...]:
+        return tuple(sorted(group, key=lambda layer: place[layer.name]))
+
+    merged = [sort(group) for group in groups]
+    while True:
+        # In network order, so that of groups of one size always the same are merged.
+        merged.sort(key=lambda group: place[group[0].name])
+        if len(merged) == 1 or sum(claim(group).smallest for group in merged) <= available:
+            return merged
+        first, second, *rest = sorted(merged, key=lambda group: sum(layer.size for layer in group))
+        merged = [sort(first + second), *rest]
 
 
 def _parts(claims: Sequence[Claim], available: int) -> list[int]:

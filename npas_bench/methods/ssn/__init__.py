@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npas_bench.generation.allotment import Claim, allot
+from npas_bench.generation.allotment import Claim, allot, merge_until_affordable
 from npas_bench.generation.plan import reader_of
 from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
 from npas_bench.methods.ssn.allocation import GroupPlan, SSNAllocation
@@ -13,6 +13,8 @@ from npas_bench.methods.ssn.options import SSNOptions
 from npas_bench.seeding import seeded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from npas_bench.layers import Layer
 
 __all__ = ["SSN", "GroupPlan", "SSNAllocation", "SSNOptions"]
@@ -35,7 +37,7 @@ class SSN(SharingMethod):
         # What a search draws must not shift the initial values of the network that is built after it.
         with seeded("search", problem.seed):
             wanted = map_layers(problem, self.options)
-        groups = self._affordable(wanted, problem)
+        groups = merge_until_affordable(wanted, self._claim, problem.layers, problem.available)
         claims = [self._claim(group) for group in groups]
         found = allot(claims, problem.available)
         if found is None:
@@ -53,14 +55,5 @@ class SSN(SharingMethod):
         mapping = {layer.name: index for index, group in enumerate(wanted) for layer in group}
         return SSNAllocation(plans, "; ".join(remarks) or None, mapping if found_mapping else None)
 
-    def _claim(self, layers: tuple[Layer, ...]) -> Claim:
+    def _claim(self, layers: Sequence[Layer]) -> Claim:
         return Claim([reader_of(layer) for layer in layers], self.options.variant)
-
-    def _affordable(self, groups: list[tuple[Layer, ...]], problem: Problem) -> list[tuple[Layer, ...]]:
-        """The groups, the smallest merged into the next smallest until the budget suffices for all."""
-        order = {layer.name: index for index, layer in enumerate(problem.layers)}
-        while len(groups) > 1 and sum(self._claim(group).smallest for group in groups) > problem.available:
-            first, second, *rest = sorted(groups, key=lambda group: sum(layer.size for layer in group))
-            merged = tuple(sorted(first + second, key=lambda layer: order[layer.name]))
-            groups = sorted([merged, *rest], key=lambda group: order[group[0].name])
-        return groups

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from npas_bench.generation.allotment import Claim, allot
+from npas_bench.generation.allotment import Claim, allot, merge_until_affordable
 from npas_bench.generation.plan import Variant
 from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
 from npas_bench.methods.superweights.allocation import ClusterPlan, SuperWeightsAllocation
@@ -24,7 +24,9 @@ from npas_bench.network import GeneratedNetwork
 from npas_bench.seeding import derive_seed, seeded
 
 if TYPE_CHECKING:
-    from npas_bench.methods.superweights.construction import Composition
+    from collections.abc import Sequence
+
+    from npas_bench.layers import Layer
 
 __all__ = ["SuperWeights", "SuperWeightsAllocation", "SuperWeightsOptions"]
 
@@ -38,7 +40,7 @@ class SuperWeights(SharingMethod):
 
     def allocate(self, problem: Problem) -> SuperWeightsAllocation:
         """The clusters with the largest stores whose coefficients, fully refined, the budget also pays for."""
-        whole = self._claim(compose(problem.layers))
+        whole = self._claim(problem.layers)
         if whole.smallest > problem.available:
             raise unsupported_below(problem.fixed + whole.smallest, problem)
         # What a search draws must not shift the initial values of the network that is built after it.
@@ -60,8 +62,12 @@ class SuperWeights(SharingMethod):
         options: SuperWeightsOptions | None = None,
     ) -> SuperWeightsAllocation:
         options = options or self.options
-        compositions = self._affordable(clusters, problem)
-        claims = [self._claim(composition) for composition in compositions]
+        layers = {layer.name: layer for layer in problem.layers}
+        groups = merge_until_affordable(
+            [[layers[name] for name in names] for names in clusters], self._claim, problem.layers, problem.available
+        )
+        compositions = [compose(group) for group in groups]
+        claims = [self._claim(group) for group in groups]
         allotted = allot(claims, problem.available)
         if allotted is None:
             raise RuntimeError("affordable clusters were not allotted their stores")
@@ -76,23 +82,10 @@ class SuperWeights(SharingMethod):
         text = "; ".join(r for r in remarks if r) or None
         return SuperWeightsAllocation(problem.layers, plans, options, text, found, refined)
 
-    def _claim(self, composition: Composition) -> Claim:
+    def _claim(self, layers: Sequence[Layer]) -> Claim:
         soft = self.options.refinement != "none"
-        readers = [s.reader(len(s.users) if soft else 1) for s in composition.superweights]
+        readers = [s.reader(len(s.users) if soft else 1) for s in compose(layers).superweights]
         return Claim(readers, Variant(templates=self.options.templates, mask_window=self.options.mask_window))
-
-    def _affordable(self, clusters: list[list[str]], problem: Problem) -> list[Composition]:
-        """The clusters composed, the smallest two merged again and again until the budget suffices for all."""
-        order = {layer.name: index for index, layer in enumerate(problem.layers)}
-        layers = {layer.name: layer for layer in problem.layers}
-        while True:
-            clusters = sorted((sorted(names, key=order.__getitem__) for names in clusters), key=lambda c: order[c[0]])
-            compositions = [compose([layers[name] for name in names]) for names in clusters]
-            needed = sum(self._claim(composition).smallest for composition in compositions)
-            if len(clusters) == 1 or needed <= problem.available:
-                return compositions
-            first, second, *rest = sorted(clusters, key=lambda names: sum(layers[name].size for name in names))
-            clusters = [first + second, *rest]
 
     def _find_clusters(self, problem: Problem) -> list[list[str]]:
         layers, options = problem.layers, self.options
