@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 # Share of the budget that may stay unused without a word.
 _NOTABLE = 0.005
+# Embeddings and both maps start this many times as large as would make weights of the right size, and the product
+# is scaled back. A step on one factor of a product is amplified by the others, and on the maps by all unit kernels
+# at once: under the learning rates of convolutional networks a hypernetwork without this trains badly or diverges
+# (Ha et al. train it with Adam at 0.002). On `digits`, wrn-10-1 at 5 %, five seeds: error 7.68 +- 10.28 % at 1,
+# 1.74 +- 0.54 % at 2, 2.65 +- 0.91 % at 4.
+_ENLARGED = 2.0
+_SCALE = _ENLARGED**-3
 
 
 class HypernetworkOptions(MethodOptions):
@@ -48,6 +55,7 @@ class Hypernetwork(SharingMethod):
     """
 
     name = "hypernetwork"
+    version = 2
     Options = HypernetworkOptions
     options: HypernetworkOptions
 
@@ -80,7 +88,7 @@ class Hypernetwork(SharingMethod):
 
 @dataclass(frozen=True)
 class UnitKernels(Rule):
-    """A weight put together from unit kernels, each made from its embedding by two linear maps (eqs. 2-4).
+    """A weight put together from unit kernels, each made from its embedding by two linear maps (eqs. 2-4), scaled.
 
     Its store holds both maps, W_in (into x hidden, embedding), b_in, W_out (out x kernel, hidden), b_out; its input
     are the embeddings of the layer's unit kernels, (units, embedding).
@@ -101,14 +109,14 @@ class UnitKernels(Rule):
 
     @property
     def flops(self) -> int:
-        """Two matrix products, two operations a multiply-add; adding the biases is part of them."""
+        """Two matrix products, two operations a multiply-add; biases and scale are part of them."""
         rows = math.prod(self._grid) * self.into
         return 2 * rows * self.hidden * (self.embedding + self.out * self._kernel)
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """Unit kernels side by side, cropped to the weight."""
         _, _, w_out, b_out = self._maps(store)
-        kernels = torch.addmm(b_out, self._between(store, inputs[0]), w_out.t())
+        kernels = torch.addmm(b_out, self._between(store, inputs[0]), w_out.t(), beta=_SCALE, alpha=_SCALE)
         rows, columns = self._grid
         tiled = kernels.view(rows, columns, self.into, self.out, self._kernel).permute(0, 3, 1, 2, 4)
         whole = tiled.reshape(rows * self.out, columns * self.into, self._kernel)
@@ -123,11 +131,11 @@ class UnitKernels(Rule):
         whole = functional.pad(gradient.reshape(*self.shape[:2], self._kernel), margins)
         tiled = whole.view(rows, self.out, columns, self.into, self._kernel).permute(0, 2, 3, 1, 4)
         kernels = tiled.reshape(-1, self.out * self._kernel)
-        between = (kernels @ w_out).view(embeddings.shape[0], -1)
+        between = (kernels @ w_out).mul_(_SCALE).view(embeddings.shape[0], -1)
         if into is not None:
             g_in, gb_in, g_out, gb_out = self._maps(into)
-            g_out.addmm_(kernels.t(), self._between(store, embeddings))
-            gb_out += kernels.sum(0)
+            g_out.addmm_(kernels.t(), self._between(store, embeddings), alpha=_SCALE)
+            gb_out.add_(kernels.sum(0), alpha=_SCALE)
             g_in.addmm_(between.t(), embeddings)
             gb_in += between.sum(0)
         return (between @ w_in,)
@@ -172,14 +180,15 @@ class HypernetworkAllocation(RuledAllocation):
         embeddings: dict[str, nn.Parameter] = {}
         size, hidden, _ = plan.sizes
         for index, members in enumerate(classes(plan.layers, plan.sizes.unit)):
-            # Both maps keep the variance, so the embeddings' is the weights': each layer starts at its own.
-            w_in = torch.randn(members.into * hidden * size) / math.sqrt(size)
-            w_out = torch.randn(members.out * members.kernel * hidden) / math.sqrt(hidden)
+            # But for the scale both maps keep the variance, so the embeddings' is the weights': each layer starts
+            # at its own.
+            w_in = torch.randn(members.into * hidden * size) * (_ENLARGED / math.sqrt(size))
+            w_out = torch.randn(members.out * members.kernel * hidden) * (_ENLARGED / math.sqrt(hidden))
             biases = torch.zeros(members.into * hidden), torch.zeros(members.out * members.kernel)
             self.maps.append(nn.Parameter(torch.cat((w_in, biases[0], w_out, biases[1]))))
             for layer in members.layers:
                 units = math.prod(members.grid(layer))
-                embeddings[layer.name] = nn.Parameter(torch.randn(units, size) * layer.deviation)
+                embeddings[layer.name] = nn.Parameter(torch.randn(units, size) * (_ENLARGED * layer.deviation))
                 self._class_of[layer.name] = index
                 self._rules[layer.name] = UnitKernels(layer.shape, size, hidden, members.out, members.into)
         self.embeddings = nn.ParameterList([embeddings[layer.name] for layer in plan.layers])
