@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 
 from npas_bench.budget import Role
+from npas_bench.generation.group import Group
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from npas_bench.generation.engine import Generation, Replaced
 
 
@@ -88,3 +91,26 @@ class RuledAllocation(Allocation):
     def stores(self) -> list[Tensor]:
         """The parameters that rules read as stores."""
         return [p for name, p in self.named_parameters() if self.role(name) is Role.STORE]
+
+
+class GroupedAllocation(RuledAllocation):
+    """An allocation of parameter groups.
+
+    Args:
+        groups: the groups, in the order in which `Reading` counts them.
+        remark: why some of the budget is unused.
+    """
+
+    def __init__(self, groups: Iterable[Group], remark: str | None = None) -> None:
+        super().__init__()
+        self._groups = tuple(groups)
+        self.groups = nn.ModuleList(self._groups)
+        self._remark = remark
+
+    def role(self, parameter: str) -> Role:
+        """As groups say."""
+        return Group.role(parameter.split(".", 2)[2])
+
+    def remark(self) -> str | None:
+        """Why some of the budget is unused."""
+        return self._remark

@@ -150,7 +150,7 @@ def test_layers_share_until_the_refinement_and_go_on_where_their_gradients_agree
     resumed = SuperWeights({"clustering": "single"}).build(problem_of("wrn-16-1", 1.0, structure=network.structure()))
     resumed.load_state_dict(network.state_dict())
     with torch.no_grad():
-        for p in network.allocation.clusters[0].coefficients.values():
+        for p in network.allocation.groups[0].coefficients.values():
             p += torch.randn(p.shape, generator=torch.Generator().manual_seed(3))
     resumed.load_state_dict(network.state_dict())
     rows = next(r for r in network.structure()["rows"].values() if max(r.values()) > 0)
@@ -177,7 +177,7 @@ def test_coefficients_gradients_are_summed_layer_by_layer():
     allocation._sums = {}
     x = torch.randn(4, 1, 8, 8).double()
     network(x).square().sum().backward()
-    whole = torch.cat([g.flatten() for g in (p.grad for p in allocation.clusters[0].coefficients.values())])
+    whole = torch.cat([g.flatten() for g in (p.grad for p in allocation.groups[0].coefficients.values())])
     sums = sum(g.sum() for g in allocation._sums.values())
     torch.testing.assert_close(sums, whole.sum())
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import nn
-
-from npas_bench.allocation import Reading, RuledAllocation
+from npas_bench.allocation import GroupedAllocation, Reading
 from npas_bench.generation.group import Group
 from npas_bench.generation.plan import reader_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from npas_bench.budget import Role
     from npas_bench.generation.engine import Generation
     from npas_bench.generation.plan import Variant
     from npas_bench.layers import Layer
@@ -33,7 +30,7 @@ class GroupPlan(NamedTuple):
     variant: Variant
 
 
-class SSNAllocation(RuledAllocation):
+class SSNAllocation(GroupedAllocation):
     """Parameter groups that the layers' weights are generated from.
 
     Args:
@@ -45,27 +42,21 @@ class SSNAllocation(RuledAllocation):
     def __init__(
         self, groups: Sequence[GroupPlan], remark: str | None = None, mapping: Mapping[str, int] | None = None
     ) -> None:
-        super().__init__()
-        self._mapping = dict(mapping or {})
-        self._remark = remark
-        self._group_of = {layer.name: index for index, plan in enumerate(groups) for layer in plan.layers}
-        self.groups = nn.ModuleList(
-            Group([reader_of(layer) for layer in plan.layers], plan.store, plan.variant) for plan in groups
+        super().__init__(
+            (Group([reader_of(layer) for layer in plan.layers], plan.store, plan.variant) for plan in groups), remark
         )
+        self._mapping = dict(mapping or {})
+        self._group_of = {layer.name: index for index, plan in enumerate(groups) for layer in plan.layers}
 
     def generation(self, layer: str) -> Generation:
         """Mixed templates where the group's store has enough scalars, an upsampled store where not."""
-        return self._group(self._group_of[layer]).generation(layer)
-
-    def role(self, parameter: str) -> Role:
-        """As groups say."""
-        return Group.role(parameter.split(".", 2)[2])
+        return self._groups[self._group_of[layer]].generation(layer)
 
     def sharing(self) -> tuple[Reading, ...]:
         """Where in which store each layer reads, and by which rule."""
         found = []
         for layer, index in self._group_of.items():
-            group = self._group(index)
+            group = self._groups[index]
             share = group.shares[layer]
             found.append(Reading(layer, index, share.start, share.size, share.templates, group.how(layer)))
         return tuple(found)
@@ -73,12 +64,3 @@ class SSNAllocation(RuledAllocation):
     def structure(self) -> dict[str, Any]:
         """What the search found."""
         return {"mapping": self._mapping} if self._mapping else {}
-
-    def remark(self) -> str | None:
-        """Why some of the budget is unused."""
-        return self._remark
-
-    def _group(self, index: int) -> Group:
-        group = self.groups[index]
-        assert isinstance(group, Group)  # noqa: S101
-        return group

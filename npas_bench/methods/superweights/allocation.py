@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor, nn
-
-from npas_bench.allocation import Reading, RuledAllocation
+from npas_bench.allocation import GroupedAllocation, Reading
 from npas_bench.generation.assembly import Assembled, Block
 from npas_bench.generation.engine import Generation, Replaced
 from npas_bench.generation.group import Group
@@ -15,7 +13,8 @@ from npas_bench.methods.superweights.clustering import cosine, group_by_similari
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from npas_bench.budget import Role
+    from torch import Tensor
+
     from npas_bench.generation.plan import Variant
     from npas_bench.layers import Layer
     from npas_bench.methods.superweights.construction import Composition
@@ -39,7 +38,7 @@ class ClusterPlan(NamedTuple):
     variant: Variant
 
 
-class SuperWeightsAllocation(RuledAllocation):
+class SuperWeightsAllocation(GroupedAllocation):
     """SuperWeight Clusters that the layers' weights are composed from.
 
     Args:
@@ -60,40 +59,21 @@ class SuperWeightsAllocation(RuledAllocation):
         found: list[list[str]] | None = None,
         refined: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
-        super().__init__()
+        rows = _first_rows(clusters, options, refined)
+        super().__init__((_group(plan, rows, i) for i, plan in enumerate(clusters)), remark)
         self._layers = {layer.name: layer for layer in layers}
         self._clusters = clusters
         self._options = options
-        self._remark = remark
         self._found = found
         self._cluster_of = {name: i for i, plan in enumerate(clusters) for name in plan.composition.parts}
         self._refined = refined is not None
-        self._rows = self._first_rows(refined)
+        self._rows = rows
         self._sums: dict[tuple[int, str, str], Tensor] | None = None
-        self.clusters = nn.ModuleList(
-            Group(
-                [s.reader(len(s.users)) for s in plan.composition.superweights],
-                plan.store,
-                plan.variant,
-                {s.name: 1 + max(self._rows[i, s.name].values()) for s in plan.composition.superweights},
-            )
-            for i, plan in enumerate(clusters)
-        )
-
-    def _first_rows(self, refined: Mapping[str, Mapping[str, int]] | None) -> Rows:
-        rows: Rows = {}
-        for i, plan in enumerate(self._clusters):
-            for superweight in plan.composition.superweights:
-                soft = self._options.refinement == "all"
-                rows[i, superweight.name] = {user: n if soft else 0 for n, user in enumerate(superweight.users)}
-                if refined is not None:
-                    rows[i, superweight.name] = dict(refined[f"{i} {superweight.name}"])
-        return rows
 
     def generation(self, layer: str) -> Generation:
         """The layer's SuperWeights, each in its place."""
         cluster = self._cluster_of[layer]
-        group = self._group(cluster)
+        group = self._groups[cluster]
         blocks: list[Block] = []
         inputs: list[Tensor] = []
         rows: list[int] = []
@@ -110,7 +90,7 @@ class SuperWeightsAllocation(RuledAllocation):
 
     def _summed(self, cluster: int, superweight: str, layer: str, made: Generation) -> tuple[Tensor, ...]:
         """The same coefficients, their gradient from this layer alone summed up."""
-        if self._group(cluster).shares[superweight].templates == 1 or not made.inputs[0].requires_grad:
+        if self._groups[cluster].shares[superweight].templates == 1 or not made.inputs[0].requires_grad:
             return made.inputs
         alpha, sums, key = made.inputs[0].clone(), self._sums, (cluster, superweight, layer)
 
@@ -141,7 +121,7 @@ class SuperWeightsAllocation(RuledAllocation):
         """
         replaced = []
         for i, plan in enumerate(self._clusters):
-            group = self._group(i)
+            group = self._groups[i]
             origins: dict[str, list[int]] = {}
             for superweight in plan.composition.superweights:
                 name, users = superweight.name, superweight.users
@@ -172,19 +152,15 @@ class SuperWeightsAllocation(RuledAllocation):
         total = 0
         for i, plan in enumerate(self._clusters):
             for superweight in plan.composition.superweights:
-                templates = self._group(i).shares[superweight.name].templates
+                templates = self._groups[i].shares[superweight.name].templates
                 total += (len(superweight.users) - 1) * templates if templates > 1 else 0
         return total
-
-    def role(self, parameter: str) -> Role:
-        """As groups say."""
-        return Group.role(parameter.split(".", 2)[2])
 
     def sharing(self) -> tuple[Reading, ...]:
         """What each layer's SuperWeights read of their clusters' stores."""
         found = []
         for layer, i in self._cluster_of.items():
-            group = self._group(i)
+            group = self._groups[i]
             for part in self._clusters[i].composition.parts[layer]:
                 share = group.shares[part.superweight]
                 row = self._rows[i, part.superweight][layer]
@@ -200,11 +176,25 @@ class SuperWeightsAllocation(RuledAllocation):
             found["rows"] = {f"{i} {name}": rows for (i, name), rows in self._rows.items()}
         return found
 
-    def remark(self) -> str | None:
-        """Why some of the budget is unused."""
-        return self._remark
 
-    def _group(self, index: int) -> Group:
-        group = self.clusters[index]
-        assert isinstance(group, Group)  # noqa: S101
-        return group
+def _first_rows(
+    clusters: Sequence[ClusterPlan], options: SuperWeightsOptions, refined: Mapping[str, Mapping[str, int]] | None
+) -> Rows:
+    rows: Rows = {}
+    for i, plan in enumerate(clusters):
+        for superweight in plan.composition.superweights:
+            soft = options.refinement == "all"
+            rows[i, superweight.name] = {user: n if soft else 0 for n, user in enumerate(superweight.users)}
+            if refined is not None:
+                rows[i, superweight.name] = dict(refined[f"{i} {superweight.name}"])
+    return rows
+
+
+def _group(plan: ClusterPlan, rows: Rows, index: int) -> Group:
+    superweights = plan.composition.superweights
+    return Group(
+        [s.reader(len(s.users)) for s in superweights],
+        plan.store,
+        plan.variant,
+        {s.name: 1 + max(rows[index, s.name].values()) for s in superweights},
+    )
