@@ -38,7 +38,7 @@ class Group(nn.Module):
         self.variant = variant
         self.shares = {share.reader.name: share for share in shares(readers, store, variant)}
         self.store = nn.Parameter(torch.empty(store))
-        fill_store(self.store, [Stretch(s.reader, s.start, s.length) for s in self.shares.values()])
+        fill_store(self.store, [Stretch(s.reader, s.first, s.length) for s in self.shares.values()])
         self._rules = {name: self._rule(share) for name, share in self.shares.items()}
         self._add_coefficients(rows or {})
         self._add_masks()
@@ -79,16 +79,21 @@ class Group(nn.Module):
         for index, readers in enumerate(sets):
             self._mask_of |= {share.reader.name: index for share in readers}
             masks = mask_count([share.reader.size for share in readers], self.store.shape[0], self.variant)
-            # 1 / (window n), as in the released code: further tiles start faint and grow where they help.
-            faint = 1 / (self.variant.mask_window * (masks + 1))
-            self.masks.append(nn.Parameter(torch.full((masks, self.variant.mask_window), faint)))
+            self.masks.append(nn.Parameter(self._first_masks(masks)))
+
+    def _first_masks(self, masks: int) -> Tensor:
+        shape = (masks, self.variant.mask_window)
+        if self.variant.tiles == "scattered":
+            return torch.randn(shape).sign()
+        # 1 / (window n), as in the released code: further tiles start faint and grow where they help.
+        return torch.full(shape, 1 / (self.variant.mask_window * (masks + 1)))
 
     def _rule(self, share: Share) -> Rule:
         shape = share.reader.shape
         if share.image is not None:
             return Interpolated(shape, share.start, share.image)
         if share.tiles > 1:
-            return Repeated(shape) if self.variant.upsample == "repeat" else Masked(shape, share.size)
+            return Repeated(shape) if self.variant.upsample == "repeat" else Masked(shape, share.size, share.start)
         if share.templates == 1:
             return Stored(shape, share.start)
         if self.variant.combine == "avg":

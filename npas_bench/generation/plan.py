@@ -37,6 +37,9 @@ class Variant:
         embedding: E, scalars of an embedding.
         mask_window: scalars of a mask.
         mask_scope: whether all readers share their masks or each has its own.
+        tiles: how readers with too few scalars are told apart at the start. `aligned`: not at all, the tiles of all
+            begin with the store's first scalar, and those after the first are faint (the SSN authors' code).
+            `scattered`: each reader's begin where the one's before ended, and masks are random signs.
     """
 
     combine: Literal["wavg", "emb", "avg", "rr"] = "wavg"
@@ -45,6 +48,7 @@ class Variant:
     embedding: int = 24
     mask_window: int = 9
     mask_scope: Literal["group", "layer"] = "group"
+    tiles: Literal["aligned", "scattered"] = "aligned"
 
 
 @dataclass(frozen=True)
@@ -99,13 +103,19 @@ class RoundRobin:
         self._cursor = (start + length) % self._size
         return start
 
+    def turn(self, length: int) -> int:
+        """First scalar of the next `length` scalars, which may run over the store's end and around it."""
+        start = self._cursor
+        self._cursor = (start + length) % self._size
+        return start
+
 
 class Share(NamedTuple):
     """How one reader reads its group's store.
 
     Attributes:
         reader: what reads.
-        start: first scalar it reads.
+        start: first scalar it reads; where it is upsampled, the one its tiles begin with: it reads them all.
         templates: how many templates it mixes; 1 where it is upsampled.
         size: scalars of a template, or of what is upsampled.
         tiles: how many tiles it is made of; 1 where the store has enough scalars.
@@ -118,6 +128,11 @@ class Share(NamedTuple):
     size: int
     tiles: int = 1
     image: Image | None = None
+
+    @property
+    def first(self) -> int:
+        """The first scalar of the stretch that it reads."""
+        return 0 if self.tiles > 1 else self.start
 
     @property
     def length(self) -> int:
@@ -153,7 +168,8 @@ def shares(readers: Sequence[Reader], store: int, variant: Variant) -> tuple[Sha
             image = interpolation_source(reader, store)
             read.append(Share(reader, turn.take(image.size), 1, image.size, image=image))
         else:
-            read.append(Share(reader, 0, 1, store, tiles=-(-reader.size // store)))
+            start = turn.turn(reader.size) if variant.tiles == "scattered" else 0
+            read.append(Share(reader, start, 1, store, tiles=-(-reader.size // store)))
     return tuple(read)
 
 

@@ -88,10 +88,12 @@ class Masked(Rule):
     Attributes:
         shape: of the weight, which has more scalars than the store.
         length: scalars of the store.
+        start: which of them the tiles begin with; behind the store's end they go on at its beginning.
     """
 
     shape: tuple[int, ...]
     length: int
+    start: int = 0
 
     @property
     def flops(self) -> int:
@@ -100,6 +102,7 @@ class Masked(Rule):
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The store, then masked tiles."""
+        store = self._turned(store, -self.start)
         size = math.prod(self.shape)
         further, window = -(-size // self.length) - 1, inputs[0].shape[1]
         rows = functional.pad(store, (0, -self.length % window)).view(1, -1, window)
@@ -108,6 +111,7 @@ class Masked(Rule):
 
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """Each tile written once, where it belongs."""
+        store = self._turned(store, -self.start)
         weight = store.new_empty(self.size) if out is None else out
         weight[: self.length] = store
         for piece in self._pieces(weight, inputs[0]):
@@ -116,6 +120,17 @@ class Masked(Rule):
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """To the store through the masks, to the masks by sums over their windows."""
+        if self.start and into is not None:
+            gathered = torch.zeros_like(into)
+            found = self._pull(gradient, self._turned(store, -self.start), inputs, gathered)
+            into += self._turned(gathered, self.start)
+            return found
+        return self._pull(gradient, self._turned(store, -self.start), inputs, into)
+
+    def _turned(self, store: Tensor, by: int) -> Tensor:
+        return store.roll(by) if by else store
+
+    def _pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         flat, window = gradient.reshape(-1), inputs[0].shape[1]
         found = torch.zeros_like(inputs[0])
         if into is not None:

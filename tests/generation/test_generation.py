@@ -40,15 +40,16 @@ def test_one_template_is_used_as_it_is_without_a_copy():
     assert Stored((2, 5), 5).make(store).data_ptr() == store[5:].data_ptr()
 
 
-@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 12))
-def test_masked_tiles_are_the_store_then_the_store_times_each_mask_over_its_windows(length, more, window):
-    size = length + more
+@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 12), st.integers(0, 39))
+def test_masked_tiles_are_the_store_then_the_store_times_each_mask_over_its_windows(length, more, window, start):
+    size, start = length + more, start % length
     store = torch.randn(length, dtype=torch.float64)
     masks = torch.randn(-(-size // length) - 1, window, dtype=torch.float64)
     expected = [
-        store[i % length] * (1 if i < length else masks[i // length - 1, (i % length) % window]) for i in range(size)
+        store[(start + i) % length] * (1 if i < length else masks[i // length - 1, (i % length) % window])
+        for i in range(size)
     ]
-    torch.testing.assert_close(Masked((size,), length).make(store, masks), torch.stack(expected))
+    torch.testing.assert_close(Masked((size,), length, start).make(store, masks), torch.stack(expected))
 
 
 def test_repeated_tiles_are_cut_off():
@@ -84,7 +85,7 @@ def rules(draw):
             return Repeated(shape), length, ()
         window = draw(st.integers(1, 10))
         masks = -(-size // length) - 1 + draw(st.integers(0, 2))
-        return Masked(shape, length), length, (torch.randn(masks, window).double(),)
+        return Masked(shape, length, start % length), length, (torch.randn(masks, window).double(),)
     if kind == "interpolated":
         kernel = torch.Size(shape[2:]).numel()
         image = Image(draw(st.integers(1, shape[0])), draw(st.integers(1, shape[1])), kernel)

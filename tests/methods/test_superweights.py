@@ -161,6 +161,21 @@ def test_layers_share_until_the_refinement_and_go_on_where_their_gradients_agree
         assert torch.equal(resumed.allocation.weight(member.name), network.allocation.weight(member.name))
 
 
+def test_superweights_upsampled_from_one_store_begin_apart_and_at_full_size():
+    with seeded("upsampled"):
+        network = SuperWeights({"clustering": "single", "refinement": "none"}).build(problem_of("wrn-16-1", 0.03))
+    group = network.allocation.groups[0]
+    tiled = [share for share in group.shares.values() if share.tiles > 1]
+    assert len({share.start for share in tiled}) == len(tiled) == len(group.masks) > 1
+    store = group.store.detach().abs().sort().values
+    for share, masks in zip(tiled, group.masks, strict=True):
+        assert set(masks.flatten().tolist()) == {-1.0, 1.0}
+        made = group.generation(share.reader.name).make().detach().flatten()
+        assert made[0] == group.store[share.start]
+        for tile in made.split(len(store))[:-1]:
+            assert torch.equal(tile.abs().sort().values, store)
+
+
 def test_a_training_too_short_for_a_refinement_ends_with_nothing_reserved():
     network = SuperWeights({"clustering": "single"}).build(problem_of("wrn-16-1", 1.0))
     assert network.reserved() > 0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from npas_bench.generation.allotment import Claim, allot, merge_until_affordable
-from npas_bench.generation.plan import Variant
 from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
 from npas_bench.methods.superweights.allocation import ClusterPlan, SuperWeightsAllocation
 from npas_bench.methods.superweights.clustering import (
@@ -35,6 +34,7 @@ class SuperWeights(SharingMethod):
     """Composes layers' weights from SuperWeights, mixtures of the Weight Templates of their cluster."""
 
     name = "superweights"
+    version = 2
     Options = SuperWeightsOptions
     options: SuperWeightsOptions
 
@@ -85,7 +85,7 @@ class SuperWeights(SharingMethod):
     def _claim(self, layers: Sequence[Layer]) -> Claim:
         soft = self.options.refinement != "none"
         readers = [s.reader(len(s.users) if soft else 1) for s in compose(layers).superweights]
-        return Claim(readers, Variant(templates=self.options.templates, mask_window=self.options.mask_window))
+        return Claim(readers, self.options.variant)
 
     def _find_clusters(self, problem: Problem) -> list[list[str]]:
         layers, options = problem.layers, self.options

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from npas_bench.generation.plan import Variant
 from npas_bench.methods.base import MethodOptions
 
 
@@ -39,6 +40,12 @@ class SuperWeightsOptions(MethodOptions):
     mask_window: int = Field(default=9, ge=1, le=65536)
     search_share: float = Field(default=0.05, gt=0, le=1)
     refine_after: float = Field(default=0.05, gt=0, lt=1)
+
+    @property
+    def variant(self) -> Variant:
+        """How SuperWeights read their cluster's store."""
+        # What several SuperWeights of one layer are upsampled from would else make its parts alike.
+        return Variant(templates=self.templates, mask_window=self.mask_window, mask_scope="layer", tiles="scattered")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
