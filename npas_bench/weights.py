@@ -1,7 +1,7 @@
 """Generated weights in an architecture's modules: taken out once, handed out whenever a module asks.
 
-A weight is made when its layer is reached and kept for the rest of the forward pass, so that it is made once
-however often it is used.
+A weight is made when its layer is reached, together with its neighbours if they are small, and kept for the rest
+of the forward pass, so that it is made once however often it is used.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from npas_bench.allocation import Allocation, RuledAllocation
-from npas_bench.generation.engine import Buffers, Passage, functions_can_run, in_full_precision
+from npas_bench.generation.engine import Batch, Buffers, Passage, functions_can_run, in_full_precision
 from npas_bench.layers import Kind, Layer, find_sites
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from npas_bench.generation.engine import Generation
+
+# Scalars of the weights that are made together, at most. Between a network's own operations everything that
+# makes a weight, code and data, is out of the caches: made one by one, small weights cost three times as much.
+# What is made early takes memory until it is used, so there is a limit.
+_TOGETHER = 1 << 20
 
 
 class WeightSource:
@@ -42,6 +47,8 @@ class WeightSource:
         self._made: dict[object, Tensor] | None = None
         self._passage: Passage | None = None
         self._gradients: dict[str, Tensor] | None = None
+        self._batches = _batches(tuple(self._layers.values()))
+        self._keys: dict[str, object] = {}
         self._asked: set[str] = set()
         # Layers that were asked for again after their module had been left: they stay to the end of the pass.
         self._lasting: set[str] = set()
@@ -50,7 +57,7 @@ class WeightSource:
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
         """One forward pass: inside, each weight is made once."""
-        self._made, self._asked = {}, set()
+        self._made, self._keys, self._asked = {}, {}, set()
         try:
             if self._ruled is not None and torch.is_grad_enabled() and functions_can_run():
                 if self._stores is None:
@@ -92,27 +99,47 @@ class WeightSource:
                 self._passage.release(weight)
 
     def _weight(self, layer: str) -> Tensor:
-        generation = None
-        if self._ruled is not None:
-            with in_full_precision():
-                generation = self._ruled.generation(layer)
-        shared = None if generation is None or self._gradients is not None else generation.shared
-        key = layer if shared is None else ("shared", shared)
-        if self._made is None:
-            return self._make(layer, generation)
-        if key not in self._made:
+        made = self._made
+        if made is None:
+            return self._naive(layer)
+        if self._keys.get(layer) not in made:
+            together = self._batches[layer]
             if layer in self._asked:
                 self._lasting.add(layer)
-            self._made[key] = self._make(layer, generation)
+                together = (layer,)
+            if self._ruled is None:
+                self._keys[layer] = layer
+                made[layer] = self._naive(layer)
+            else:
+                self._make(self._ruled, together if self._passage is not None else (layer,), made)
         self._asked.add(layer)
-        return self._made[key]
+        return made[self._keys[layer]]
 
-    def _make(self, layer: str, generation: Generation | None) -> Tensor:
-        if generation is not None and self._passage is not None:
-            weight = self._passage.make(generation, self._precision(layer, generation.store))
-        else:
+    def _make(self, ruled: RuledAllocation, layers: Iterable[str], made: dict[object, Tensor]) -> None:
+        """Make the weights of these layers that are not there yet."""
+        wanted: dict[object, tuple[str, Generation]] = {}
+        for layer in layers:
             with in_full_precision():
-                weight = self._allocation.weight(layer)
+                generation = ruled.generation(layer)
+            shared = generation.shared if self._gradients is None else None
+            key: object = layer if shared is None else ("shared", shared)
+            self._keys[layer] = key
+            if key not in made:
+                wanted.setdefault(key, (layer, generation))
+        if self._passage is None:
+            made.update((key, self._naive(layer)) for key, (layer, _) in wanted.items())
+            return
+        generations = tuple(generation for _, generation in wanted.values())
+        dtypes = tuple(self._precision(layer, generation.store) for layer, generation in wanted.values())
+        weights = self._passage.make(Batch(generations, dtypes))
+        for (key, (layer, _)), weight in zip(wanted.items(), weights, strict=True):
+            made[key] = self._checked(layer, weight)
+
+    def _naive(self, layer: str) -> Tensor:
+        with in_full_precision():
+            return self._checked(layer, self._allocation.weight(layer))
+
+    def _checked(self, layer: str, weight: Tensor) -> Tensor:
         expected = self._layers[layer].shape
         if tuple(weight.shape) != expected:
             raise RuntimeError(
@@ -134,6 +161,19 @@ class WeightSource:
             sums[layer] = sums[layer] + gradient if layer in sums else gradient.clone()
 
         return add
+
+
+def _batches(layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
+    """For each layer the ones that are made with it: neighbours in network order, as many as go together."""
+    batches: list[list[str]] = []
+    room = 0
+    for layer in layers:
+        if layer.size > room:
+            batches.append([])
+            room = _TOGETHER
+        batches[-1].append(layer.name)
+        room -= layer.size
+    return {layer: tuple(batch) for batch in batches for layer in batch}
 
 
 def take_weights_out(module: nn.Module, names: set[str], source: WeightSource) -> None:

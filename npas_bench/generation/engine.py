@@ -1,8 +1,9 @@
-"""The engine: weights made one by one as layers are reached, their gradients gathered in one buffer per store.
+"""The engine: weights made as layers are reached, their gradients gathered in one buffer per store.
 
-A forward pass begins with a root Function that hands an empty token to the Function of every weight. In the
-backward pass each of these adds into its store's buffer; the root's backward runs last and returns the buffers
-as the stores' gradients, so that hooks, accumulation, clipping and gradient scalers see ordinary gradients.
+A forward pass begins with a root Function that hands an empty token to the Functions that make weights, each a
+batch of them: a large one alone, small ones together. In the backward pass each of these adds into its stores'
+buffers; the root's backward runs last and returns the buffers as the stores' gradients, so that hooks,
+accumulation, clipping and gradient scalers see ordinary gradients.
 
 With regeneration no generated weight is kept for the backward pass: where an operation saves one, a note of
 how to make it again is saved in its place.
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
-    from npas_bench.generation.rules import Rule
+    from npas_bench.generation.rules import Gradients, Rule
 
 _NOTHING_TO_DO = nullcontext()
 
@@ -160,32 +161,58 @@ class _Root(torch.autograd.Function):
         return (None, *ctx.gatherer.take())
 
 
+class Batch(NamedTuple):
+    """Weights that are made together.
+
+    Attributes:
+        generations: how.
+        dtypes: of the weights.
+    """
+
+    generations: tuple[Generation, ...]
+    dtypes: tuple[torch.dtype, ...]
+
+    def build(self, buffers: Buffers) -> tuple[Tensor, ...]:
+        """The weights without a graph."""
+        return tuple(g.build(buffers).to(dtype) for g, dtype in zip(self.generations, self.dtypes, strict=True))
+
+
 class _Make(torch.autograd.Function):
-    """Makes one weight; its backward adds to the store's gradient in place."""
+    """Makes a batch of weights; its backward adds to the stores' gradients in place."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        generation: Generation,
+        batch: Batch,
         buffers: Buffers,
         gatherer: _Gatherer,
         done: Callable[[], None],
-        dtype: torch.dtype,
         token: Tensor,
         *inputs: Tensor,
-    ) -> Tensor:
-        ctx.rule, ctx.gatherer, ctx.done, ctx.store = generation.rule, gatherer, done, generation.store
-        ctx.save_for_backward(generation.store, *inputs)
-        return generation.build(buffers).to(dtype)
+    ) -> tuple[Tensor, ...]:
+        ctx.batch, ctx.gatherer, ctx.done = batch, gatherer, done
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*(generation.store for generation in batch.generations), *inputs)
+        return batch.build(buffers)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         ctx.done()
-        store, *inputs = ctx.saved_tensors
+        generations: tuple[Generation, ...] = ctx.batch.generations
+        saved = ctx.saved_tensors
+        used = len(generations)
+        found: Gradients = ()
         with in_full_precision():
-            found = ctx.rule.pull(gradient.to(store.dtype), store, inputs, ctx.gatherer.into(ctx.store))
-        return (None, None, None, None, None, None, *found)
+            for generation, store, gradient in zip(generations, saved, gradients, strict=False):
+                inputs = saved[used : used + len(generation.inputs)]
+                used += len(inputs)
+                if gradient is None:
+                    found += (None,) * len(inputs)
+                    continue
+                into = ctx.gatherer.into(generation.store)
+                found += generation.rule.pull(gradient.to(store.dtype), store, inputs, into)
+        return (None, None, None, None, None, *found)
 
 
 def _untracked(weight: Tensor) -> Tensor:
@@ -200,19 +227,19 @@ class Note(NamedTuple):
     """What is saved for the backward pass in place of a generated weight: how to make it again.
 
     Attributes:
-        key: of the weight within its forward pass.
-        generation: makes it.
+        key: of the weight's batch within its forward pass.
+        batch: that it is made with.
+        number: of the weight in the batch, from 0.
         versions: of the tensors it was made from.
-        dtype: of the weight.
         size: of what was saved, the weight or a view of it.
         stride: likewise.
         offset: likewise.
     """
 
-    key: object
-    generation: Generation
+    key: int
+    batch: Batch
+    number: int
     versions: tuple[int, ...]
-    dtype: torch.dtype
     size: torch.Size
     stride: tuple[int, ...]
     offset: int
@@ -247,25 +274,29 @@ class Passage:
         self._gatherer = _Gatherer(trained, buffers)
         self._token = _Root.apply(self._gatherer, *trained) if trained else torch.empty(0)  # type: ignore[no-untyped-call]
         self._regenerate = regenerate
-        self._again: dict[object, Tensor] = {}
-        self._places: dict[int, tuple[object, Generation, Tensor]] = {}
+        self._again: dict[int, tuple[Tensor, ...]] = {}
+        self._places: dict[int, tuple[int, Batch, int]] = {}
         self._count = itertools.count()
         self._outer = _enclosing_hooks()
 
-    def make(self, generation: Generation, dtype: torch.dtype) -> Tensor:
-        """A weight, and its place in the graph."""
+    def make(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Weights, and their place in the graph."""
         key = next(self._count)
 
         def done() -> None:
             self._again.pop(key, None)
 
+        inputs = [tensor for generation in batch.generations for tensor in generation.inputs]
         with in_full_precision():
-            weight: Tensor = _Make.apply(  # type: ignore[no-untyped-call]
-                generation, self._buffers, self._gatherer, done, dtype, self._token, *generation.inputs
+            weights: tuple[Tensor, ...] = _Make.apply(  # type: ignore[no-untyped-call]
+                batch, self._buffers, self._gatherer, done, self._token, *inputs
             )
-        if self._regenerate and weight.untyped_storage().data_ptr() != generation.store.untyped_storage().data_ptr():
-            self._places[weight.untyped_storage().data_ptr()] = (key, generation, weight)
-        return weight
+        if self._regenerate:
+            for index, (generation, weight) in enumerate(zip(batch.generations, weights, strict=True)):
+                place = weight.untyped_storage().data_ptr()
+                if place != generation.store.untyped_storage().data_ptr():
+                    self._places[place] = (key, batch, index)
+        return weights
 
     def release(self, weight: Tensor) -> None:
         """The weight is about to go: its address may soon be another tensor's."""
@@ -284,16 +315,9 @@ class Passage:
     def _pack(self, tensor: Tensor) -> Note | Kept:
         place = self._places.get(tensor.untyped_storage().data_ptr()) if tensor.layout == torch.strided else None
         if place is not None:
-            key, generation, weight = place
-            return Note(
-                key,
-                generation,
-                _versions(generation),
-                weight.dtype,
-                tensor.shape,
-                tensor.stride(),
-                int(tensor.storage_offset()),
-            )
+            key, batch, index = place
+            versions = _versions(batch.generations[index])
+            return Note(key, batch, index, versions, tensor.shape, tensor.stride(), int(tensor.storage_offset()))
         if self._outer is not None:
             return Kept(self._outer[0](tensor), tensor._version, self._outer[1])
         return Kept(tensor.detach(), tensor._version, None)
@@ -306,17 +330,15 @@ class Passage:
                 raise RuntimeError("a tensor saved for the backward pass was changed in place in between")
             kept: Tensor = saved.tensor
             return kept
-        if _versions(saved.generation) != saved.versions:
+        if _versions(saved.batch.generations[saved.number]) != saved.versions:
             raise RuntimeError(
                 "what a weight is generated from was changed between the forward and the backward pass, "
                 "which makes the weight again"
             )
-        weight = self._again.get(saved.key)
-        if weight is None:
+        if saved.key not in self._again:
             with torch.no_grad(), in_full_precision():
-                weight = saved.generation.build(self._buffers).to(saved.dtype)
-            self._again[saved.key] = weight
-        return weight.as_strided(saved.size, saved.stride, saved.offset)
+                self._again[saved.key] = saved.batch.build(self._buffers)
+        return self._again[saved.key][saved.number].as_strided(saved.size, saved.stride, saved.offset)
 
 
 def _versions(generation: Generation) -> tuple[int, ...]:
