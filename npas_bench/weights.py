@@ -19,14 +19,14 @@ from npas_bench.generation.engine import Batch, Buffers, Passage, functions_can_
 from npas_bench.layers import Kind, Layer, find_sites
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from npas_bench.generation.engine import Generation
 
 # Scalars of the weights that are made together, at most. Between a network's own operations everything that
 # makes a weight, code and data, is out of the caches: made one by one, small weights cost three times as much.
-# What is made early takes memory until it is used, so there is a limit.
-_TOGETHER = 1 << 20
+# What is made early takes memory until it is used: that matters most where weights are not kept (True).
+_TOGETHER = {False: 1 << 23, True: 1 << 20}
 
 
 class WeightSource:
@@ -47,7 +47,7 @@ class WeightSource:
         self._made: dict[object, Tensor] | None = None
         self._passage: Passage | None = None
         self._gradients: dict[str, Tensor] | None = None
-        self._batches = _batches(tuple(self._layers.values()))
+        self._batches = {mode: _batches(self._layers.values(), most) for mode, most in _TOGETHER.items()}
         self._keys: dict[str, object] = {}
         self._asked: set[str] = set()
         # Layers that were asked for again after their module had been left: they stay to the end of the pass.
@@ -103,7 +103,7 @@ class WeightSource:
         if made is None:
             return self._naive(layer)
         if self._keys.get(layer) not in made:
-            together = self._batches[layer]
+            together = self._batches[self.regenerate][layer]
             if layer in self._asked:
                 self._lasting.add(layer)
                 together = (layer,)
@@ -129,10 +129,13 @@ class WeightSource:
         if self._passage is None:
             made.update((key, self._naive(layer)) for key, (layer, _) in wanted.items())
             return
-        generations = tuple(generation for _, generation in wanted.values())
-        dtypes = tuple(self._precision(layer, generation.store) for layer, generation in wanted.values())
-        weights = self._passage.make(Batch(generations, dtypes))
-        for (key, (layer, _)), weight in zip(wanted.items(), weights, strict=True):
+        # Layers that mix the same templates one after the other: the second finds them in the cache.
+        order = sorted(wanted.items(), key=lambda item: getattr(item[1][1].rule, "start", 0))
+        batch = Batch(
+            tuple(generation for _, (_, generation) in order),
+            tuple(self._precision(layer, generation.store) for _, (layer, generation) in order),
+        )
+        for (key, (layer, _)), weight in zip(order, self._passage.make(batch), strict=True):
             made[key] = self._checked(layer, weight)
 
     def _naive(self, layer: str) -> Tensor:
@@ -163,14 +166,14 @@ class WeightSource:
         return add
 
 
-def _batches(layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
+def _batches(layers: Iterable[Layer], most: int) -> dict[str, tuple[str, ...]]:
     """For each layer the ones that are made with it: neighbours in network order, as many as go together."""
     batches: list[list[str]] = []
     room = 0
     for layer in layers:
         if layer.size > room:
             batches.append([])
-            room = _TOGETHER
+            room = most
         batches[-1].append(layer.name)
         room -= layer.size
     return {layer: tuple(batch) for batch in batches for layer in batch}

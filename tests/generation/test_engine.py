@@ -245,3 +245,36 @@ def test_a_module_that_runs_twice_has_its_weight_made_once_from_the_second_pass_
         first = counting.made
         network(torch.randn(2, 6))
     assert (first, counting.made - first) == (2, 1)
+
+
+class _Chosen(nn.Module):
+    """Runs only some of its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Linear(6, 6) for _ in range(4))
+        self.chosen = (0, 2)
+
+    def forward(self, x):
+        for index in self.chosen:
+            x = torch.relu(self.branches[index](x))
+        return x
+
+
+CHOSEN = ExampleArchitecture("chosen", _Chosen, (6,))
+
+
+@pytest.mark.parametrize("regenerate", [False, True], ids=["kept", "regenerated"])
+def test_layers_that_do_not_run_have_no_part_in_the_gradients(regenerate):
+    network, x = build("ssn", CHOSEN, 1.0, regenerate), example(CHOSEN)
+    own = naive(network, CHOSEN)
+    for chosen in ((0, 2), (3,), (1, 1), (0, 1, 2, 3)):
+        for module in (network, own):
+            module.architecture.chosen = chosen
+        for module in (network, own):
+            module.zero_grad()
+            module(x).square().sum().backward()
+        for name, p in own.named_parameters():
+            found = network.get_parameter(name.replace("inner.", "")).grad
+            expected = torch.zeros_like(p) if p.grad is None else p.grad
+            torch.testing.assert_close(torch.zeros_like(p) if found is None else found, expected)
