@@ -68,8 +68,6 @@ class WeightSource:
             else:
                 yield
         finally:
-            if self._passage is not None:
-                self._passage.close()
             self._made, self._passage = None, None
 
     @contextmanager

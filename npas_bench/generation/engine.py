@@ -302,10 +302,6 @@ class Passage:
         """The weight is about to go: its address may soon be another tensor's."""
         self._places.pop(weight.untyped_storage().data_ptr(), None)
 
-    def close(self) -> None:
-        """The forward pass is over."""
-        self._places.clear()
-
     def hooks(self) -> AbstractContextManager[object]:
         """Inside, what operations save for the backward pass holds no generated weight, where that is wanted."""
         if not self._regenerate:

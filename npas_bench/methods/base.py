@@ -113,6 +113,20 @@ class MethodOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def refuse_idle(self, idle: Mapping[str, bool], others: str) -> None:
+        """Refuse options that were given and do nothing, as a validator does.
+
+        Args:
+            idle: whether an option does nothing, by its name.
+            others: that this follows from.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        for option, without_effect in idle.items():
+            if option in self.model_fields_set and without_effect:
+                raise ValueError(f"{option} has no effect with {others}")
+
 
 class Method(ABC):
     """Turns an architecture and a budget into a network to train.
@@ -139,7 +153,9 @@ class Method(ABC):
             self.options = self.Options.model_validate(given)
         except ValidationError as error:
             problem = error.errors()[0]
-            place = ".".join(map(str, problem["loc"])) or "options"
+            place = ".".join(map(str, problem["loc"]))
+            if not place:  # of several options together, in the method's own words
+                raise OptionError(f"method {self.name}: {problem['ctx']['error']}") from None
             raise OptionError(
                 f"method {self.name}, option {place}: {problem['msg']} (given: {problem['input']!r})"
             ) from None

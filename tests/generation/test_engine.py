@@ -10,6 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from npas_bench import plugins
 from npas_bench.allocation import Allocation
 from npas_bench.architectures import Signature
+from npas_bench.generation.engine import Passage
 from npas_bench.layers import find_layers
 from npas_bench.methods import Problem
 from npas_bench.network import GeneratedNetwork
@@ -178,11 +179,24 @@ def test_under_autocast_weights_are_cast_once_and_gradients_stay_close(regenerat
     network.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
         loss = network(x).float().square().sum()
-    loss.backward()
+        loss.backward()
     rough = network.allocation.groups[0].store.grad
     assert rough.dtype == torch.float32
     cosine = nn.functional.cosine_similarity(rough, exact, 0)
     assert cosine > 0.98
+
+
+def test_a_weight_made_again_goes_when_its_layers_backward_is_done():
+    network = build("ssn", WRN, 0.5, regenerate=True)
+    loss = network(example(WRN)).square().sum()
+    made = []
+    (passage,) = (o for o in gc.get_objects() if type(o) is Passage)
+    handles = [p.register_hook(lambda _: made.append(len(passage._again))) for p in network.architecture.parameters()]
+    loss.backward(retain_graph=True)
+    for handle in handles:
+        handle.remove()
+    assert max(made) > 0
+    assert not passage._again
 
 
 def test_nothing_is_left_of_a_pass_that_failed_and_graphs_are_freed():

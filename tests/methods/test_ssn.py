@@ -94,16 +94,23 @@ def test_repeat_goes_down_to_one_scalar_and_inter_to_one_kernel():
     assert smallest_cost(readers, Variant(upsample="inter")) == 9
 
 
-VARIANTS = st.fixed_dictionaries(
-    {
-        "combine": st.sampled_from(["wavg", "emb", "avg", "rr"]),
-        "upsample": st.sampled_from(["mask", "inter", "repeat"]),
-        "templates": st.integers(1, 12),
-        "embedding": st.integers(1, 30),
-        "mask_window": st.integers(1, 20),
-        "mask_scope": st.sampled_from(["group", "layer"]),
-    }
+TEMPLATES = {"templates": st.integers(1, 12)}
+COMBINE = st.one_of(
+    st.fixed_dictionaries({"combine": st.just("emb"), "embedding": st.integers(1, 30), **TEMPLATES}),
+    st.fixed_dictionaries({"combine": st.sampled_from(["wavg", "avg"]), **TEMPLATES}),
+    st.just({"combine": "rr"}),
 )
+UPSAMPLE = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "upsample": st.just("mask"),
+            "mask_window": st.integers(1, 20),
+            "mask_scope": st.sampled_from(["group", "layer"]),
+        }
+    ),
+    st.fixed_dictionaries({"upsample": st.sampled_from(["inter", "repeat"])}),
+)
+VARIANTS = st.builds(lambda combine, upsample: combine | upsample, COMBINE, UPSAMPLE)
 
 
 def check(problem, method):

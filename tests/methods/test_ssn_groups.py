@@ -191,5 +191,8 @@ def test_contradictory_options_are_refused():
         SSN({"mapping": "auto"})
     with pytest.raises(OptionError, match="leave groups out"):
         SSN({"groups": 3})
-    with pytest.raises(OptionError, match="search_share: only mapping=auto searches"):
+    with pytest.raises(OptionError, match="search_share has no effect with mapping=single"):
         SSN({"search_share": 0.5})
+    for idle in ({"embedding": 3}, {"combine": "rr", "templates": 2}, {"upsample": "inter", "mask_window": 3}):
+        with pytest.raises(OptionError, match=r"^method ssn: \w+ has no effect with \w+=\w+$"):
+            SSN(idle)

@@ -161,6 +161,17 @@ def test_layers_share_until_the_refinement_and_go_on_where_their_gradients_agree
         assert torch.equal(resumed.allocation.weight(member.name), network.allocation.weight(member.name))
 
 
+def test_layers_that_share_all_their_superweights_have_one_weight_until_the_refinement():
+    with seeded("shared"):
+        network = SuperWeights({"clustering": "single"}).build(problem_of("wrn-16-1", 1.0))
+    names = [f"stages.0.{b}.conv{c}.weight" for b in (0, 1) for c in (1, 2)]
+    with network._source.forward_pass():
+        assert len({id(network._source.weight(name)) for name in names}) == 1
+    soft = SuperWeights({"clustering": "single", "refinement": "all"}).build(problem_of("wrn-16-1", 1.0))
+    with soft._source.forward_pass():
+        assert len({id(soft._source.weight(name)) for name in names}) == 4
+
+
 def test_superweights_upsampled_from_one_store_begin_apart_and_at_full_size():
     with seeded("upsampled"):
         network = SuperWeights({"clustering": "single", "refinement": "none"}).build(problem_of("wrn-16-1", 0.03))

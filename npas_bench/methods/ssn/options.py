@@ -52,10 +52,14 @@ class SSNOptions(MethodOptions):
             raise ValueError(f"mapping={self.mapping} decides the number of groups itself; leave groups out")
         if self.mapping in ("random", "auto") and self.groups < 2:
             raise ValueError(f"mapping={self.mapping} needs groups of 2 or more")
-        if self.mapping != "auto":
-            searching = [name for name in self.model_fields_set if name.startswith("search_")]
-            if searching:
-                raise ValueError(f"{', '.join(sorted(searching))}: only mapping=auto searches")
+        searches = self.mapping == "auto"
+        self.refuse_idle(
+            dict.fromkeys(("search_share", "search_templates", "search_by"), not searches), f"mapping={self.mapping}"
+        )
+        embeds = self.combine == "emb" or (searches and self.search_by == "emb")
+        self.refuse_idle({"embedding": not embeds, "templates": self.combine == "rr"}, f"combine={self.combine}")
+        masked = self.upsample == "mask"
+        self.refuse_idle({"mask_window": not masked, "mask_scope": not masked}, f"upsample={self.upsample}")
         return self
 
     @property

@@ -52,7 +52,6 @@ class SuperWeightsOptions(MethodOptions):
         counted = self.clustering in ("coefficients", "depth", "random")
         if counted and self.clusters is None:
             raise ValueError(f"clustering={self.clustering} needs to know how many clusters")
-        given = self.model_fields_set
         idle = {
             "clusters": not counted,
             "threshold": self.clustering != "gradients",
@@ -60,9 +59,5 @@ class SuperWeightsOptions(MethodOptions):
             "agreement": self.refinement != "gradients",
             "refine_after": self.refinement != "gradients",
         }
-        for option, without_effect in idle.items():
-            if option in given and without_effect:
-                raise ValueError(
-                    f"{option} has no effect with clustering={self.clustering} and refinement={self.refinement}"
-                )
+        self.refuse_idle(idle, f"clustering={self.clustering} and refinement={self.refinement}")
         return self
