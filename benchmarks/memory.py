@@ -16,16 +16,23 @@ import torch
 from common import CASES, HIDDEN, Case, Stepper, build, console, environment, report, select, verdict
 from torch.autograd.graph import saved_tensors_hooks
 
+from npas_bench.allocation import RuledAllocation
+from npas_bench.network import GeneratedNetwork
+
 ARMS = ("plain", "kept", "regenerated")
 # Bytes kept for the backward pass, regenerating, over the plain network's.
 SAVED_BAR = 1.02
 
 
 def saved_bytes(case: Case, arm: str, device: torch.device, precision: str) -> int:
-    """Bytes of the storages, parameters' own left out, that a forward pass keeps for the backward pass."""
+    """Bytes of the storages that a forward pass keeps for the backward pass, without what the network holds anyway."""
     network = build(case, arm)
     stepper = Stepper(case, network, device, precision)
-    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    held = [*network.parameters(), *network.buffers()]
+    if isinstance(network, GeneratedNetwork) and isinstance(network.allocation, RuledAllocation):
+        # Hashes are neither parameters nor buffers: a seed gives them back.
+        held += [tensor for layer in network.layers for tensor in network.allocation.generation(layer.name).inputs]
+    own = {tensor.untyped_storage().data_ptr() for tensor in held}
     storages: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+# Scalars of a few tensors that a core's cache holds.
+_CACHED = 1 << 17
 # Gradients of a rule's inputs, in their order; None for one that takes none.
 Gradients = tuple[Tensor | None, ...]
 
@@ -201,8 +203,8 @@ def _templates(store: Tensor, rule: Averaged | Mixed) -> Tensor:
 class Hashed(Rule):
     """Every scalar looks its value up in the store by a hash, and its sign by another (Chen et al. 2015, eqs. 3, 7).
 
-    Its input is the hash: whole numbers below twice the store's length P, (scalars of the weight); h below P means
-    +store[h], h from P up means -store[h - P]. It is not trained.
+    Its input is the hash, whole numbers h, (scalars of the weight): bucket h // 2 of the store, with a minus sign where
+    h is odd. It is not trained.
 
     Attributes:
         shape: of the weight.
@@ -212,16 +214,32 @@ class Hashed(Rule):
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """Look every scalar up."""
-        return torch.cat((store, -store)).index_select(0, inputs[0]).view(self.shape)
+        bucket, sign = self._split(inputs[0])
+        return (store.index_select(0, bucket) * sign).view(self.shape)
 
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """Look every scalar up and write it where it belongs."""
-        return torch.index_select(torch.cat((store, -store)), 0, inputs[0], out=out).view(self.shape)
+        out = store.new_empty(self.size) if out is None else out
+        for begin, end in self._pieces(store):
+            bucket, sign = self._split(inputs[0][begin:end])
+            torch.index_select(store, 0, bucket, out=out[begin:end]).mul_(sign)
+        return out.view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Added where each scalar was looked up."""
         if into is not None:
-            length = store.shape[0]
-            both = store.new_zeros(2 * length).index_add_(0, inputs[0], gradient.reshape(-1))
-            into.add_(both[:length]).sub_(both[length:])
+            flat = gradient.reshape(-1)
+            for begin, end in self._pieces(store):
+                bucket, sign = self._split(inputs[0][begin:end])
+                into.index_add_(0, bucket, flat[begin:end] * sign)
         return (None,)
+
+    @staticmethod
+    def _split(hashed: Tensor) -> tuple[Tensor, Tensor]:
+        """Buckets, and signs as -1 and 1."""
+        return hashed >> 1, 1 - 2 * (hashed & 1)
+
+    def _pieces(self, store: Tensor) -> Iterator[tuple[int, int]]:
+        """Stretches of the weight: on a CPU so short that what is computed in between stays in the cache."""
+        step = _CACHED if store.device.type == "cpu" else self.size
+        return ((begin, min(begin + step, self.size)) for begin in range(0, self.size, step))

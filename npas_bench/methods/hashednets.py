@@ -65,7 +65,7 @@ class HashedAllocation(RuledAllocation):
         buckets = torch.randperm(total, generator=draw, device=cpu, dtype=torch.int32).remainder_(store)
         negative = torch.randint(2, (total,), generator=draw, device=cpu, dtype=torch.int32)
         self._fill(layers, buckets)
-        buckets += store * negative
+        buckets.mul_(2).add_(negative)
         sizes = [layer.size for layer in layers]
         self._hashes = {layer.name: part for layer, part in zip(layers, torch.split(buckets, sizes), strict=True)}
 
