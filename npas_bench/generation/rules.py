@@ -212,6 +212,11 @@ class Hashed(Rule):
 
     shape: tuple[int, ...]
 
+    @property
+    def flops(self) -> int:
+        """One for each scalar: its sign."""
+        return self.size
+
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """Look every scalar up."""
         bucket, sign = self._split(inputs[0])
@@ -237,7 +242,7 @@ class Hashed(Rule):
     @staticmethod
     def _split(hashed: Tensor) -> tuple[Tensor, Tensor]:
         """Buckets, and signs as -1 and 1."""
-        return hashed >> 1, 1 - 2 * (hashed & 1)
+        return hashed >> 1, 1 - ((hashed & 1) << 1)
 
     def _pieces(self, store: Tensor) -> Iterator[tuple[int, int]]:
         """Stretches of the weight: on a CPU so short that what is computed in between stays in the cache."""
