@@ -16,7 +16,6 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from npas_bench import plugins
-from npas_bench.allocation import RuledAllocation
 from npas_bench.architectures import Signature
 from npas_bench.budget import Budget
 from npas_bench.methods import Problem
@@ -168,19 +167,6 @@ class Stepper:
         self._optimiser.step()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-
-
-def closed_form_flops(network: Network) -> int:
-    """Floating-point operations that generate all weights once, by the rules' closed forms."""
-    if not isinstance(network, GeneratedNetwork) or not isinstance(network.allocation, RuledAllocation):
-        return 0
-    total, seen = 0, set()
-    for layer in network.layers:
-        generation = network.allocation.generation(layer.name)
-        if generation.shared is None or generation.shared not in seen:
-            seen.add(generation.shared)
-            total += generation.rule.flops
-    return total
 
 
 def _elementwise(*shapes: Any, out_shape: Any = None, **_: Any) -> int:

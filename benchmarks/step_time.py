@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from common import HIDDEN, Case, Stepper, build, closed_form_flops, console, environment, report, select, verdict
+from common import HIDDEN, Case, Stepper, build, console, environment, report, select, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def measure(
         "ratio": {arm: statistics.median(values) for arm, values in ratios.items()},
         "quartiles": {arm: statistics.quantiles(values, n=4) for arm, values in ratios.items()},
         "bar": {"kept": case.time, "regenerated": case.time_regenerating},
-        "generation_flops": closed_form_flops(networks[generated[0]]),
+        "generation_flops": networks[generated[0]].generation_flops(),
     }
 
 

@@ -69,6 +69,10 @@ class Allocation(nn.Module, ABC):
     def before_epoch(self, epoch: int, epochs: int) -> None:
         """Epoch `epoch` of `epochs`, counted from 0, is about to be trained."""
 
+    def sums(self) -> list[Tensor]:
+        """What was summed up over the epoch, before `after_epoch`: added up in place over processes that train it."""
+        return []
+
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
         """It was trained: the allocation may replace parameters, and says which."""
         return []

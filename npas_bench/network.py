@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from npas_bench.allocation import RuledAllocation
 from npas_bench.budget import Ledger, Role, count_scalars
 from npas_bench.layers import Layer, find_sites
 from npas_bench.seeding import generator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from npas_bench.allocation import Allocation, Reading
     from npas_bench.generation.engine import Replaced
+    from npas_bench.generation.rules import Rule
 
 
 class Network(nn.Module, ABC):
@@ -68,12 +70,20 @@ class Network(nn.Module, ABC):
         """What a search or refinement decided, as JSON."""
         return {}
 
+    def generation_flops(self) -> int | None:
+        """Floating-point operations that make all weights once, 0 where none is made; None where it is unknown."""
+        return 0
+
     def reserved(self) -> int:
         """Scalars that changes between epochs may still add."""
         return 0
 
     def before_epoch(self, epoch: int, epochs: int) -> None:
         """Epoch `epoch` of `epochs`, counted from 0, is about to be trained."""
+
+    def sums(self) -> list[Tensor]:
+        """What was summed up over the epoch, before `after_epoch`: added up in place over processes that train it."""
+        return []
 
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
         """It was trained: the network may replace parameters, and says which, for the optimiser to follow."""
@@ -84,11 +94,31 @@ class Network(nn.Module, ABC):
         statistics = {
             f"{path}.{name}" if path else name
             for path, module in self.named_modules()
-            if isinstance(module, nn.modules.batchnorm._NormBase)
-            for name in ("running_mean", "running_var", "num_batches_tracked")
+            for name in _normalisation_statistics(path, module)
         }
         frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
         return frozen + [name for name, _ in self.named_buffers() if name not in statistics]
+
+
+def running_statistics(network: Network) -> list[tuple[Tensor, float]]:
+    """The buffers that hold statistics of norms, each with the momentum it moves with."""
+    return [
+        (getattr(module, name), float(getattr(module, "momentum", None) or 0.0))
+        for path, module in network.named_modules()
+        for name in _normalisation_statistics(path, module)
+        if getattr(module, name) is not None
+    ]
+
+
+def _normalisation_statistics(path: str, module: nn.Module) -> tuple[str, ...]:
+    """Buffers of a module that hold statistics of its inputs for evaluation.
+
+    An architecture's own kind of norm names them in `normalisation_statistics`; a method's modules have none.
+    """
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return ("running_mean", "running_var", "num_batches_tracked")
+    named: tuple[str, ...] = getattr(module, "normalisation_statistics", ())
+    return named if path.partition(".")[0] == "architecture" else ()
 
 
 class PlainNetwork(Network):
@@ -190,6 +220,18 @@ class GeneratedNetwork(Network):
         """What the allocation's search or refinement decided."""
         return self.allocation.structure()
 
+    def generation_flops(self) -> int | None:
+        """By the closed forms of the rules; None where the allocation has none."""
+        if not isinstance(self.allocation, RuledAllocation):
+            return None
+        rules: dict[object, Rule] = {}
+        for layer in self.layers:
+            generation = self.allocation.generation(layer.name)
+            # What is shared is made once.
+            key: object = layer.name if generation.shared is None else ("shared", generation.shared)
+            rules.setdefault(key, generation.rule)
+        return sum(rule.flops for rule in rules.values())
+
     def reserved(self) -> int:
         """What the allocation reserves."""
         return self.allocation.reserved()
@@ -197,6 +239,10 @@ class GeneratedNetwork(Network):
     def before_epoch(self, epoch: int, epochs: int) -> None:
         """The allocation is told."""
         self.allocation.before_epoch(epoch, epochs)
+
+    def sums(self) -> list[Tensor]:
+        """What the allocation summed up."""
+        return self.allocation.sums()
 
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
         """What the allocation replaces."""

@@ -39,7 +39,7 @@ def test_generation_flops_are_the_closed_forms(common, method, options, share):
     architecture, signature = plugins.architecture("wrn-10-1"), Signature((3, 8, 8), 10)
     problem = Problem(architecture, signature, int(share * architecture.size(signature)))
     network = plugins.methods.load(method)(options).build(problem)
-    counted, closed = common.counted_flops(network), common.closed_form_flops(network)
+    counted, closed = common.counted_flops(network), network.generation_flops()
     # Masked tiles are multiplied to their ends and windows' ends, and cut off after.
     slack = 1.3 if any(reading.rule == "mask" for reading in network.sharing()) else 1.0
     assert closed <= counted <= slack * closed
@@ -50,7 +50,7 @@ def test_swrn_flops_are_the_closed_form(common):
     problem = Problem(architecture, signature, architecture.size(signature))
     network = plugins.methods.load("swrn")({"templates": 2}).build(problem)
     shared = sum(layer.size for layer in network.layers)
-    assert common.counted_flops(network) == common.closed_form_flops(network) == 2 * 2 * shared
+    assert common.counted_flops(network) == network.generation_flops() == 2 * 2 * shared
 
 
 @pytest.mark.slow

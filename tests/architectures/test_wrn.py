@@ -1,12 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from npas_bench import plugins
 from npas_bench.architectures import Signature
-from npas_bench.architectures.wrn import Channels, WideResNet, _count
-from npas_bench.errors import NpasBenchError, UnsupportedBudget
+from npas_bench.architectures.reduction import Size
+from npas_bench.errors import NpasBenchError
 
 C10, C100 = Signature((3, 32, 32), 10), Signature((3, 32, 32), 100)
 
@@ -29,40 +29,11 @@ def test_totals_are_the_published_ones(name, signature, total, weights):
         assert sum(layer.size for layer in architecture.layers(signature)) == weights
 
 
-@given(
-    st.integers(1, 3),
-    st.tuples(*[st.integers(1, 12)] * 4),
-    st.integers(1, 3),
-    st.integers(1, 12),
-)
-def test_the_closed_form_counts_what_is_built(blocks, channels, colours, classes):
-    signature = Signature((colours, 8, 8), classes)
-    architecture = WideResNet("any", blocks, Channels(*channels))
-    assert _count(blocks, Channels(*channels), signature) == architecture.size(signature)
-
-
-@given(st.sampled_from(["wrn-10-1", "wrn-16-2", "wrn-22-3"]), st.floats(0.0001, 1.2))
-def test_a_reduction_fits_and_no_channel_more_would(name, share):
-    architecture = plugins.architecture(name)
-    budget = int(share * architecture.size(C10))
-    try:
-        reduced = architecture.reduce(C10, budget)
-    except UnsupportedBudget as unsupported:
-        assert budget < unsupported.smallest
-        assert architecture.reduce(C10, unsupported.smallest).size(C10) == unsupported.smallest
-        return
-    assert reduced.size(C10) <= budget
-    for index, width in enumerate(reduced.channels):
-        if width < architecture.channels[index]:
-            wider = Channels(*(w + (i == index) for i, w in enumerate(reduced.channels)))
-            assert _count(reduced.blocks, wider, C10) > budget
-
-
 def test_channels_go_before_depth():
     architecture = plugins.architecture("wrn-22-1")
-    thinnest = _count(3, Channels(1, 1, 1, 1), C10)
-    assert architecture.reduce(C10, thinnest).blocks == 3
-    assert architecture.reduce(C10, thinnest - 1).blocks == 2
+    thinnest = replace(architecture, shape=Size((3, 3, 3), (1, 1, 1, 1))).count(C10)
+    assert architecture.reduce(C10, thinnest).shape.depths == (3, 3, 3)
+    assert architecture.reduce(C10, thinnest - 1).shape.depths == (2, 2, 2)
 
 
 def test_the_whole_budget_gives_the_architecture_itself():

@@ -105,6 +105,10 @@ class SuperWeightsAllocation(GroupedAllocation):
         """Coefficients' gradients are summed over the epoch before the refinement."""
         self._sums = {} if not self._refined and epoch + 1 == self._refining_epoch(epochs) else None
 
+    def sums(self) -> list[Tensor]:
+        """Coefficients' gradients by layer, in the epoch before the refinement."""
+        return [] if self._sums is None else [self._sums[key] for key in sorted(self._sums)]
+
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
         """Layers whose coefficients' gradients disagree get copies of their own (section 2.2.2)."""
         sums, self._sums = self._sums, None

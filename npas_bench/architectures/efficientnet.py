@@ -1,0 +1,124 @@
+"""EfficientNet-B0 (Tan & Le 2019), as torchvision builds it, and with network deconvolution (Ye et al. 2020).
+
+`efficientnet-b0` has any channel counts here, unrounded; on images of at most 64 pixels its stem keeps their
+resolution. `efficientnet-nd` has deconvolutions with biases where that has convolutions and batch norms; the
+squeezing layers, which see one pixel an image, and the classifier stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+from torchvision.models.efficientnet import EfficientNet as Torchvisions
+from torchvision.models.efficientnet import MBConvConfig
+from torchvision.ops.misc import SqueezeExcitation
+
+from npas_bench.architectures.base import Family, Signature, initialise_plainly
+from npas_bench.architectures.deconvolution import deconvolve
+from npas_bench.architectures.reduction import ConvolutionalArchitecture, Size, small_images
+from npas_bench.errors import NpasBenchError
+from npas_bench.layers import Place
+
+if TYPE_CHECKING:
+    from npas_bench.layers import Places
+
+# Of each stage: channels inside a block over those it is given, kernel, stride (table 1).
+_STAGES = ((1, 3, 1), (6, 3, 2), (6, 5, 2), (6, 3, 2), (6, 5, 1), (6, 5, 2), (6, 3, 1))
+_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
+# Stem, stages, head.
+_WIDTHS = (32, 16, 24, 40, 80, 112, 192, 320, 1280)
+_DROPOUT = 0.2
+# Input channels over those a block is squeezed to.
+_SQUEEZE = 4
+
+
+class _Unrounded(MBConvConfig):  # type: ignore[misc]
+    """Torchvision rounds channels to multiples of eight; a reduced network may have any number."""
+
+    @staticmethod
+    def adjust_channels(channels: int, width_mult: float, min_value: int | None = None) -> int:
+        return round(channels * width_mult)
+
+
+@dataclass(frozen=True)
+class EfficientNet(ConvolutionalArchitecture):
+    """An EfficientNet; `shape.widths` are the channels of stem, stages and head.
+
+    Attributes:
+        deconvolved: decorrelates what its convolutions see, and has no norms.
+    """
+
+    deconvolved: bool = False
+
+    def module(self, signature: Signature) -> nn.Module:
+        """Torchvision's network, with the stem chosen by the images' size."""
+        stem, *widths, head = self.shape.widths
+        givens = (stem, *widths[:-1])
+        settings = [
+            _Unrounded(expansion, kernel, stride, given, width, depth)
+            for (expansion, kernel, stride), given, width, depth in zip(
+                _STAGES, givens, widths, self.shape.depths, strict=True
+            )
+        ]
+        module: nn.Module = Torchvisions(
+            settings,
+            _DROPOUT,
+            num_classes=signature.classes,
+            last_channel=head,
+            norm_layer=nn.Identity if self.deconvolved else nn.BatchNorm2d,
+        )
+        stride = 1 if small_images(signature) else 2
+        first = module.get_submodule("features.0")
+        first[0] = nn.Conv2d(signature.input_shape[0], stem, 3, stride, 1, bias=False)  # type: ignore[operator]
+        if self.deconvolved:
+            deconvolve(module, keep=(SqueezeExcitation,))
+        initialise_plainly(module)
+        return module
+
+    def count(self, signature: Signature) -> int:
+        """Convolutions; a norm's two scalars a channel, or a bias' one; squeezing and classifier with biases."""
+        more = 1 if self.deconvolved else 2
+        into, *widths, head = self.shape.widths
+        total = 9 * signature.input_shape[0] * into + more * into
+        for (expansion, kernel, _), depth, out in zip(_STAGES, self.shape.depths, widths, strict=True):
+            for _ in range(depth):
+                inner, squeezed = into * expansion, max(1, into // _SQUEEZE)
+                expand = into * inner + more * inner if expansion != 1 else 0
+                squeeze = 2 * inner * squeezed + inner + squeezed
+                total += expand + kernel**2 * inner + more * inner + squeeze + inner * out + more * out
+                into = out
+        return total + into * head + more * head + (head + 1) * signature.classes
+
+    def places(self) -> Places:
+        """Stages are `stage1` to `stage7`; all blocks of a stage but the first repeat.
+
+        The manual groups: the stem; per stage the first block's layers together and the repeated ones together;
+        the head's convolution; the classifier.
+        """
+        stages = len(_STAGES)
+
+        def place(layer: str) -> Place:
+            part, *rest = layer.split(".")
+            if part == "classifier":
+                return Place(group=2 * stages + 2)
+            stage = int(rest[0])
+            if stage in (0, stages + 1):
+                return Place(group=0 if stage == 0 else 2 * stages + 1)
+            name, repeats = f"stage{stage}", int(rest[1]) > 0
+            return Place(name, name if repeats else None, 2 * stage - 1 + repeats)
+
+        return place
+
+
+class EfficientNetFamily(Family):
+    """Makes `efficientnet-b0` and `efficientnet-nd`."""
+
+    pattern = "efficientnet-b0, efficientnet-nd"
+
+    def parse(self, name: str) -> EfficientNet:
+        """Look the name up."""
+        if name not in ("efficientnet-b0", "efficientnet-nd"):
+            raise NpasBenchError(f"architecture '{name}' is neither efficientnet-b0 nor efficientnet-nd")
+        return EfficientNet(name, Size(_DEPTHS, _WIDTHS), deconvolved=name == "efficientnet-nd")

@@ -1,0 +1,158 @@
+"""Smaller versions of convolutional networks: fewer channels, then fewer blocks (the papers' reduced baseline).
+
+Plummer et al. 2022 "adjust the number and/or size of filters": channel counts shrink together until the network
+fits, what is left over widens single ones again, and depth goes only where one channel is still too many.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from npas_bench.architectures.base import Architecture, Signature
+from npas_bench.errors import NpasBenchError, UnsupportedBudget
+from npas_bench.layers import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+
+    from npas_bench.layers import Places
+
+
+# The longest side of images that a stem for small images takes.
+_SMALL = 64
+
+
+def small_images(signature: Signature) -> bool:
+    """Whether images are as small as those of CIFAR and Tiny ImageNet: a stem then keeps their resolution."""
+    return max(signature.input_shape[1:]) <= _SMALL
+
+
+class Size(NamedTuple):
+    """What of a network may shrink.
+
+    Attributes:
+        depths: blocks of each stage.
+        widths: channel counts, in an order of the family's own.
+    """
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ConvolutionalArchitecture(Architecture):
+    """A network for images of any depths and widths.
+
+    Attributes:
+        name: as on the command line, with what is left of it behind it for a reduced version.
+        shape: its depths and widths.
+    """
+
+    name: str
+    shape: Size
+
+    @abstractmethod
+    def module(self, signature: Signature) -> nn.Module:
+        """A freshly initialised module."""
+
+    @abstractmethod
+    def count(self, signature: Signature) -> int:
+        """Its trainable scalars in closed form, so that a search over sizes builds nothing."""
+
+    def build(self, signature: Signature) -> nn.Module:
+        """A network for images; its weights are Kaiming-normal by fan-in."""
+        self._check_images(signature)
+        return self.module(signature)
+
+    def reduce(self, signature: Signature, budget: int) -> Self:
+        """Scale all channel counts down together, then use up the rest one by one; depth comes last."""
+        self._check_images(signature)
+
+        def count(depths: tuple[int, ...], widths: tuple[int, ...]) -> int:
+            return replace(self, shape=Size(depths, widths)).count(signature)
+
+        deepest = max(self.shape.depths)
+        for most in range(deepest, 0, -1):
+            depths = tuple(max(1, depth * most // deepest) for depth in self.shape.depths)
+
+            def fits(widths: tuple[int, ...], depths: tuple[int, ...] = depths) -> int | None:
+                total = count(depths, widths)
+                return total if total <= budget else None
+
+            widths = widest(self.shape.widths, fits)
+            if widths is not None:
+                shape = Size(depths, widths)
+                return self if shape == self.shape else replace(self, name=self._describe(shape), shape=shape)
+        narrowest = (1,) * len(self.shape.widths)
+        smallest = count((1,) * len(self.shape.depths), narrowest)
+        raise UnsupportedBudget(f"{self.name} cannot be reduced to {budget:,} parameters", smallest=smallest)
+
+    def _describe(self, shape: Size) -> str:
+        widths = "-".join(map(str, shape.widths))
+        depths = "" if shape.depths == self.shape.depths else f"depths {'-'.join(map(str, shape.depths))}, "
+        return f"{self.name} ({depths}{widths})"
+
+    def _check_images(self, signature: Signature) -> None:
+        if len(signature.input_shape) != 3:
+            raise NpasBenchError(
+                f"architecture '{self.name}' takes images (channels, height, width), not {signature.input_shape}"
+            )
+
+
+def widest(full: tuple[int, ...], fits: Callable[[tuple[int, ...]], int | None]) -> tuple[int, ...] | None:
+    """The widest channel counts that fit; None if not even one channel everywhere does.
+
+    Args:
+        full: counts of the whole network: none is exceeded.
+        fits: the total of a network of given counts, None if it is too large.
+    """
+    most = max(full)
+
+    def scaled(by: int) -> tuple[int, ...]:
+        return tuple(max(1, width * by // most) for width in full)
+
+    # The total rises with the scale.
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(scaled(middle)) is not None else (low, middle - 1)
+    if low == 0:
+        return None
+    widths = scaled(low)
+    while True:
+        wider = [(*widths[:i], width + 1, *widths[i + 1 :]) for i, width in enumerate(widths) if width < full[i]]
+        totals = [(total, candidate) for candidate in wider if (total := fits(candidate)) is not None]
+        if not totals:
+            return widths
+        # Of equals the first: Python's max keeps it.
+        widths = max(totals, key=lambda candidate: candidate[0])[1]
+
+
+def places_by_stage(stages: int, first: Sequence[str]) -> Places:
+    """The places of a network of stages whose blocks but the first are alike: layers are `stages.S.B.NAME`.
+
+    Stages are `stage1` and on; all blocks of a stage but the first repeat. The manual groups are counted as
+    the papers' fourteen for WRN-28-10 are: the stem; per stage the first block's layers each alone and all
+    repeated ones together; the classifier.
+
+    Args:
+        stages: how many there are.
+        first: names of the layers of a stage's first block.
+    """
+    of_stage = len(first) + 1
+
+    def place(layer: str) -> Place:
+        parts = layer.split(".")
+        if parts[0] != "stages":
+            return Place(group=0 if parts[0] == "stem" else 1 + of_stage * stages)
+        stage, block = int(parts[1]), int(parts[2])
+        name = f"stage{stage + 1}"
+        if block == 0:
+            return Place(name, None, 1 + of_stage * stage + first.index(parts[3]))
+        return Place(name, name, of_stage * (stage + 1))
+
+    return place
