@@ -138,6 +138,17 @@ tasks: Registry[Task] = Registry("task", "npas_bench.tasks", "npas_bench.tasks:T
 families: Registry[Family] = Registry("architecture", "npas_bench.architectures", "npas_bench.architectures:Family")
 
 
+def task(name: str) -> Task:
+    """The task called `name`, or `NAME:ARGUMENT` for one that takes something behind its name.
+
+    Raises:
+        UnknownName: if there is none.
+        NpasBenchError: if what is written behind the name is missing, or nothing is wanted there.
+    """
+    plain, colon, argument = name.partition(":")
+    return tasks.load(plain).of(argument if colon else None)
+
+
 def architecture(name: str) -> Architecture:
     """The architecture called `name`, made by the family with the longest name that it starts with.
 

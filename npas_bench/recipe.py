@@ -16,6 +16,8 @@ class Recipe(BaseModel):
         name: what the recipe is called; two recipes of one content are one to a cell's identity.
         epochs: passes over the training split.
         batch_size: examples per step; the last, smaller batch of an epoch is used too.
+        parts: how many parts a batch is cut into, which are computed one after the other, or side by side by several
+            processes; norms see each part by itself. A last batch of fewer examples than parts is left out.
         learning_rate: the peak learning rate.
         schedule: `step`, times `gamma` at each milestone; `cosine`, to zero; `one-cycle`, up linearly over
             `warmup` of the steps, then down by a cosine (Smith 2018).
@@ -28,6 +30,8 @@ class Recipe(BaseModel):
         clip: largest gradient norm; None clips nothing.
         flip: mirror images left to right at random.
         crop: padding in pixels around an image before a random crop of its own size; 0 crops nothing.
+        zoom: smallest share of its area that a random part of an image has, which is scaled to the whole's size
+            (Szegedy et al. 2015); None takes the whole.
         cutout: side in pixels of a square set to zero at a random place (DeVries & Taylor 2017); 0 cuts nothing.
         precision: of the forward and backward pass, in training and evaluation, on every device alike.
         threads: CPU threads; one thread and two give different sums, so the number is the recipe's.
@@ -38,6 +42,7 @@ class Recipe(BaseModel):
     name: str = "default"
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)
+    parts: int = Field(default=1, gt=0)
     learning_rate: float = Field(gt=0)
     schedule: Literal["step", "cosine", "one-cycle"] = "step"
     milestones: tuple[float, ...] = ()
@@ -49,6 +54,7 @@ class Recipe(BaseModel):
     clip: float | None = Field(default=None, gt=0)
     flip: bool = False
     crop: int = Field(default=0, ge=0)
+    zoom: float | None = Field(default=None, gt=0, le=1)
     cutout: int = Field(default=0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int = Field(default=1, gt=0)
@@ -57,6 +63,8 @@ class Recipe(BaseModel):
     def _check(self) -> Self:
         if any(not 0 < m < 1 for m in self.milestones) or list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones are rising shares of the epochs between 0 and 1")
+        if self.parts > self.batch_size:
+            raise ValueError(f"a batch of {self.batch_size} cannot be cut into {self.parts} parts")
         return self
 
     def derive(self, **changes: Any) -> Recipe:

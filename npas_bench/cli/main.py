@@ -11,6 +11,7 @@ import typer
 
 from npas_bench import __version__
 from npas_bench.cli.console import errors
+from npas_bench.cli.download import download
 from npas_bench.cli.leaderboard import leaderboard
 from npas_bench.cli.listing import list_app
 from npas_bench.cli.plan import plan
@@ -31,6 +32,7 @@ app.command()(plan)
 app.command()(leaderboard)
 app.add_typer(list_app, name="list")
 app.command()(show)
+app.command()(download)
 
 
 def _version(wanted: bool) -> None:

@@ -6,14 +6,14 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
-from npas_bench.errors import DataError
+from npas_bench.errors import DataError, NpasBenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -55,8 +55,23 @@ class Source(NamedTuple):
     label: str
 
 
+class Part(NamedTuple):
+    """What a network is given at once in training: a batch, or a part of one.
+
+    Attributes:
+        indices: of the examples (1-d, int64).
+        draws: for augmentation; a CPU generator.
+    """
+
+    indices: Tensor
+    draws: torch.Generator
+
+
 class Examples(ABC):
-    """One split, resident on a device."""
+    """One split, resident on a device or read as it is needed."""
+
+    # Examples that could not be read and are left out, by name: a run that has any says so.
+    unreadable: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -69,6 +84,10 @@ class Examples(ABC):
     @abstractmethod
     def batch(self, indices: Tensor) -> Any:
         """The examples at `indices` (1-d, int64), ready for the task's `loss`, without augmentation."""
+
+    def batches(self, orders: Sequence[Tensor]) -> Iterator[Any]:
+        """The batches of several lists of indices, one after the other; what is read from files comes ahead."""
+        return map(self.batch, orders)
 
 
 class Task(ABC):
@@ -83,13 +102,26 @@ class Task(ABC):
         signature: what goes into a network and what comes out, known without data.
         architecture: the one used unless another is asked for.
         metrics: what an evaluation yields, the primary one first.
+        argument: what is written behind the name and a colon, in capitals for lists; None takes nothing.
     """
 
-    name: ClassVar[str]
+    name: str
     version: ClassVar[int] = 1
-    signature: ClassVar[Signature]
-    architecture: ClassVar[str]
+    signature: Signature
+    architecture: str
     metrics: ClassVar[tuple[Metric, ...]]
+    argument: ClassVar[str | None] = None
+
+    @classmethod
+    def of(cls, argument: str | None) -> Self:
+        """The task, of what is written behind its name: `image-folder:tiny-imagenet-100c`.
+
+        Raises:
+            NpasBenchError: if there is something and the task takes nothing, or the other way round.
+        """
+        if argument is not None:
+            raise NpasBenchError(f"task '{cls.name}' takes nothing behind its name: leave out ':{argument}'")
+        return cls()
 
     @abstractmethod
     def source(self) -> Source:
@@ -98,6 +130,10 @@ class Task(ABC):
         Raises:
             DataError: if it is missing or damaged; the message says how to prepare it.
         """
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that this machine has; without `train` nothing can be run."""
+        return ("train", "test")
 
     @abstractmethod
     def data(self, split: Split) -> Examples:
@@ -111,9 +147,28 @@ class Task(ABC):
     def recipes(self, architecture: str) -> Mapping[str, Recipe]:
         """The recipes for an architecture by name, the one called `default` among them."""
 
+    def download(self, folder: Path) -> None:
+        """Fetch the official data into a folder of data sets.
+
+        Raises:
+            DataError: if there is no place to fetch it from.
+        """
+        raise DataError(f"task {self.name} cannot be downloaded: see its documentation for where its data is from")
+
+    def batches(self, examples: Examples, parts: Sequence[Part], recipe: Recipe) -> Iterator[Any]:
+        """The training batches of an epoch, or what one of several processes is given of them, augmented."""
+        for part in parts:
+            yield self.augment(examples.batch(part.indices), recipe, part.draws)
+
     def augment(self, batch: Any, recipe: Recipe, generator: torch.Generator) -> Any:
         """A training batch changed at random as the recipe says; draws come from a CPU generator."""
         return batch
+
+    def example(self) -> tuple[Tensor, ...]:
+        """What a network is called with for one example, on the meta device: its operations are counted by it."""
+        import torch
+
+        return (torch.empty(1, *self.signature.input_shape, device="meta"),)
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Any, recipe: Recipe) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 
 from npas_bench.errors import DataError
 from npas_bench.tasks.classification import cifar
-from npas_bench.tasks.classification.cifar import Cifar10
+from npas_bench.tasks.classification.cifar import Cifar10, Cifar100
 
 NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 
@@ -20,8 +20,7 @@ def write(folder, name, content):
 def folder(tmp_path, monkeypatch):
     """A CIFAR-10 of ten images a file, in the official layout with Python 2's keys."""
     monkeypatch.setenv("NPAS_BENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(cifar, "_IMAGES_PER_FILE", 10)
-    folder = tmp_path / "data" / cifar.FOLDER
+    folder = tmp_path / "data" / cifar.CIFAR10.folder
     rng = np.random.default_rng(0)
     for name in NAMES:
         rows = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
@@ -41,7 +40,7 @@ def test_the_official_layout_is_read_channel_first(folder):
 def test_unofficial_data_is_named_and_its_digest_follows_the_arrays(folder):
     source = Cifar10().source()
     assert not source.official
-    assert source.label == f"CIFAR-10 (unofficial data {source.digest[:8]})"
+    assert source.label == f"CIFAR-10 (50 + 10 images, unofficial data {source.digest[:8]})"
     with (folder / "test_batch").open("rb") as file:
         content = pickle.load(file, encoding="bytes")  # noqa: S301 (written above)
     content[b"data"][0, 0] ^= 1
@@ -62,13 +61,19 @@ def test_the_same_arrays_in_another_pickle_have_the_same_digest(folder):
 
 def test_files_are_official_by_torchvisions_checksums():
     datasets = pytest.importorskip("torchvision.datasets")
-    published = dict([*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list])
-    assert published == cifar._OFFICIAL_FILES
+    for layout, theirs in ((cifar.CIFAR10, datasets.CIFAR10), (cifar.CIFAR100, datasets.CIFAR100)):
+        assert layout.train == dict(theirs.train_list)
+        assert layout.test == dict(theirs.test_list)
+        assert layout.folder == theirs.base_folder
+        assert layout.archive == theirs.filename
 
 
 def test_a_missing_folder_says_how_to_prepare_it(tmp_path, monkeypatch):
     monkeypatch.setenv("NPAS_BENCH_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match=r"does not exist. Prepare it with\n.*curl -L https.*cifar-10-python"):
+    with pytest.raises(
+        DataError,
+        match=r"does not exist. Prepare it with\n  npas-bench download cifar10\n.*curl -L https.*cifar-10-python",
+    ):
         Cifar10().source()
 
 
@@ -89,7 +94,9 @@ class Shell:
         (b"", "damaged"),
         (b"<html>", "damaged"),
         (pickle.dumps({"data": np.zeros((10, 3072), np.uint8)}, protocol=2), "no 'data' and 'labels'"),
-        (pickle.dumps({"data": np.zeros((9, 3072), np.uint8), "labels": [0] * 9}), r"images \(9, 3072\)"),
+        (pickle.dumps({"data": np.zeros((10, 3000), np.uint8), "labels": [0] * 10}), r"images \(10, 3000\)"),
+        (pickle.dumps({"data": np.zeros((9, 3072), np.uint8), "labels": [0] * 10}), r"labels \(10,\)"),
+        (pickle.dumps({"data": np.zeros((0, 3072), np.uint8), "labels": []}), r"images \(0, 3072\)"),
         (pickle.dumps({"data": np.zeros((10, 3072), np.uint8), "labels": [10] * 10}), "labels run from 10 to 10"),
         (pickle.dumps({"data": np.zeros((10, 3072)), "labels": [0] * 10}), "no array of bytes"),
         (pickle.dumps({"data": Shell(), "labels": [0] * 10}), "names posix.system"),
@@ -118,6 +125,44 @@ def test_the_recipe_is_the_papers_and_short_keeps_its_shape():
     assert (full.batch_size, full.weight_decay, full.learning_rate, full.gamma) == (128, 5e-4, 0.1, 0.2)
     assert short.milestones == full.milestones
     assert short.epochs == 10
+
+
+def test_cifar100_has_fine_labels(tmp_path, monkeypatch):
+    monkeypatch.setenv("NPAS_BENCH_DATA", str(tmp_path))
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 7), ("test", 3)):
+        rows = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        labels = {b"fine_labels": list(range(90, 90 + count)), b"coarse_labels": [0] * count}
+        write(tmp_path / "cifar-100-python", name, {b"data": rows, **labels})
+    assert Cifar100().data("train").labels.tolist() == list(range(90, 97))
+    assert Cifar100().data("test").pixels.shape == (3, 3, 32, 32)
+    assert Cifar100().source().label.startswith("CIFAR-100 (7 + 3 images, unofficial data")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "batch", "epochs", "falls"),
+    [
+        ("densenet-bc-190-40", 96, 300, [150, 225]),
+        ("resnet-56", 128, 200, [100, 150]),
+        ("efficientnet-nd", 128, 100, []),
+        ("wrn-28-10", 128, 200, [60, 120, 160]),
+    ],
+)
+def test_every_family_has_its_recipe(architecture, batch, epochs, falls):
+    recipe = Cifar100().recipes(architecture)["default"]
+    assert (recipe.batch_size, recipe.epochs) == (batch, epochs)
+    assert [round(m * epochs) for m in recipe.milestones] == falls
+
+
+@pytest.mark.slow
+def test_the_part_of_cifar100_is_read_and_named(real_data):
+    """The first images of the real set: fine labels of all hundred classes."""
+    if not (real_data / "cifar-100-python").is_dir():
+        pytest.skip("no cifar-100-python in NPAS_BENCH_DATA")
+    train, test = Cifar100().data("train"), Cifar100().data("test")
+    assert len(train) >= 1_117 and len(test) >= 916
+    assert len(train.labels.unique()) == 100
+    assert train.labels[:3].tolist() == [19, 29, 0]
 
 
 @pytest.mark.slow

@@ -1,21 +1,22 @@
-"""`cifar10`: CIFAR-10 (Krizhevsky 2009) from the official Python layout, official data or not."""
+"""`cifar10`, `cifar100`: CIFAR (Krizhevsky 2009) from the official Python layout, official data or not."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import pickle
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
 from npas_bench.architectures import Signature
-from npas_bench.errors import DataError
-from npas_bench.recipe import Recipe
+from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.tasks.base import Source, data_folder, digest_arrays
 from npas_bench.tasks.classification.base import ClassificationTask, ImageSet
+from npas_bench.tasks.classification.recipes import small_images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,33 +24,71 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FOLDER = "cifar-10-batches-py"
-# md5 of the official files, as torchvision publishes them.
-_OFFICIAL_FILES = {
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-}
-# Known variants by the digest of their decoded arrays, and the name their results go under.
-_VARIANTS = {
-    "5c2bb43ca21f7c40c56d67b1b6e2616da8f7094464d90650671f8e460ff27329": "CIFAR-10 (JPEG q75)",
-}
-_IMAGES_PER_FILE = 10_000
-_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-_WRN = Recipe(
-    epochs=200,
-    batch_size=128,
-    learning_rate=0.1,
-    schedule="step",
-    milestones=(0.3, 0.6, 0.8),
-    gamma=0.2,
-    weight_decay=5e-4,
-    flip=True,
-    crop=4,
-    cutout=16,
+    from npas_bench.recipe import Recipe
+
+
+class Layout(NamedTuple):
+    """How the files of a CIFAR lie.
+
+    Attributes:
+        plain: the data set's name.
+        folder: that holds the files.
+        train: files of the training split, with the official ones' md5 as torchvision publishes them.
+        test: the test split's.
+        images: in each official file of `train` and of `test`.
+        labels: the key of the labels in a file.
+        classes: how many there are.
+        archive: name of the official archive.
+        variants: known variants by the digest of their decoded arrays, and the name their results go under.
+    """
+
+    plain: str
+    folder: str
+    train: Mapping[str, str]
+    test: Mapping[str, str]
+    images: tuple[int, int]
+    labels: str
+    classes: int
+    archive: str
+    variants: Mapping[str, str] = {}
+
+    @property
+    def files(self) -> dict[str, str]:
+        """All of them."""
+        return {**self.train, **self.test}
+
+    @property
+    def remedy(self) -> str:
+        """The command that fetches and unpacks the data, with `{}` for the folder to unpack into."""
+        return f"curl -L https://www.cs.toronto.edu/~kriz/{self.archive} | tar xz -C '{{}}'"
+
+
+CIFAR10 = Layout(
+    plain="CIFAR-10",
+    folder="cifar-10-batches-py",
+    train={
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    },
+    test={"test_batch": "40351d587109b95175f43aff81a1287e"},
+    images=(10_000, 10_000),
+    labels="labels",
+    classes=10,
+    archive="cifar-10-python.tar.gz",
+    variants={"5c2bb43ca21f7c40c56d67b1b6e2616da8f7094464d90650671f8e460ff27329": "CIFAR-10 (JPEG q75)"},
+)
+CIFAR100 = Layout(
+    plain="CIFAR-100",
+    folder="cifar-100-python",
+    train={"train": "16019d7e3df5f24257cddd939b257f8d"},
+    test={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+    images=(50_000, 10_000),
+    labels="fine_labels",
+    classes=100,
+    archive="cifar-100-python.tar.gz",
 )
 
 
@@ -81,34 +120,78 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-class Cifar10(ClassificationTask):
-    """CIFAR-10: 50,000 images for training, 10,000 for testing."""
+class Cifar(ClassificationTask):
+    """A CIFAR: 50,000 colour images of 32 x 32 for training, 10,000 for testing.
 
-    name = "cifar10"
-    signature = Signature((3, 32, 32), 10)
+    Attributes:
+        layout: how its files lie.
+        mean: of the training split's channels.
+        deviation: likewise.
+    """
+
+    layout: ClassVar[Layout]
+    mean: ClassVar[tuple[float, ...]]
+    deviation: ClassVar[tuple[float, ...]]
     architecture = "wrn-16-2"
 
     def source(self) -> Source:
         """What lies under `NPAS_BENCH_DATA`, official if its files are."""
-        return _read(data_folder() / FOLDER, _fingerprint(data_folder() / FOLDER)).source
+        return self._read().source
 
     def data(self, split: str) -> ImageSet:
         """The images of `train` or `test`; normalised by the training split's mean and deviation."""
         if split not in ("train", "test"):
-            raise DataError(f"task cifar10 has no {split} split: it has train and test")
-        folder = data_folder() / FOLDER
-        read = _read(folder, _fingerprint(folder))
+            raise DataError(f"task {self.name} has no {split} split: it has train and test")
+        read = self._read()
         arrays = read.test if split == "test" else read.train
-        return ImageSet(
-            torch.from_numpy(arrays.pixels),
-            torch.from_numpy(arrays.labels),
-            mean=(125.3, 123.0, 113.9),
-            deviation=(63.0, 62.1, 66.7),
-        )
+        pixels, labels = torch.from_numpy(arrays.pixels), torch.from_numpy(arrays.labels)
+        return ImageSet(pixels, labels, self.mean, self.deviation)
 
     def recipes(self, architecture: str) -> Mapping[str, Recipe]:
-        """The papers' recipe on all 50,000 images; `short` keeps its shape over 10 epochs."""
-        return {"default": _WRN, "short": _WRN.derive(epochs=10).model_copy(update={"name": "short"})}
+        """The papers' recipes on all 50,000 images; `short` keeps their shape over 10 epochs."""
+        return small_images(architecture)
+
+    def download(self, folder: Path) -> None:
+        """Fetch the official archive and unpack it, by torchvision, which checks it."""
+        from torchvision.datasets import CIFAR10 as OfTen
+        from torchvision.datasets import CIFAR100 as OfHundred
+
+        # What is damaged or lacks a file is what downloading mends.
+        with contextlib.suppress(DataError):
+            there = self.source()
+            if there.official:
+                return
+            place = folder / self.layout.folder
+            raise NpasBenchError(f"task {self.name}: {place} holds other data already: {there.label}")
+        try:
+            (OfTen if self.layout is CIFAR10 else OfHundred)(str(folder), download=True)
+        except (OSError, RuntimeError) as error:
+            remedy = self.layout.remedy.format(folder)
+            raise DataError(
+                f"task {self.name}: the data cannot be fetched: {error}. By hand: mkdir -p '{folder}' && {remedy}"
+            ) from error
+
+    def _read(self) -> _Cifar:
+        folder = data_folder() / self.layout.folder
+        return _read(self.name, folder, _fingerprint(self.name, self.layout, folder))
+
+
+class Cifar10(Cifar):
+    """CIFAR-10: ten classes."""
+
+    name = "cifar10"
+    signature = Signature((3, 32, 32), 10)
+    layout = CIFAR10
+    mean, deviation = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
+
+
+class Cifar100(Cifar):
+    """CIFAR-100: a hundred classes, the fine labels."""
+
+    name = "cifar100"
+    signature = Signature((3, 32, 32), 100)
+    layout = CIFAR100
+    mean, deviation = (129.3, 124.1, 112.4), (68.2, 65.4, 70.4)
 
 
 class _Cifar(NamedTuple):
@@ -117,66 +200,80 @@ class _Cifar(NamedTuple):
     source: Source
 
 
-def _fingerprint(folder: Path) -> tuple[tuple[int, int], ...]:
+_LAYOUTS = {task.name: task.layout for task in (Cifar10, Cifar100)}
+
+
+def _fingerprint(task: str, layout: Layout, folder: Path) -> tuple[tuple[int, int], ...]:
     """Size and time of every file, so that what was read once is read again when it changed."""
     try:
-        stats = {name: (folder / name).stat() for name in _OFFICIAL_FILES if (folder / name).exists()}
+        stats = {name: (folder / name).stat() for name in layout.files if (folder / name).exists()}
     except OSError as error:
-        raise DataError(f"task cifar10: the data folder {folder} cannot be read: {error}") from None
-    missing = [name for name in _OFFICIAL_FILES if name not in stats]
+        raise DataError(f"task {task}: the data folder {folder} cannot be read: {error}") from None
+    missing = [name for name in layout.files if name not in stats]
     if missing:
         what = f"lacks {', '.join(missing)}" if folder.is_dir() else "does not exist"
         raise DataError(
-            f"task cifar10: the data folder {folder} {what}. Prepare it with\n"
-            f"  mkdir -p '{folder.parent}' && curl -L {_URL} | tar xz -C '{folder.parent}'\n"
-            f"or set NPAS_BENCH_DATA to the folder that holds {FOLDER}/"
+            f"task {task}: the data folder {folder} {what}. Prepare it with\n"
+            f"  npas-bench download {task}\n"
+            f"  or mkdir -p '{folder.parent}' && {layout.remedy.format(folder.parent)}\n"
+            f"or set NPAS_BENCH_DATA to the folder that holds {folder.name}/"
         )
     return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats.values())
 
 
-@lru_cache(maxsize=1)
-def _read(folder: Path, fingerprint: tuple[tuple[int, int], ...]) -> _Cifar:
+# One of each: a grid may go back and forth between them.
+@lru_cache(maxsize=2)
+def _read(task: str, folder: Path, fingerprint: tuple[tuple[int, int], ...]) -> _Cifar:
+    layout = _LAYOUTS[task]
     try:
-        contents = {name: (folder / name).read_bytes() for name in _OFFICIAL_FILES}
+        contents = {name: (folder / name).read_bytes() for name in layout.files}
     except OSError as error:
-        raise DataError(f"task cifar10: a file of {folder} cannot be read: {error}") from None
-    files = {name: _decode(folder / name, content) for name, content in contents.items()}
-    train = _Arrays(
-        np.concatenate([files[name].pixels for name in _OFFICIAL_FILES if name != "test_batch"]),
-        np.concatenate([files[name].labels for name in _OFFICIAL_FILES if name != "test_batch"]),
+        raise DataError(f"task {task}: a file of {folder} cannot be read: {error}") from None
+    files = {name: _decode(task, layout, folder / name, content) for name, content in contents.items()}
+    train, test = (
+        _Arrays(*(np.concatenate([files[name][field] for name in names]) for field in range(2)))
+        for names in (layout.train, layout.test)
     )
-    test = files["test_batch"]
     digest = digest_arrays(
         (f"{split}-{field}", array)
         for split, arrays in (("train", train), ("test", test))
         for field, array in arrays._asdict().items()
     )
     official = all(
-        hashlib.md5(content, usedforsecurity=False).hexdigest() == _OFFICIAL_FILES[name]
+        hashlib.md5(content, usedforsecurity=False).hexdigest() == layout.files[name]
         for name, content in contents.items()
     )
-    plain = "CIFAR-10"
-    label = plain if official else _VARIANTS.get(digest, f"{plain} (unofficial data {digest[:8]})")
-    return _Cifar(train, test, Source(plain, digest, official, label))
+    label = layout.plain if official else layout.variants.get(digest) or _unofficial(layout, digest, train, test)
+    return _Cifar(train, test, Source(layout.plain, digest, official, label))
 
 
-def _decode(path: Path, content: bytes) -> _Arrays:
+def _unofficial(layout: Layout, digest: str, train: _Arrays, test: _Arrays) -> str:
+    counts = len(train.labels), len(test.labels)
+    whole = counts == (layout.images[0] * len(layout.train), layout.images[1] * len(layout.test))
+    part = "" if whole else f"{counts[0]:,} + {counts[1]:,} images, "
+    return f"{layout.plain} ({part}unofficial data {digest[:8]})"
+
+
+def _decode(task: str, layout: Layout, path: Path, content: bytes) -> _Arrays:
     try:
         # The official files were pickled by Python 2: their strings arrive as bytes.
         batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
-        rows, labels = fields["data"], np.asarray(fields["labels"], dtype=np.int64)
+        rows, labels = fields["data"], np.asarray(fields[layout.labels], dtype=np.int64)
         if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8:
             raise ValueError("its images are no array of bytes")
-        if rows.shape != (_IMAGES_PER_FILE, 3072) or labels.shape != (_IMAGES_PER_FILE,):
-            raise ValueError(f"it holds images {rows.shape} and labels {labels.shape}, not (10000, 3072) and (10000,)")
-        if labels.min() < 0 or labels.max() > 9:
-            raise ValueError(f"its labels run from {labels.min()} to {labels.max()}, not from 0 to 9")
+        if rows.ndim != 2 or rows.shape[1] != 3072 or labels.shape != rows.shape[:1] or not len(labels):
+            raise ValueError(f"it holds images {rows.shape} and labels {labels.shape}, not (n, 3072) and (n,)")
+        if labels.min() < 0 or labels.max() >= layout.classes:
+            raise ValueError(
+                f"its labels run from {labels.min()} to {labels.max()}, not from 0 to {layout.classes - 1}"
+            )
     # A damaged pickle raises whatever its bytes happen to say.
     except Exception as error:
-        reason = "it has no 'data' and 'labels'" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        lacking = f"it has no 'data' and '{layout.labels}'"
+        reason = lacking if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise DataError(
-            f"task cifar10: {path} is damaged or no CIFAR-10 batch: {reason}. Remove the folder and unpack it again: "
-            f"curl -L {_URL} | tar xz -C '{path.parent.parent}'"
+            f"task {task}: {path} is damaged or no {layout.plain} batch: {reason}. Remove the folder and unpack it "
+            f"again: {layout.remedy.format(path.parent.parent)}"
         ) from error
     return _Arrays(np.ascontiguousarray(rows.reshape(-1, 3, 32, 32)), labels)

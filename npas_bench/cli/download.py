@@ -1,0 +1,20 @@
+"""`npas-bench download`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from npas_bench.cli.console import output
+
+
+def download(task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name.")]) -> None:
+    """Fetch a task's official data into $NPAS_BENCH_DATA or ~/.cache/npas-bench/data."""
+    from npas_bench import plugins
+    from npas_bench.tasks.base import data_folder
+
+    chosen, folder = plugins.task(task), data_folder()
+    chosen.download(folder)
+    source = chosen.source()
+    output.print(f"{source.label} is in {folder}", soft_wrap=True)
