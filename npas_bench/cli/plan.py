@@ -22,6 +22,8 @@ def plan(
     seed: choose.SeedList = None,
     recipe: choose.RecipeName = None,
     epochs: choose.Epochs = None,
+    parts: choose.Parts = None,
+    precision: choose.Precision = None,
     short: choose.Short = False,
     device: choose.Device = "auto",
     db: choose.Database = None,
@@ -35,7 +37,22 @@ def plan(
     from npas_bench.store.runs import newest_runs
 
     items = choose.chosen_items(
-        choose.Selection(grid, task, architecture, method, option, budget, seeds, seed, recipe, epochs, short, device)
+        choose.Selection(
+            grid,
+            task,
+            architecture,
+            method,
+            option,
+            budget,
+            seeds,
+            seed,
+            recipe,
+            epochs,
+            parts,
+            precision,
+            short,
+            device,
+        )
     )
     location = locate(db)
     with reaching(location):
@@ -98,7 +115,7 @@ def _preview(item: Item) -> Preview:
     from npas_bench.runner.execution import problem_of
 
     method = plugins.methods.load(item.cell.method)(item.cell.options)
-    problem = problem_of(item.cell, plugins.tasks.load(item.cell.task)())
+    problem = problem_of(item.cell, plugins.task(item.cell.task))
     try:
         return Preview(f"{method.preview(problem).total:,}", None, None)
     except UnsupportedBudget as unsupported:

@@ -41,12 +41,22 @@ def run(
     seed: choose.SeedList = None,
     recipe: choose.RecipeName = None,
     epochs: choose.Epochs = None,
+    parts: choose.Parts = None,
+    precision: choose.Precision = None,
     short: choose.Short = False,
     executor: Annotated[
         ExecutorName | None,
         typer.Option(help="inline: here, one by one; ray: as many as fit [default: ray for several cells]."),
     ] = None,
     device: choose.Device = "auto",
+    regenerate: Annotated[
+        bool, typer.Option("--regenerate", help="Make weights again in the backward pass: less memory, more time.")
+    ] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Let PyTorch compile networks.")] = False,
+    processes: Annotated[
+        int,
+        typer.Option("--processes", metavar="N", min=1, help="Train each cell in N processes, each on a GPU, if any."),
+    ] = 1,
     only: Annotated[OnlyName | None, typer.Option(help="Run only cells that failed, or never ran.")] = None,
     db: choose.Database = None,
 ) -> None:
@@ -57,12 +67,36 @@ def run(
     """
     from npas_bench.leaderboard.published import refuse_published
     from npas_bench.runner.driver import run_items
+    from npas_bench.runner.execution import Engine
     from npas_bench.runner.progress import reporter_for
     from npas_bench.store.database import locate, open_for_writing, reaching
 
     items = choose.chosen_items(
-        choose.Selection(grid, task, architecture, method, option, budget, seeds, seed, recipe, epochs, short, device)
+        choose.Selection(
+            grid,
+            task,
+            architecture,
+            method,
+            option,
+            budget,
+            seeds,
+            seed,
+            recipe,
+            epochs,
+            parts,
+            precision,
+            short,
+            device,
+        )
     )
+    for item in items:
+        if item.cell.recipe.parts % processes:
+            raise NpasBenchError(
+                f"--processes {processes}: {item.cell} computes batches in {item.cell.recipe.parts} parts, which they "
+                f"cannot share; add --parts {processes}"
+            )
+    if processes > 1 and ":" in items[0].device:
+        raise NpasBenchError(f"--processes {processes}: each takes a GPU of its own; use --device cuda")
     chosen = _executor(executor, items)
     location = locate(db)
     refuse_published(location)
@@ -76,16 +110,17 @@ def run(
                 reporter_for(output),
                 grid=grid,
                 only=only.value if only else None,
+                engine=Engine(regenerate, compiled, processes),
             )
         except KeyboardInterrupt:
             errors.print("stopped; the same command goes on from here", style="yellow")
             raise typer.Exit(130) from None
         finally:
             store.close()
-    parts = [f"{count} {state}" for state, count in summary._asdict().items() if count]
+    ended = [f"{count} {state}" for state, count in summary._asdict().items() if count]
     unrun = len(items) - sum(summary)
-    parts += [f"{unrun} not run"] if unrun else []
-    output.print(f"{len(items)} cells: {', '.join(parts)}. Results in {location}", soft_wrap=True)
+    ended += [f"{unrun} not run"] if unrun else []
+    output.print(f"{len(items)} cells: {', '.join(ended)}. Results in {location}", soft_wrap=True)
     if summary.failed or (unrun and only is None):
         raise typer.Exit(1)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 import yaml
 
-from npas_bench.errors import NpasBenchError, OptionError
+from npas_bench.errors import DataError, NpasBenchError, OptionError
 
 if TYPE_CHECKING:
     from npas_bench.runner.driver import Item
@@ -36,6 +37,22 @@ RecipeName = Annotated[
 Epochs = Annotated[
     int | None, typer.Option("--epochs", metavar="N", help="Train N epochs: a derived recipe of its own.")
 ]
+Parts = Annotated[
+    int | None,
+    typer.Option("--parts", metavar="N", help="Compute every batch in N parts: a derived recipe of its own."),
+]
+
+
+class PrecisionName(StrEnum):
+    """Number formats of forward and backward passes."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+Precision = Annotated[
+    PrecisionName | None, typer.Option("--precision", help="Compute in this: a derived recipe of its own.")
+]
 Short = Annotated[bool, typer.Option("--short", help="Use the tasks' short recipes.")]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
 Database = Annotated[
@@ -57,6 +74,8 @@ class Selection(NamedTuple):
     seed_list: list[int] | None
     recipe: str | None
     epochs: int | None
+    parts: int | None
+    precision: PrecisionName | None
     short: bool
     device: str
 
@@ -72,10 +91,15 @@ def chosen_items(selection: Selection) -> list[Item]:
     from npas_bench.runner.grid import Change, Expander
 
     grid = _grid(selection)
-    expander = Expander(Change(short=selection.short, epochs=selection.epochs))
+    precision = selection.precision.value if selection.precision else None
+    expander = Expander(Change(selection.short, selection.epochs, selection.parts, precision))
     cells = expander.cells(grid)
     device = resolve_device(selection.device)
     sources = {name: expander.task(name).source() for name in {cell.task for cell in cells}}
+    for name in sources:
+        task = expander.task(name)
+        if "train" not in task.splits():
+            raise DataError(f"task {name}: the training split is missing, and nothing can be trained without it")
     return [
         Item(
             cell,

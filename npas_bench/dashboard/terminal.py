@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -122,7 +122,7 @@ def print_run(console: Console, row: RunRow) -> None:
         if row.ledger["remark"]:
             facts.append(("allocation", row.ledger["remark"]))
     if row.cost:
-        facts.append(("cost", ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in row.cost.items())))
+        facts.append(("cost", ", ".join(_cost(row.cost))))
     if row.history:
         last = row.history[-1]
         facts.append(("last epoch", f"{last['epoch']:.0f}, training loss {last['loss']:.4g}"))
@@ -145,6 +145,17 @@ def print_run(console: Console, row: RunRow) -> None:
     console.print(Text(reproducing_command(row)), soft_wrap=True)
     if row.detail:
         console.print(Text(row.detail, style="dim"))
+
+
+def _cost(cost: Mapping[str, Any]) -> list[str]:
+    """What a run cost, in units that can be read."""
+    said = [f"{key.replace('_', ' ')} {cost[key]:.4g}" for key in cost if "seconds" in key and cost[key] is not None]
+    if cost.get("peak_memory"):
+        said.append(f"peak memory {cost['peak_memory'] / 2**20:,.0f} MiB")
+    for key, what in (("forward_flops", "forward pass of one example"), ("generation_flops", "generating all weights")):
+        if cost.get(key) is not None:
+            said.append(f"{what} {cost[key] / 1e6:,.1f} MFLOP")
+    return said + list(cost.get("engine", []))
 
 
 def reproducing_command(row: RunRow) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from npas_bench.runner.cell import IDENTITY_VERSION
 from npas_bench.runner.device import describe_device, device_class
-from npas_bench.runner.execution import Work
+from npas_bench.runner.execution import Engine, Work
 from npas_bench.runner.executors import Listener
 from npas_bench.runner.provenance import code
 from npas_bench.store.runs import (
@@ -58,6 +58,10 @@ class Item(NamedTuple):
         return RunKey(self.cell.identity, self.source.digest, device_class(self.device))
 
 
+# No switch is on.
+ENGINE = Engine()
+
+
 class Summary(NamedTuple):
     """How many cells ended how, those finished before included."""
 
@@ -92,6 +96,7 @@ def run_items(
     *,
     grid: str | None = None,
     only: Only | None = None,
+    engine: Engine = ENGINE,
 ) -> Summary:
     """Run whatever is left of `items`; an interrupted run goes on from its last epoch.
 
@@ -102,6 +107,7 @@ def run_items(
         reporter: shows progress.
         grid: the grid's name, noted on new runs.
         only: see `left_over`.
+        engine: switches for every cell.
     """
     newest = newest_runs(store, (item.key for item in items))
     left = left_over(items, newest, only)
@@ -113,7 +119,7 @@ def run_items(
             # Left behind by a driver that died between storing a result and tidying up.
             remove_checkpoints(_folder(store, item))
     listener = _Recorder(store, reporter, runs)
-    works = [Work(item.cell, item.source, item.device, _folder(store, item), token="") for item in left]
+    works = [Work(item.cell, item.source, item.device, _folder(store, item), "", engine) for item in left]
     reporter.begin(left=len(left), before=len(items) - len(left))
     try:
         if works:

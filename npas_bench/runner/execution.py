@@ -8,9 +8,11 @@ import logging
 import math
 import os
 import resource
+import statistics
 import sys
 import time
 import traceback
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -22,15 +24,19 @@ from npas_bench.errors import (
     CheckpointError,
     DeadParameters,
     Diverged,
+    NpasBenchError,
     OverBudget,
     StorageError,
     UnsupportedBudget,
 )
 from npas_bench.methods import Problem
-from npas_bench.network import changed_state
+from npas_bench.network import GeneratedNetwork, changed_state
+from npas_bench.runner.together import run_together
 from npas_bench.seeding import derive_seed, seeded
 from npas_bench.training.checkpoint import CheckpointFolder
+from npas_bench.training.flops import count_forward_flops
 from npas_bench.training.loop import EpochReport, Training, cpu_threads, train
+from npas_bench.training.parallel import ALONE, Processes
 from npas_bench.training.search import Search
 
 if TYPE_CHECKING:
@@ -45,6 +51,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class Engine(NamedTuple):
+    """Switches that change what a run costs, and its result at most by rounding: no part of a cell's identity.
+
+    Attributes:
+        regenerate: make generated weights again in the backward pass instead of keeping them for it.
+        compiled: let torch compile the network.
+        processes: how many train a cell together, each with a device of its own.
+    """
+
+    regenerate: bool = False
+    compiled: bool = False
+    processes: int = 1
+
+    def names(self) -> list[str]:
+        """The switches that are on."""
+        switches = [name for name, on in (("regenerate", self.regenerate), ("compile", self.compiled)) if on]
+        return switches + ([f"processes={self.processes}"] if self.processes > 1 else [])
+
+
 class Work(NamedTuple):
     """A cell to run, with what a worker must know beside it.
 
@@ -54,6 +79,7 @@ class Work(NamedTuple):
         device: `cpu`, `cuda` or `cuda:N`.
         folder: of the run's checkpoints, seen by driver and worker.
         token: of this attempt.
+        engine: switches.
     """
 
     cell: Cell
@@ -61,6 +87,7 @@ class Work(NamedTuple):
     device: str
     folder: Path
     token: str
+    engine: Engine = Engine()
 
 
 class Cost(BaseModel):
@@ -70,9 +97,14 @@ class Cost(BaseModel):
         train_seconds: spent on training, the search and what came before an interruption included.
         search_seconds: of these, spent on the method's search.
         seconds_per_step: median over epochs of each epoch's median, warm-up left out.
+        seconds_per_epoch: median over epochs, an attempt's first left out where there are more.
         evaluate_seconds: spent on the test split.
         peak_memory: bytes; allocated for the run on a GPU, on a CPU the highest resident set of the process so
-            far, the libraries and whatever it ran before included.
+            far, the libraries and whatever it ran before included; the largest of several processes'.
+        forward_flops: floating-point operations of one example's forward pass, weights as they are; None where they
+            cannot be counted.
+        generation_flops: that make all weights once; None where the method has no closed form.
+        engine: switches that were on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,8 +112,12 @@ class Cost(BaseModel):
     train_seconds: float
     search_seconds: float = 0.0
     seconds_per_step: float
+    seconds_per_epoch: float | None = None
     evaluate_seconds: float
     peak_memory: int
+    forward_flops: int | None = None
+    generation_flops: int | None = None
+    engine: list[str] = []
 
 
 class Measured(BaseModel):
@@ -146,6 +182,20 @@ def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
     Raises:
         StorageError: if checkpoints cannot be written.
     """
+    if work.engine.processes == 1:
+        outcome = _attempt(work, on_epoch, ALONE)
+        assert outcome is not None  # noqa: S101 (only of several processes all but the first have none)
+        return outcome
+    try:
+        return run_together(work, _attempt, on_epoch)
+    except NpasBenchError as error:
+        if isinstance(error, StorageError):
+            raise
+        return Outcome(state="failed", message=str(error), versions=versions(), host=host_class())
+
+
+def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
+    """Run a cell, or take part in it; None is the outcome of all but the first process where nothing goes wrong."""
     facts = {"versions": versions(), "host": host_class()}
     reports: list[EpochReport] = []
 
@@ -154,7 +204,8 @@ def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
         on_epoch(report)
 
     try:
-        return _run(work, note).model_copy(update=facts)
+        outcome = _run(work, note, processes)
+        return None if outcome is None else outcome.model_copy(update=facts)
     except UnsupportedBudget as unsupported:
         return Outcome(
             state="unsupported",
@@ -172,11 +223,24 @@ def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
         log.debug("%s failed", work.cell, exc_info=True)
         return Outcome(
             state="failed",
-            message=f"{type(error).__name__}: {error}",
+            message=_out_of_memory(work, error) or f"{type(error).__name__}: {error}",
             detail=traceback.format_exc(),
             history=[report._asdict() for report in reports],
             **facts,
         )
+
+
+def _out_of_memory(work: Work, error: Exception) -> str | None:
+    """What to say of an error that means that memory was not enough; None of others."""
+    # A CPU's allocator has no error of its own.
+    named = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if not named:
+        return None
+    peak = _peak_memory(torch.device(work.device)) / 2**30
+    return (
+        f"out of memory: a batch of {work.cell.recipe.batch_size} does not fit (peak {peak:.2f} GiB on {work.device}); "
+        "a recipe of more parts, or --regenerate, needs less"
+    )
 
 
 def problem_of(
@@ -226,18 +290,26 @@ def build_network(cell: Cell, problem: Problem) -> Built:
     return Built(network, ledger)
 
 
-def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
-    cell, device = work.cell, torch.device(work.device)
-    task = plugins.tasks.load(cell.task)()
+def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
+    cell, device = work.cell, _device(work, processes)
+    task = plugins.task(cell.task)
     if task.source().digest != work.source.digest:
         raise CheckpointError(f"the data of task {cell.task} differs here from the driver's: {task.source().label}")
     examples = task.data("train").to(device)
     checkpoints = CheckpointFolder(work.folder, cell.identity, work.source.digest, work.token)
     last = checkpoints.latest()
     search = Search(task, examples, cell.recipe, cell.seed, cell.identity, device)
-    problem = problem_of(cell, task, search, last.structure if last is not None else None)
-    network, ledger = build_network(cell, problem)
+    structure = last.structure if last is not None else None
+    built: Built | None = None
+    if processes.rank == 0:
+        built = build_network(cell, problem_of(cell, task, search, structure))
+        structure = built.network.structure()
+    # A search is one process's: all build what it decided.
+    structure = processes.tell(structure)
+    network, ledger = built or build_network(cell, problem_of(cell, task, None, structure))
     searched = search.seconds if last is None else last.search_seconds
+    if isinstance(network, GeneratedNetwork):
+        network.regenerate_in_backward = work.engine.regenerate
     network.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -251,34 +323,60 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
         source=work.source.digest,
         device=device,
         search_seconds=searched,
+        processes=processes,
+        compiled=work.engine.compiled,
     )
     trained = train(training, checkpoints, on_epoch)
+    peak = processes.largest(_peak_memory(device))
+    unreadable = {*chain(*processes.gather(examples.unreadable))}
+    if processes.rank:
+        return None
     ledger = _count_again(network, ledger, trained.before, checkpoints, cell)
     begun = time.perf_counter()
     network.eval()
+    test = task.data("test").to(device)
     bf16 = torch.autocast(device.type, torch.bfloat16, enabled=cell.recipe.precision == "bf16")
     with cpu_threads(cell.recipe.threads), torch.no_grad(), bf16:
-        values = task.evaluate(network, task.data("test").to(device))
+        values = task.evaluate(network, test)
     evaluated = time.perf_counter() - begun
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         raise Diverged(f"in {', '.join(wrong)}", [report._asdict() for report in trained.history])
-    steps = sorted(report.seconds_per_step for report in trained.history)
+    epochs = [report.seconds for report in trained.history]
     return Outcome(
         state="done",
         ledger=ledger,
         metrics=[Measured(value=values[metric.name], **metric._asdict()) for metric in task.metrics],
         history=[report._asdict() for report in trained.history],
         cost=Cost(
-            train_seconds=searched + sum(report.seconds for report in trained.history),
+            train_seconds=searched + sum(epochs),
             search_seconds=searched,
-            seconds_per_step=steps[len(steps) // 2],
+            seconds_per_step=statistics.median_high(report.seconds_per_step for report in trained.history),
+            seconds_per_epoch=statistics.median(epochs[1:] or epochs),
             evaluate_seconds=evaluated,
-            peak_memory=_peak_memory(device),
+            peak_memory=max(peak, _peak_memory(device)),
+            forward_flops=count_forward_flops(network, problem_of(cell, task), task),
+            generation_flops=network.generation_flops(),
+            engine=work.engine.names(),
         ),
         sharing=[list(reading) for reading in network.sharing()],
         structure=network.structure(),
+        message=_left_out((*sorted(unreadable), *test.unreadable)),
     )
+
+
+def _device(work: Work, processes: Processes) -> torch.device:
+    if work.device == "cuda" and processes.count > 1:
+        return torch.device("cuda", processes.rank)
+    return torch.device(work.device)
+
+
+def _left_out(unreadable: tuple[str, ...]) -> str | None:
+    """What to say of examples that could not be read."""
+    if not unreadable:
+        return None
+    names = ", ".join(unreadable[:5]) + (", ..." if len(unreadable) > 5 else "")
+    return f"{len(unreadable)} unreadable examples were left out: {names}"
 
 
 def _count_again(

@@ -187,10 +187,14 @@ class Change(NamedTuple):
     Attributes:
         short: take each task's `short` recipe where the grid names none.
         epochs: train this many epochs instead.
+        parts: cut batches into this many parts instead.
+        precision: compute in this instead.
     """
 
     short: bool = False
     epochs: int | None = None
+    parts: int | None = None
+    precision: str | None = None
 
 
 @dataclass
@@ -217,7 +221,7 @@ class Expander:
     def task(self, name: str) -> Task:
         """The task called `name`."""
         if name not in self._tasks:
-            self._tasks[name] = plugins.tasks.load(name)()
+            self._tasks[name] = plugins.task(name)
         return self._tasks[name]
 
     def architecture(self, name: str) -> Architecture:
@@ -271,4 +275,14 @@ class Expander:
             raise UnknownName(f"recipe of task {task.name} for {architecture}", wanted, recipes)
         if self.change.epochs is not None and self.change.epochs < 1:
             raise NpasBenchError(f"{self.change.epochs} epochs are no training: ask for 1 or more")
-        return recipes[wanted].derive(epochs=self.change.epochs)
+        change = self.change
+        try:
+            return recipes[wanted].derive(epochs=change.epochs, parts=change.parts, precision=change.precision)
+        except ValidationError as error:
+            raise NpasBenchError(f"recipe {wanted} of task {task.name}: {_first_reason(error)}") from None
+
+
+def _first_reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"].removeprefix("Value error, ")

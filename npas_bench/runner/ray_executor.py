@@ -78,7 +78,8 @@ class _Schedule:
             self._running[self._remote.options(**options).remote(work)] = work
 
     def _needs(self, work: Work) -> dict[str, int]:
-        return {"CPU": work.cell.recipe.threads, "GPU": int(work.device.startswith("cuda"))}
+        count = work.engine.processes
+        return {"CPU": count * work.cell.recipe.threads, "GPU": count if work.device.startswith("cuda") else 0}
 
     def _end(self, reference: Any) -> None:
         work = self._running.pop(reference)

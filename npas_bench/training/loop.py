@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from npas_bench.budget import Role
-from npas_bench.errors import Diverged
+from npas_bench.errors import Diverged, NpasBenchError
 from npas_bench.network import state_tensors
-from npas_bench.seeding import generator, seeded
+from npas_bench.seeding import derive_seed, generator, seeded
+from npas_bench.tasks.base import Part
 from npas_bench.training.checkpoint import Checkpoint
+from npas_bench.training.parallel import ALONE, Processes, Runner
 from npas_bench.training.schedule import learning_rate
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ class Training(NamedTuple):
         source: digest of the data.
         device: where the network is.
         search_seconds: that the method's search took before.
+        processes: that train it together; the recipe's `parts` are a multiple of their number.
+        compiled: whether torch compiles the network.
     """
 
     network: Network
@@ -58,6 +63,8 @@ class Training(NamedTuple):
     source: str
     device: torch.device
     search_seconds: float = 0.0
+    processes: Processes = ALONE
+    compiled: bool = False
 
 
 class EpochReport(NamedTuple):
@@ -115,19 +122,26 @@ def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[
         history = [EpochReport(**entry) for entry in last.history]  # type: ignore[arg-type]
         before = last.before
     start = last.epoch if last is not None else 0
+    runner = Runner(network, training.processes, compiled=training.compiled)
     with cpu_threads(recipe.threads):
         for epoch in range(start, recipe.epochs):
             network.before_epoch(epoch, recipe.epochs)
             try:
-                report = train_epoch(training, optimiser, epoch, warm_up=epoch == start)
+                report = train_epoch(training, optimiser, epoch, warm_up=epoch == start, runner=runner)
             except NotFinite as loss:
                 raise Diverged(f"at epoch {epoch + 1}, step {loss.step}", [e._asdict() for e in history]) from None
-            for replaced in network.after_epoch(epoch, recipe.epochs):
+            for summed in network.sums():
+                training.processes.sum(summed)
+            replacements = network.after_epoch(epoch, recipe.epochs)
+            for replaced in replacements:
                 replace_parameter(optimiser, replaced)
+            if replacements:
+                runner.renew()
             history.append(report)
-            checkpoints.save(_checkpoint(training, optimiser, before, history))
+            if training.processes.rank == 0:
+                checkpoints.save(_checkpoint(training, optimiser, before, history))
             on_epoch(report)
-    if start == recipe.epochs:
+    if start == recipe.epochs and training.processes.rank == 0:
         # Nothing was left to train, but what an attempt is counted by is its own file.
         checkpoints.save(_checkpoint(training, optimiser, before, history))
     return Trained(history, before)
@@ -152,49 +166,133 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(usual)
 
 
-def train_epoch(training: Training, optimiser: torch.optim.Optimizer, epoch: int, *, warm_up: bool) -> EpochReport:
+def train_epoch(
+    training: Training,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    *,
+    warm_up: bool,
+    runner: Runner | None = None,
+) -> EpochReport:
     """Train one epoch, counted from 0, the first steps left out of timings where it is an attempt's first.
+
+    Args:
+        training: what, on what and how.
+        optimiser: of the network's parameters.
+        epoch: from 0.
+        warm_up: whether it is an attempt's first.
+        runner: runs the network; left out, it runs as it is.
 
     Raises:
         NotFinite: if the loss becomes NaN or infinite.
     """
+    runner = runner or Runner(training.network)
     task, recipe, device = training.task, training.recipe, training.device
-    count = len(training.examples)
-    steps = math.ceil(count / recipe.batch_size)
-    order = torch.randperm(count, generator=generator("order", task.name, training.seed, epoch))
-    draws = generator("augmentation", task.name, training.seed, epoch)
-    bf16 = recipe.precision == "bf16"
+    steps = _steps(training, epoch)
+    batches = iter(task.batches(training.examples, [part for step in steps for part in step.parts], recipe))
+    losses = _Losses(training)
     training.network.train()
     rate, seconds = 0.0, []
-    total = torch.zeros((), dtype=torch.float64, device=device)
     begun = time.perf_counter()
     with seeded("modules", training.identity, epoch):
-        for step, indices in enumerate(torch.split(order, recipe.batch_size)):
+        for number, step in enumerate(steps):
             step_begun = time.perf_counter()
-            rate = learning_rate(recipe, epoch * steps + step, recipe.epochs * steps)
+            rate = learning_rate(recipe, epoch * len(steps) + number, recipe.epochs * len(steps))
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            batch = task.augment(training.examples.batch(indices), recipe, draws)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss = task.loss(training.network, batch, recipe)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            for place, part in enumerate(step.parts):
+                batch = next(batches)
+                if recipe.parts > 1:
+                    # Whichever process computes a part, its modules draw the same.
+                    torch.manual_seed(derive_seed("modules", training.identity, epoch, number, step.first + place))
+                with runner.collecting(last=place == len(step.parts) - 1):
+                    loss = _part_loss(training, runner, batch)
+                    # Processes take the mean of their gradients, of which each shall be a share of the batch's.
+                    weight = training.processes.count * len(part.indices) / step.size
+                    (loss if weight == 1 else weight * loss).backward()  # type: ignore[no-untyped-call]
+                losses.add(loss.detach(), len(part.indices), number + 1)
             if recipe.clip is not None:
                 torch.nn.utils.clip_grad_norm_(training.network.parameters(), recipe.clip)
             optimiser.step()
-            total += loss.detach().double() * len(indices)
-            # On a GPU reading the loss waits for it; there it is read once an epoch.
-            if device.type == "cpu" and not math.isfinite(loss.item()):
-                raise NotFinite(step + 1)
+            runner.after_step(len(step.parts))
             seconds.append(time.perf_counter() - step_begun)
-    mean_loss = total.item() / count
-    if not math.isfinite(mean_loss):
-        raise NotFinite(steps)
+    mean_loss = losses.mean(sum(step.size for step in steps))
     elapsed = time.perf_counter() - begun
     steady = seconds[_WARM_UP_STEPS:] if warm_up and len(seconds) > _WARM_UP_STEPS else seconds
     # A GPU runs behind the host: its steps are timed together, the wait at the epoch's end included.
-    per_step = statistics.median(steady) if device.type == "cpu" else elapsed / steps
+    per_step = statistics.median(steady) if device.type == "cpu" else elapsed / len(steps)
     return EpochReport(epoch + 1, mean_loss, rate, elapsed, per_step)
+
+
+class _Step(NamedTuple):
+    """A step of an epoch.
+
+    Attributes:
+        size: examples in its batch.
+        parts: of the batch, those that this process computes.
+        first: number of the first of these in the batch.
+    """
+
+    size: int
+    parts: list[Part]
+    first: int = 0
+
+
+def _steps(training: Training, epoch: int) -> list[_Step]:
+    """The steps of an epoch; a last batch that cannot be cut into the recipe's parts is left out."""
+    task, recipe, count = training.task, training.recipe, len(training.examples)
+    order = torch.randperm(count, generator=generator("order", task.name, training.seed, epoch))
+    batches = [batch for batch in torch.split(order, recipe.batch_size) if len(batch) >= recipe.parts]
+    if not batches:
+        raise NpasBenchError(f"{count} examples cannot be cut into batches of {recipe.parts} parts")
+    if recipe.parts == 1:
+        # Batches draw from one generator in turn.
+        draws = generator("augmentation", task.name, training.seed, epoch)
+        return [_Step(len(batch), [Part(batch, draws)]) for batch in batches]
+    steps = []
+    for step, batch in enumerate(batches):
+        # Parts are computed by several processes: each has a generator of its own.
+        parts = [
+            Part(indices, generator("augmentation", task.name, training.seed, epoch, step, number))
+            for number, indices in enumerate(torch.tensor_split(batch, recipe.parts))
+        ]
+        mine = training.processes.share(parts)
+        steps.append(_Step(len(batch), mine, training.processes.rank * len(mine)))
+    return steps
+
+
+def _part_loss(training: Training, runner: Runner, batch: Any) -> torch.Tensor:
+    bf16 = training.recipe.precision == "bf16"
+    with torch.autocast(training.device.type, torch.bfloat16, enabled=bf16):
+        return training.task.loss(runner.module, batch, training.recipe)
+
+
+class _Losses:
+    """An epoch's losses, and the first step, counted from 1, whose was not finite."""
+
+    def __init__(self, training: Training) -> None:
+        device = training.device
+        self._processes = training.processes
+        # On a GPU reading a loss waits for it, and a process that stops lets the others wait for ever: there the
+        # losses are looked at when the epoch is over.
+        self._at_once = device.type == "cpu" and training.processes.count == 1
+        self._total = torch.zeros((), dtype=torch.float64, device=device)
+        self._broken = torch.zeros((), dtype=torch.int64, device=device)
+
+    def add(self, loss: torch.Tensor, examples: int, step: int) -> None:
+        self._total += loss.double() * examples
+        if not self._at_once:
+            self._broken = torch.where((self._broken == 0) & ~loss.isfinite(), step, self._broken)
+        elif not math.isfinite(loss.item()):
+            raise NotFinite(step)
+
+    def mean(self, examples: int) -> float:
+        mean = self._processes.sum(self._total).item() / examples
+        if not math.isfinite(mean):
+            # Of the process whose loss broke first: the others' follow it.
+            raise NotFinite(-self._processes.largest(-(int(self._broken.item()) or sys.maxsize)))
+        return mean
 
 
 def make_optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
@@ -213,6 +311,8 @@ def make_optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
+        # One kernel for all parameters; on a CPU it would round otherwise than results that are there.
+        fused=all(p.is_cuda for _, p in trained) or None,
     )
 
 

@@ -1,15 +1,22 @@
 import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from npas_bench import plugins
 from npas_bench.budget import Role
 from npas_bench.methods import Method
 from npas_bench.network import PlainNetwork
+from npas_bench.recipe import Recipe
 from npas_bench.runner.cell import Cell
-from npas_bench.runner.execution import Work, execute
+from npas_bench.runner.execution import Engine, Work, execute
 from npas_bench.tasks.classification.digits import Digits
 
 RECIPE = Digits().recipes("wrn-10-1")["short"].derive(epochs=1)
@@ -45,9 +52,14 @@ def test_a_done_run_carries_ledger_metrics_history_cost_and_provenance(tmp_path)
     assert outcome.state == "done"
     assert outcome.ledger.total == 7_756
     assert outcome.ledger.reach == 1.0
-    assert [m.name for m in outcome.metrics] == ["error@1", "nll", "ece"]
+    assert [m.name for m in outcome.metrics] == ["error@1", "error@5", "nll", "ece"]
     assert outcome.history == [report._asdict() for report in reports]
-    assert outcome.cost.seconds_per_step > 0
+    assert outcome.cost.seconds_per_epoch > outcome.cost.seconds_per_step > 0
+    # Two for every multiply-add: 9 of the stem, three stages of one block, shortcuts, the classifier.
+    stages = 64 * 9 * (16 + 2 * 16 * 16) + 16 * (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32)
+    stages += 4 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
+    assert outcome.cost.forward_flops == 2 * (stages + 64 * 10)
+    assert outcome.cost.generation_flops > 0
     assert len(outcome.sharing) == 10
     assert outcome.versions["torch"] == torch.__version__
     assert "cores" in outcome.host
@@ -243,3 +255,153 @@ def test_a_worker_that_sees_other_data_refuses(tmp_path):
 def test_the_full_network_learns_the_digits(tmp_path):
     outcome, _ = run(tmp_path, cell(recipe=Digits().recipes("wrn-10-1")["default"]))
     assert outcome.metrics[0].value <= 2.0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you ..."
+        ),
+        MemoryError(),
+    ],
+)
+def test_a_batch_too_large_for_memory_fails_with_its_size_and_the_peak(tmp_path, monkeypatch, error):
+    def loss(*_):
+        raise error
+
+    monkeypatch.setattr(Digits, "loss", loss)
+    outcome, _ = run(tmp_path, cell())
+    assert outcome.state == "failed"
+    assert outcome.message.startswith("out of memory: a batch of 32 does not fit (peak 0.") or "peak" in outcome.message
+    assert "GiB on cpu" in outcome.message
+
+
+def test_memory_that_cannot_be_had_is_known_by_torchs_own_words(tmp_path, monkeypatch):
+    """The CPU allocator's message is torch's, and may change."""
+
+    def loss(*_):
+        return torch.empty(1 << 60).sum()
+
+    monkeypatch.setattr(Digits, "loss", loss)
+    outcome, _ = run(tmp_path, cell())
+    assert outcome.message.startswith("out of memory: a batch of 32 does not fit (peak ")
+
+
+def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(Digits, "loss", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    outcome, _ = run(tmp_path, cell())
+    assert outcome.message.startswith("RuntimeError: ")
+
+
+def test_examples_that_could_not_be_read_are_noted(tmp_path, monkeypatch):
+    data = Digits.data
+    monkeypatch.setattr(
+        Digits, "data", lambda self, split: dataclasses.replace(data(self, split), unreadable=(f"{split}/a.png",))
+    )
+    outcome, _ = run(tmp_path, cell())
+    assert outcome.state == "done"
+    assert outcome.message == "2 unreadable examples were left out: train/a.png, test/a.png"
+
+
+PARTS = RECIPE.derive(parts=2)
+
+
+def together(tmp_path, chosen, processes=2, **switches):
+    work = Work(chosen, Digits().source(), "cpu", tmp_path / "work", "t", Engine(processes=processes, **switches))
+    reports = []
+    return execute(work, reports.append), reports
+
+
+@pytest.mark.slow
+def test_two_processes_run_a_cell_and_its_search_to_what_one_gets(tmp_path):
+    chosen = cell("superweights", 38_000, recipe=PARTS)
+    chosen = dataclasses.replace(chosen, method_version=2)
+    two, reports = together(tmp_path / "two", chosen, regenerate=True)
+    one, _ = together(tmp_path / "one", chosen, processes=1)
+    assert two.state == one.state == "done"
+    assert [report._asdict() for report in reports] == two.history
+    assert two.structure == one.structure and two.structure["clusters"]
+    assert two.history[0]["loss"] == pytest.approx(one.history[0]["loss"], rel=1e-4)
+    assert two.ledger == one.ledger
+    assert two.cost.search_seconds > 0
+    assert two.cost.engine == ["regenerate", "processes=2"]
+    for mine, theirs in zip(two.metrics, one.metrics, strict=True):
+        assert mine.value == pytest.approx(theirs.value, rel=1e-3, abs=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "method", "says"), [(PARTS, "nothing", "unknown method"), (RECIPE, "full", "--parts 2")]
+)
+def test_what_goes_wrong_in_several_processes_is_an_outcome(tmp_path, recipe, method, says):
+    outcome, _ = together(tmp_path, cell(method, recipe=recipe))
+    assert outcome.state == "failed"
+    assert says in outcome.message
+
+
+@pytest.mark.slow
+def test_several_processes_read_images_ahead_and_join_in_naming_those_that_cannot_be_read(tmp_path, monkeypatch):
+    from npas_bench.tasks.classification import folder
+
+    monkeypatch.setenv("NPAS_BENCH_DATA", str(tmp_path))
+    rng = np.random.default_rng(0)
+    for split, number, i in ((s, c, i) for s in ("train", "val") for c in range(2) for i in range(16)):
+        place = tmp_path / "zoo" / split / str(number) / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (70, 70, 3), dtype=np.uint8)).save(place)
+    task = plugins.task("image-folder:zoo")
+    size = plugins.architecture("resnet-10").count(task.signature) // 100
+    recipe = Recipe(epochs=1, batch_size=8, parts=2, learning_rate=0.01, zoom=0.5)
+    chosen = Cell(task.name, 1, "resnet-10", "reduced", 1, {}, size, recipe, 0)
+    work = Work(chosen, task.source(), "cpu", tmp_path / "work", "t", Engine(processes=2))
+    outcome = execute(work, lambda _: None)
+    assert outcome.state == "done", outcome
+    assert folder.ImageFiles is type(task.data("train"))
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_waits_for_them(tmp_path):
+    """Killed, it cannot end them itself."""
+    arguments = ["run", "--task", "digits", "--method", "full", "--seed", "0", "--epochs", "1000", "--parts", "2"]
+    arguments += ["--processes", "2", "--executor", "inline"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "npas_bench.cli.main", *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL
+    )
+
+    def children():
+        listed = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+        lines = [line.split(None, 2) for line in listed.splitlines()[1:]]
+        return {int(pid) for pid, parent, words in lines if int(parent) == driver.pid and "spawn_main" in words}
+
+    try:
+        wait_for(lambda: len(children()) >= 2 and list(tmp_path.glob("runs.db.work/*/*.pt")))
+        ranks = children()
+    finally:
+        driver.kill()
+        driver.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ranks))
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_fails_the_cell(tmp_path, monkeypatch):
+    from npas_bench.runner import execution
+
+    monkeypatch.setattr(execution, "_attempt", _die)
+    outcome, _ = together(tmp_path, cell(recipe=PARTS))
+    assert outcome.state == "failed"
+    assert "one of 2 processes that train together died (exit code 7)" in outcome.message
+
+
+def _die(work, on_epoch, processes):
+    import os
+
+    os._exit(7)

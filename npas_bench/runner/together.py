@@ -1,0 +1,137 @@
+"""One cell in several processes of this machine, each with a share of every batch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed, multiprocessing
+
+from npas_bench.errors import NpasBenchError, StorageError
+from npas_bench.training.parallel import Processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from npas_bench.runner.execution import Outcome, Work
+    from npas_bench.training.loop import EpochReport
+
+    # Takes part in a cell's training.
+    Share = Callable[[Work, Callable[[EpochReport], None], Processes], Outcome | None]
+
+# The others wait for the first one's search.
+_PATIENCE = timedelta(days=7)
+
+
+def run_together(work: Work, share: Share, on_epoch: Callable[[EpochReport], None]) -> Outcome:
+    """Run a cell in as many processes as its engine says.
+
+    Args:
+        work: what to run.
+        share: runs in every process.
+        on_epoch: told of every epoch, in this process.
+
+    Returns:
+        The first process' outcome, or that of whichever failed.
+
+    Raises:
+        StorageError: if checkpoints cannot be written.
+        NpasBenchError: if there are too few devices or parts, or a process died.
+    """
+    count = work.engine.processes
+    if work.cell.recipe.parts % count:
+        raise NpasBenchError(
+            f"{count} processes cannot share the {work.cell.recipe.parts} parts of a batch: use --parts {count}"
+        )
+    if work.device.startswith("cuda") and torch.cuda.device_count() < count:
+        raise NpasBenchError(f"{count} processes need as many GPUs, and there are {torch.cuda.device_count()}")
+    context = multiprocessing.get_context("spawn")
+    readers: dict[Connection, Any] = {}
+    with tempfile.TemporaryDirectory() as meeting:
+        try:
+            for rank in range(count):
+                reader, writer = context.Pipe(duplex=False)
+                arguments = (Path(meeting) / "meet", rank, work, share, writer)
+                # No daemons: these may not have children, and what reads images ahead is one.
+                process = context.Process(target=_take_part, args=arguments)
+                process.start()
+                writer.close()
+                readers[reader] = process
+            return _listen(dict(readers), on_epoch)
+        finally:
+            for process in readers.values():
+                process.kill()
+                process.join()
+
+
+def _listen(readers: dict[Connection, Any], on_epoch: Callable[[EpochReport], None]) -> Outcome:
+    """What the processes tell, until one of them has the outcome."""
+    from npas_bench.runner.execution import Outcome
+
+    count = len(readers)
+    while readers:
+        for ready in wait(list(readers)):
+            reader: Any = ready
+            try:
+                kind, content = reader.recv()
+            except (EOFError, OSError):
+                process = readers.pop(reader)
+                process.join()
+                raise NpasBenchError(
+                    f"one of {count} processes that train together died (exit code {process.exitcode})"
+                ) from None
+            if kind == "epoch":
+                on_epoch(content)
+            elif kind == "done":
+                # Its part is over; however it leaves, nothing depends on it.
+                del readers[reader]
+            elif kind == "error":
+                raise StorageError(content)
+            else:
+                return Outcome.model_validate_json(content)
+    raise NpasBenchError(f"{count} processes trained together, and none has the outcome")
+
+
+def _take_part(meeting: Path, rank: int, work: Work, share: Share, writer: Connection) -> None:
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    on_gpu = work.device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(rank)
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=meeting.as_uri(),
+        rank=rank,
+        world_size=work.engine.processes,
+        timeout=_PATIENCE,
+    )
+
+    def tell(report: EpochReport) -> None:
+        if rank == 0:
+            writer.send(("epoch", report))
+
+    try:
+        outcome = share(work, tell, Processes(rank, work.engine.processes))
+    except StorageError as error:
+        writer.send(("error", str(error)))
+    else:
+        writer.send(("done", None) if outcome is None else ("outcome", outcome.model_dump_json()))
+    writer.close()
+    # Without the interpreter's way out, on which a group of processes that is no longer whole may abort.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that waits for it is gone: nobody would look at what it computes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

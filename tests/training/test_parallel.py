@@ -1,0 +1,132 @@
+"""Several processes that train one network, against one that computes the same parts of a batch in turn."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from npas_bench import plugins
+from npas_bench.methods import Problem
+from npas_bench.network import GeneratedNetwork
+from npas_bench.recipe import Recipe
+from npas_bench.seeding import seeded
+from npas_bench.tasks.classification.base import Images
+from npas_bench.tasks.classification.digits import Digits
+from npas_bench.training.checkpoint import CheckpointFolder
+from npas_bench.training.loop import Training, cpu_threads, train
+from npas_bench.training.parallel import ALONE, Processes, Runner
+
+CPU = torch.device("cpu")
+# 1,201 examples: 20 whole batches, and one example that is no two parts.
+RECIPE = Recipe(epochs=1, batch_size=60, parts=2, learning_rate=0.05, crop=1, weight_decay=1e-3, clip=1.0)
+
+
+class Precise(Digits):
+    """Digits in double precision."""
+
+    def augment(self, batch, recipe, generator):
+        batch = super().augment(batch, recipe, generator)
+        return Images(batch.pixels.double(), batch.labels)
+
+    def loss(self, network, batch, recipe):
+        return torch.nn.functional.cross_entropy(network(batch.pixels), batch.labels)
+
+
+def build(method, options, regenerate):
+    task = Precise()
+    architecture = plugins.architecture("wrn-10-1")
+    made = plugins.methods.load(method)(options)
+    size = architecture.size(task.signature)
+    with seeded("test"):
+        network = made.build(Problem(architecture, task.signature, size if made.whole else size // 2, seed=3)).double()
+    if isinstance(network, GeneratedNetwork):
+        network.regenerate_in_backward = regenerate
+    return network
+
+
+def fit(folder, method, options, regenerate, processes, recipe):
+    network = build(method, options, regenerate)
+    training = Training(network, Precise(), Digits().data("train"), recipe, 0, "identity", "source", CPU)
+    with cpu_threads(1):
+        trained = train(
+            training._replace(processes=processes), CheckpointFolder(folder, "identity", "source", "t"), lambda _: None
+        )
+    return network.state_dict(), trained.history
+
+
+def take_part(rank, folder, arguments, recipe):
+    distributed.init_process_group("gloo", init_method=(folder / "meet").as_uri(), rank=rank, world_size=2)
+    parameters, history = fit(folder / "run", *arguments, Processes(rank, 2), recipe)
+    torch.save((parameters, history[-1].loss), folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+CASES = [
+    ("full", {}, False),
+    ("ssn", {}, False),
+    ("ssn", {}, True),
+    ("superweights", {"clustering": "single"}, False),
+    ("superweights", {"clustering": "single"}, True),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{'again' if case[2] else 'kept'}")
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_two_processes_get_what_one_gets_from_the_parts_in_turn(tmp_path, case, epochs):
+    """After 20 steps, and after 40 with a refinement in between, which looks at gradients of both.
+
+    Parameters, and running statistics of norms.
+    """
+    if epochs == 2 and case[0] != "superweights":
+        pytest.skip("only superweights change between epochs")
+    recipe = RECIPE.derive(epochs=epochs)
+    multiprocessing.spawn(take_part, (tmp_path, case, recipe), nprocs=2)
+    (tmp_path / "alone").mkdir()
+    alone, history = fit(tmp_path / "alone", *case, ALONE, recipe)
+    start = build(*case).state_dict()
+    for rank in range(2):
+        together, loss = torch.load(tmp_path / f"{rank}.pt")
+        assert together.keys() == alone.keys()
+        for name, parameter in alone.items():
+            torch.testing.assert_close(together[name], parameter, rtol=1e-8, atol=1e-8)
+        assert loss == pytest.approx(history[-1].loss, rel=1e-10)
+    moved = [not torch.equal(alone[name], start[name]) for name in alone.keys() & start.keys()]
+    assert all(moved)
+
+
+def test_parts_have_draws_of_their_own_and_every_example_once():
+    seen = []
+
+    class Watching(Precise):
+        def augment(self, batch, recipe, generator):
+            seen.append((batch.labels.tolist(), generator.initial_seed()))
+            return super().augment(batch, recipe, generator)
+
+    network = build("full", {}, False)
+    training = Training(network, Watching(), Digits().data("train"), RECIPE, 0, "identity", "source", CPU)
+
+    class Nowhere(CheckpointFolder):
+        def save(self, checkpoint):
+            pass
+
+    train(training, Nowhere(Path("nowhere"), "identity", "source", "t"), lambda _: None)
+    assert [len(labels) for labels, _ in seen] == [30] * 40
+    assert len({seed for _, seed in seen}) == 40
+
+
+@pytest.mark.parametrize("case", [("full", {}, False), ("ssn", {}, False), ("ssn", {}, True)], ids=str)
+def test_a_compiled_network_computes_the_same(monkeypatch, case):
+    """Captured as graphs, but run as they are: a compiler would take minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    x = Digits().data("train").batch(torch.arange(16)).pixels.double()
+    gradients = []
+    for compiled in (False, True):
+        network = build(*case)
+        out = Runner(network, compiled=compiled).module(x)
+        out.square().mean().backward()
+        gradients.append([out, *(p.grad for p in network.parameters())])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
