@@ -93,7 +93,7 @@ def test_two_distributions_with_one_name_are_an_error_that_names_both(install):
 def test_unknown_names_offer_the_nearest():
     with pytest.raises(UnknownName, match="unknown method 'reducd': did you mean reduced"):
         plugins.methods.load("reducd")
-    with pytest.raises(UnknownName, match="unknown task 'zzz': known: cifar10, digits"):
+    with pytest.raises(UnknownName, match="unknown task 'zzz': known: cifar10, cifar100, digits, image-folder"):
         plugins.tasks.load("zzz")
 
 

@@ -67,8 +67,8 @@ def run(
     """
     from npas_bench.leaderboard.published import refuse_published
     from npas_bench.runner.driver import run_items
-    from npas_bench.runner.execution import Engine
     from npas_bench.runner.progress import reporter_for
+    from npas_bench.runner.work import Engine
     from npas_bench.store.database import locate, open_for_writing, reaching
 
     items = choose.chosen_items(
@@ -92,8 +92,8 @@ def run(
     for item in items:
         if item.cell.recipe.parts % processes:
             raise NpasBenchError(
-                f"--processes {processes}: {item.cell} computes batches in {item.cell.recipe.parts} parts, which they "
-                f"cannot share; add --parts {processes}"
+                f"--processes {processes}: {item.cell} computes batches in {item.cell.recipe.parts} part(s), which "
+                f"they cannot share; add --parts {processes}"
             )
     if processes > 1 and ":" in items[0].device:
         raise NpasBenchError(f"--processes {processes}: each takes a GPU of its own; use --device cuda")

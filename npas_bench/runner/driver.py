@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from npas_bench.runner.cell import IDENTITY_VERSION
 from npas_bench.runner.device import describe_device, device_class
-from npas_bench.runner.execution import Engine, Work
 from npas_bench.runner.executors import Listener
 from npas_bench.runner.provenance import code
+from npas_bench.runner.work import Engine, Work
 from npas_bench.store.runs import (
     UNFINISHED,
     RunKey,
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from npas_bench.runner.cell import Cell
-    from npas_bench.runner.execution import Outcome
     from npas_bench.runner.executors import Executor
     from npas_bench.runner.progress import Reporter
+    from npas_bench.runner.work import Outcome
     from npas_bench.store.database import Store
     from npas_bench.store.runs import RunState
     from npas_bench.tasks import Source

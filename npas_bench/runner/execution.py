@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import math
 import os
@@ -13,10 +11,9 @@ import sys
 import time
 import traceback
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from npas_bench import plugins
 from npas_bench.budget import Ledger, count_scalars
@@ -32,6 +29,7 @@ from npas_bench.errors import (
 from npas_bench.methods import Problem
 from npas_bench.network import GeneratedNetwork, changed_state
 from npas_bench.runner.together import run_together
+from npas_bench.runner.work import Cost, Measured, Outcome, Work
 from npas_bench.seeding import derive_seed, seeded
 from npas_bench.training.checkpoint import CheckpointFolder
 from npas_bench.training.flops import count_forward_flops
@@ -41,139 +39,13 @@ from npas_bench.training.search import Search
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from npas_bench.methods.base import Trial
     from npas_bench.network import Network
     from npas_bench.runner.cell import Cell
-    from npas_bench.tasks import Source, Task
+    from npas_bench.tasks import Task
 
 log = logging.getLogger(__name__)
-
-
-class Engine(NamedTuple):
-    """Switches that change what a run costs, and its result at most by rounding: no part of a cell's identity.
-
-    Attributes:
-        regenerate: make generated weights again in the backward pass instead of keeping them for it.
-        compiled: let torch compile the network.
-        processes: how many train a cell together, each with a device of its own.
-    """
-
-    regenerate: bool = False
-    compiled: bool = False
-    processes: int = 1
-
-    def names(self) -> list[str]:
-        """The switches that are on."""
-        switches = [name for name, on in (("regenerate", self.regenerate), ("compile", self.compiled)) if on]
-        return switches + ([f"processes={self.processes}"] if self.processes > 1 else [])
-
-
-class Work(NamedTuple):
-    """A cell to run, with what a worker must know beside it.
-
-    Attributes:
-        cell: what to run.
-        source: the data the driver saw; a worker that sees other data refuses.
-        device: `cpu`, `cuda` or `cuda:N`.
-        folder: of the run's checkpoints, seen by driver and worker.
-        token: of this attempt.
-        engine: switches.
-    """
-
-    cell: Cell
-    source: Source
-    device: str
-    folder: Path
-    token: str
-    engine: Engine = Engine()
-
-
-class Cost(BaseModel):
-    """What a run cost.
-
-    Attributes:
-        train_seconds: spent on training, the search and what came before an interruption included.
-        search_seconds: of these, spent on the method's search.
-        seconds_per_step: median over epochs of each epoch's median, warm-up left out.
-        seconds_per_epoch: median over epochs, an attempt's first left out where there are more.
-        evaluate_seconds: spent on the test split.
-        peak_memory: bytes; allocated for the run on a GPU, on a CPU the highest resident set of the process so
-            far, the libraries and whatever it ran before included; the largest of several processes'.
-        forward_flops: floating-point operations of one example's forward pass, weights as they are; None where they
-            cannot be counted.
-        generation_flops: that make all weights once; None where the method has no closed form.
-        engine: switches that were on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    train_seconds: float
-    search_seconds: float = 0.0
-    seconds_per_step: float
-    seconds_per_epoch: float | None = None
-    evaluate_seconds: float
-    peak_memory: int
-    forward_flops: int | None = None
-    generation_flops: int | None = None
-    engine: list[str] = []
-
-
-class Measured(BaseModel):
-    """One metric's value, with what is needed to show and rank it.
-
-    Attributes:
-        name: of the metric.
-        value: finite.
-        unit: `%` or empty.
-        higher_is_better: which way is up.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: str
-    value: float
-    unit: str
-    higher_is_better: bool
-
-
-class Outcome(BaseModel):
-    """How a run ended.
-
-    Attributes:
-        state: done, failed or unsupported.
-        ledger: what the network trains; None where none was built.
-        metrics: of the test split, the primary one first.
-        history: one entry per epoch.
-        cost: where the run is done.
-        sharing: which layers read which parameters.
-        structure: what the method's search or refinement decided.
-        message: why it failed or is unsupported, in a line or two.
-        detail: the traceback of an error that nobody expected.
-        resumable: whether a failed run was getting on and had better go on from its checkpoints.
-        smallest: the smallest budget the method can meet here, where it said so.
-        largest: the largest, likewise.
-        versions: of Python and of the packages that determine results.
-        host: processor and system, without the host's name.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    state: Literal["done", "failed", "unsupported"]
-    ledger: Ledger | None = None
-    metrics: list[Measured] = []
-    history: list[dict[str, float]] = []
-    cost: Cost | None = None
-    sharing: list[list[Any]] = []
-    structure: dict[str, Any] = {}
-    message: str | None = None
-    detail: str | None = None
-    resumable: bool = False
-    smallest: int | None = None
-    largest: int | None = None
-    versions: dict[str, str] = {}
-    host: str = ""
 
 
 def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
@@ -424,20 +296,3 @@ def host_class() -> str:
 
     instructions = torch.backends.cpu.get_cpu_capability()
     return f"{platform.system()} {platform.machine()} {instructions} {os.cpu_count()} cores"
-
-
-def write_progress(work: Work, report: EpochReport) -> None:
-    """Leave word of an attempt's last epoch where the driver, perhaps in another process, finds it."""
-    path = work.folder / f"{work.token}.progress"
-    partial = path.with_suffix(".progress-partial")
-    with contextlib.suppress(OSError):  # the display can do without it
-        partial.write_text(json.dumps(report._asdict()), encoding="utf-8")
-        partial.replace(path)
-
-
-def read_progress(work: Work) -> EpochReport | None:
-    """The last epoch that this attempt left word of; None before its first."""
-    try:
-        return EpochReport(**json.loads((work.folder / f"{work.token}.progress").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None

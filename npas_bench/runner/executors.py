@@ -11,7 +11,7 @@ from npas_bench.runner.execution import execute
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from npas_bench.runner.execution import Outcome, Work
+    from npas_bench.runner.work import Outcome, Work
     from npas_bench.training.loop import EpochReport
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from npas_bench.runner.cell import Cell
-    from npas_bench.runner.execution import Outcome
+    from npas_bench.runner.work import Outcome
     from npas_bench.training.loop import EpochReport
 
 

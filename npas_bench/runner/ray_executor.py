@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from npas_bench.errors import NpasBenchError
-from npas_bench.runner.execution import Outcome, Work, execute, read_progress, write_progress
+from npas_bench.runner.execution import execute
 from npas_bench.runner.executors import Executor, Listener
+from npas_bench.runner.work import Outcome, Work, read_progress, write_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

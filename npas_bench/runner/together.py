@@ -15,12 +15,13 @@ import torch
 from torch import distributed, multiprocessing
 
 from npas_bench.errors import NpasBenchError, StorageError
+from npas_bench.runner.work import Outcome
 from npas_bench.training.parallel import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from npas_bench.runner.execution import Outcome, Work
+    from npas_bench.runner.work import Work
     from npas_bench.training.loop import EpochReport
 
     # Takes part in a cell's training.
@@ -73,8 +74,6 @@ def run_together(work: Work, share: Share, on_epoch: Callable[[EpochReport], Non
 
 def _listen(readers: dict[Connection, Any], on_epoch: Callable[[EpochReport], None]) -> Outcome:
     """What the processes tell, until one of them has the outcome."""
-    from npas_bench.runner.execution import Outcome
-
     count = len(readers)
     while readers:
         for ready in wait(list(readers)):

@@ -16,7 +16,8 @@ from npas_bench.methods import Method
 from npas_bench.network import PlainNetwork
 from npas_bench.recipe import Recipe
 from npas_bench.runner.cell import Cell
-from npas_bench.runner.execution import Engine, Work, execute
+from npas_bench.runner.execution import execute
+from npas_bench.runner.work import Engine, Work
 from npas_bench.tasks.classification.digits import Digits
 
 RECIPE = Digits().recipes("wrn-10-1")["short"].derive(epochs=1)
@@ -343,7 +344,7 @@ def test_what_goes_wrong_in_several_processes_is_an_outcome(tmp_path, recipe, me
 
 @pytest.mark.slow
 def test_several_processes_read_images_ahead_and_join_in_naming_those_that_cannot_be_read(tmp_path, monkeypatch):
-    from npas_bench.tasks.classification import folder
+    from npas_bench.tasks.classification.files import ImageFiles
 
     monkeypatch.setenv("NPAS_BENCH_DATA", str(tmp_path))
     rng = np.random.default_rng(0)
@@ -358,7 +359,7 @@ def test_several_processes_read_images_ahead_and_join_in_naming_those_that_canno
     work = Work(chosen, task.source(), "cpu", tmp_path / "work", "t", Engine(processes=2))
     outcome = execute(work, lambda _: None)
     assert outcome.state == "done", outcome
-    assert folder.ImageFiles is type(task.data("train"))
+    assert ImageFiles is type(task.data("train"))
 
 
 @pytest.mark.slow
@@ -371,7 +372,9 @@ def test_processes_end_with_the_one_that_waits_for_them(tmp_path):
     )
 
     def children():
-        listed = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(
+            ["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+        ).stdout
         lines = [line.split(None, 2) for line in listed.splitlines()[1:]]
         return {int(pid) for pid, parent, words in lines if int(parent) == driver.pid and "spawn_main" in words}
 

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from npas_bench.runner.execution import Work, execute
+from npas_bench.runner.execution import execute
+from npas_bench.runner.work import Work
 from npas_bench.tasks.classification.digits import Digits
 from tests.runner.test_execution import RECIPE, cell
 

@@ -12,9 +12,11 @@ from npas_bench import plugins
 from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.seeding import generator
 from npas_bench.tasks.base import Part
+from npas_bench.tasks.classification import files as reading
 from npas_bench.tasks.classification import folder as module
 from npas_bench.tasks.classification.base import ImageSet
-from npas_bench.tasks.classification.folder import ImageFiles, ImageFolder, ImageNet
+from npas_bench.tasks.classification.files import ImageFiles
+from npas_bench.tasks.classification.folder import ImageFolder, ImageNet
 
 CLASSES = ("ape", "bee", "cat")
 
@@ -93,7 +95,7 @@ def test_the_digest_follows_names_and_contents(data):
 
 
 def test_unreadable_images_are_left_out_and_named(data, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_TOLERATED", 12)
+    monkeypatch.setattr(reading, "TOLERATED", 12)
     for size in ((16, 16), (90, 90)):
         place = make(data / f"zoo{size[0]}", size=size)
         bad = place / "train/bee/1.png"
@@ -156,7 +158,7 @@ def test_a_missing_training_split_is_named_when_it_is_wanted(data):
 
 
 def test_a_training_batch_has_stand_ins_and_its_size(data, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_TOLERATED", 12)
+    monkeypatch.setattr(reading, "TOLERATED", 12)
     make(data / "zoo", size=(90, 90))
     bad = data / "zoo/train/bee/1.png"
     bad.unlink()
