@@ -16,7 +16,7 @@ STEPS = 100
 # Architecture, task, images a step. CIFAR's are 32 x 32, Tiny ImageNet's 64 x 64.
 CASES = [
     ("wrn-16-2", "cifar10", 32),
-    ("wrn-28-10", "cifar10", 4),
+    ("wrn-28-10", "cifar10", 16),
     ("resnet-56", "cifar10", 32),
     ("resnet-10", "cifar10", 16),
     ("resnet-18", "cifar10", 16),
