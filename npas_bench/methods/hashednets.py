@@ -29,6 +29,7 @@ class HashedNets(SharingMethod):
     """
 
     name = "hashednets"
+    version = 2
 
     def allocate(self, problem: Problem) -> HashedAllocation:
         """As large a store as the budget affords and the weights can read."""
