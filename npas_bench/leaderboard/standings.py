@@ -110,7 +110,8 @@ def tabulate(results: Iterable[Result]) -> list[BoardTable]:
     """Group results into tables, in the order of task, architecture, recipe, data and device class."""
     groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
     for result in _newest_versions(list(results)):
-        recipe = json.dumps({k: v for k, v in result.recipe_content.items() if k != "name"}, sort_keys=True)
+        # As identities see it: by the stored fields, a recipe written before a field was added would be another.
+        recipe = json.dumps(json.loads(result.canonical)["recipe"], sort_keys=True)
         key = (result.task, result.architecture, recipe, result.data_digest, result.device_class)
         groups[key].append(result)
     tables = [_table(group) for group in groups.values()]

@@ -19,6 +19,7 @@ class Result(NamedTuple):
 
     Attributes:
         run: its id in its store.
+        canonical: the JSON that its cell's identity was made from.
         metric: name of the metric; None where the run is not done.
         value: the metric's value.
         unit: its unit.
@@ -29,7 +30,7 @@ class Result(NamedTuple):
     task: str
     architecture: str
     recipe: str
-    recipe_content: dict[str, Any]
+    canonical: str
     data_label: str
     data_digest: str
     data_official: bool
@@ -76,7 +77,7 @@ def read_results(
             CellRow.task,
             CellRow.architecture,
             CellRow.recipe_name,
-            CellRow.recipe,
+            CellRow.canonical,
             RunRow.data_label,
             RunRow.data_digest,
             RunRow.data_official,

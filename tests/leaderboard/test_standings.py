@@ -10,7 +10,7 @@ def result(method="ssn", seed=0, value=1.0, **fields):
         "task": "digits",
         "architecture": "wrn-10-1",
         "recipe": "default",
-        "recipe_content": {"name": "default", "epochs": 3},
+        "canonical": '{"recipe":{"epochs":3}}',
         "data_label": "digits",
         "data_digest": "d",
         "data_official": True,
@@ -62,7 +62,7 @@ def test_higher_is_better_turns_the_order_round():
 def test_recipes_data_and_devices_are_never_pooled():
     results = [
         result(),
-        result(recipe_content={"name": "default", "epochs": 4}),
+        result(canonical='{"recipe":{"epochs":4}}'),
         result(data_digest="e", data_label="digits (unofficial data e)", data_official=False),
         result(device_class="cuda"),
         result(architecture="wrn-10-2"),
@@ -79,7 +79,7 @@ def test_older_versions_of_a_task_or_method_give_way_to_the_newest():
 
 
 def test_one_recipe_under_two_names_is_one():
-    results = [result(seed=0), result(seed=1, recipe="other", recipe_content={"name": "other", "epochs": 3})]
+    results = [result(seed=0), result(seed=1, recipe="other", canonical='{"seed":1,"recipe":{"epochs":3}}')]
     (table,) = tabulate(results)
     assert table.bands[0].standings[0].seeds == 2
 
