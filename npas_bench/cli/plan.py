@@ -8,7 +8,7 @@ from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
 
 if TYPE_CHECKING:
-    from npas_bench.runner.driver import Item
+    from npas_bench.runner.item import Item
 
 
 def plan(

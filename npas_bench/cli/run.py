@@ -12,8 +12,8 @@ from npas_bench.cli.console import errors, output
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
-    from npas_bench.runner.driver import Item
     from npas_bench.runner.executors import Executor
+    from npas_bench.runner.item import Item
 
 
 class ExecutorName(StrEnum):
@@ -28,6 +28,7 @@ class OnlyName(StrEnum):
 
     failed = "failed"
     missing = "missing"
+    stale = "stale"
 
 
 def run(
@@ -57,7 +58,9 @@ def run(
         int,
         typer.Option("--processes", metavar="N", min=1, help="Train each cell in N processes, each on a GPU, if any."),
     ] = 1,
-    only: Annotated[OnlyName | None, typer.Option(help="Run only cells that failed, or never ran.")] = None,
+    only: Annotated[
+        OnlyName | None, typer.Option(help="Run only cells that failed, that a dead run left behind, or all others.")
+    ] = None,
     db: choose.Database = None,
 ) -> None:
     """Run a grid, or the cells that the options name.
@@ -66,7 +69,7 @@ def run(
     every cell is done or unsupported, 1 if one failed, 2 for a mistake in the command.
     """
     from npas_bench.leaderboard.published import refuse_published
-    from npas_bench.runner.driver import run_items
+    from npas_bench.runner.driver import Terms, run_items
     from npas_bench.runner.progress import reporter_for
     from npas_bench.runner.work import Engine
     from npas_bench.store.database import locate, open_for_writing, reaching
@@ -103,15 +106,13 @@ def run(
     with reaching(location):
         store = open_for_writing(location)
         try:
-            summary = run_items(
-                items,
-                store,
-                chosen,
-                reporter_for(output),
+            terms = Terms(
                 grid=grid,
                 only=only.value if only else None,
                 engine=Engine(regenerate, compiled, processes),
             )
+            with chosen:
+                summary = run_items(items, store, chosen, reporter_for(output), terms)
         except KeyboardInterrupt:
             errors.print("stopped; the same command goes on from here", style="yellow")
             raise typer.Exit(130) from None

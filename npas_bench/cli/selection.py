@@ -11,8 +11,8 @@ import yaml
 from npas_bench.errors import DataError, NpasBenchError, OptionError
 
 if TYPE_CHECKING:
-    from npas_bench.runner.driver import Item
     from npas_bench.runner.grid import Grid
+    from npas_bench.runner.item import Item
 
 GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="A grid's name, or a YAML file.")]
 Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="NAME", help="A task's name. Repeatable.")]
@@ -87,8 +87,8 @@ def chosen_items(selection: Selection) -> list[Item]:
         NpasBenchError: if a name, budget or option is wrong, data is missing, or there is no such device.
     """
     from npas_bench.runner.device import resolve_device
-    from npas_bench.runner.driver import Item
     from npas_bench.runner.grid import Change, Expander
+    from npas_bench.runner.item import Item
 
     grid = _grid(selection)
     precision = selection.precision.value if selection.precision else None

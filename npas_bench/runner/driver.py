@@ -1,65 +1,92 @@
-"""The driver: finds what is left of a set of cells, has it run, and is the only one that writes results."""
+"""The driver: finds what is left of a set of cells, has it run, and is the only one that writes their results.
+
+Several drivers may be at work on one database: a cell is claimed before it is run, and what another driver has is
+waited for, and taken over should that driver die.
+"""
 
 from __future__ import annotations
 
+import logging
 import secrets
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from npas_bench import __version__
 from npas_bench.runner.cell import IDENTITY_VERSION
 from npas_bench.runner.device import describe_device, device_class
 from npas_bench.runner.executors import Listener
-from npas_bench.runner.provenance import code
+from npas_bench.runner.item import FINAL, Item, Only, left_over
+from npas_bench.runner.provenance import code, source_digest
 from npas_bench.runner.work import Engine, Work
+from npas_bench.store.drivers import HEARTBEAT_SECONDS, Code, beat, enter, leave, reap
+from npas_bench.store.patience import patiently
 from npas_bench.store.runs import (
-    UNFINISHED,
-    RunKey,
     add_runs,
+    claim_run,
     finish_run,
     newest_runs,
-    release_runs,
-    start_run,
+    note_attempt,
+    reopen_runs,
+    still_running,
 )
-from npas_bench.training.checkpoint import remove_checkpoints
+from npas_bench.training.checkpoint import hand_over, remove_checkpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from npas_bench.runner.cell import Cell
-    from npas_bench.runner.executors import Executor
+    from npas_bench.runner.executors import Ended, Executor
     from npas_bench.runner.progress import Reporter
     from npas_bench.runner.work import Outcome
     from npas_bench.store.database import Store
+    from npas_bench.store.keys import RunKey
     from npas_bench.store.runs import RunState
-    from npas_bench.tasks import Source
     from npas_bench.training.loop import EpochReport
 
-Only = Literal["failed", "missing"]
+log = logging.getLogger(__name__)
+
+# How often cells that other drivers have are looked at.
+_LOOK_SECONDS = 2.0
 
 
-class Item(NamedTuple):
-    """A cell with what this machine would run it on.
+class Terms(NamedTuple):
+    """On what terms cells are run.
 
     Attributes:
-        cell: the cell.
-        full: trainable scalars of its full architecture.
-        source: its task's data here.
-        device: `cpu`, `cuda` or `cuda:N`.
+        grid: the grid's name, noted on new runs.
+        only: see `left_over`.
+        engine: switches for every cell.
+        deadline: seconds that an attempt at a cell may take; None for no limit.
+        folder: for checkpoints, which every worker sees; left out, the store's own.
+        expected: what cells are expected to need, by identity; those that take longest come first.
     """
 
-    cell: Cell
-    full: int
-    source: Source
-    device: str
-
-    @property
-    def key(self) -> RunKey:
-        """What there is one finished run of."""
-        return RunKey(self.cell.identity, self.source.digest, device_class(self.device))
+    grid: str | None = None
+    only: Only | None = None
+    engine: Engine = Engine()
+    deadline: float | None = None
+    folder: Path | None = None
+    expected: Mapping[str, Expected] | None = None
 
 
-# No switch is on.
-ENGINE = Engine()
+class Expected(NamedTuple):
+    """What a cell is expected to need.
+
+    Attributes:
+        seconds: of training and evaluation.
+        memory: bytes at its peak; None where nothing is known.
+    """
+
+    seconds: float
+    memory: int | None = None
+
+
+DEFAULT_TERMS = Terms()
 
 
 class Summary(NamedTuple):
@@ -70,33 +97,12 @@ class Summary(NamedTuple):
     failed: int
 
 
-def left_over(items: Sequence[Item], newest: Mapping[RunKey, RunState], only: Only | None) -> list[Item]:
-    """The cells that are to run: those without a finished run.
-
-    Args:
-        items: all cells.
-        newest: the newest run of each, where there is one.
-        only: `missing` leaves out failed ones, `failed` leaves out all others.
-    """
-    left = []
-    for item in items:
-        state = newest[item.key].state if item.key in newest else "missing"
-        if state in ("done", "unsupported"):
-            continue
-        if only is None or (state == "failed") == (only == "failed"):
-            left.append(item)
-    return left
-
-
 def run_items(
     items: Sequence[Item],
     store: Store,
     executor: Executor,
     reporter: Reporter,
-    *,
-    grid: str | None = None,
-    only: Only | None = None,
-    engine: Engine = ENGINE,
+    terms: Terms = DEFAULT_TERMS,
 ) -> Summary:
     """Run whatever is left of `items`; an interrupted run goes on from its last epoch.
 
@@ -105,44 +111,98 @@ def run_items(
         store: open for writing.
         executor: runs cells.
         reporter: shows progress.
-        grid: the grid's name, noted on new runs.
-        only: see `left_over`.
-        engine: switches for every cell.
+        terms: on what terms.
+
+    Raises:
+        StoreError: if a driver of other code is at work on the store.
     """
-    newest = newest_runs(store, (item.key for item in items))
-    left = left_over(items, newest, only)
-    runs = _runs_for(left, newest, store, grid)
-    running = {item.key for item in left}
-    before = [newest[item.key].state for item in items if item.key not in running and item.key in newest]
-    for item in items:
-        if item.key in newest and newest[item.key].state in ("done", "unsupported"):
-            # Left behind by a driver that died between storing a result and tidying up.
-            remove_checkpoints(_folder(store, item))
-    listener = _Recorder(store, reporter, runs)
-    works = [Work(item.cell, item.source, item.device, _folder(store, item), "", engine) for item in left]
-    reporter.begin(left=len(left), before=len(items) - len(left))
+    me = patiently(enter, store, Code(__version__, source_digest()))
+    recorder = _Recorder(store, me, reporter, terms)
     try:
-        if works:
-            executor.run(works, listener)
+        with _heart(store, me, recorder):
+            return _run(items, store, executor, reporter, recorder, terms)
     finally:
         # Whatever stopped the executor, the next driver shall find these as work to do.
-        release_runs(store, listener.running)
+        _last_words(store, me)
         reporter.end()
-    states = [*before, *listener.states]
+
+
+def _run(
+    items: Sequence[Item], store: Store, executor: Executor, reporter: Reporter, recorder: _Recorder, terms: Terms
+) -> Summary:
+    keys = [item.key for item in items]
+    newest = patiently(newest_runs, store, keys)
+    left = _in_order(left_over(items, newest, terms.only), terms)
+    recorder.runs = _runs_for(left, newest, store, terms.grid)
+    going_on = {item.key for item in left}
+    before = [newest[item.key].state for item in items if item.key not in going_on and item.key in newest]
+    for item in items:
+        if item.key in newest and newest[item.key].state in FINAL:
+            # Left behind by a driver that died between storing a result and tidying up.
+            remove_checkpoints(_folder(store, item, terms))
+    reporter.begin(left=len(left), before=len(items) - len(left))
+    waiting = left
+    while waiting:
+        executor.run([_work(store, item, terms) for item in waiting], recorder)
+        waiting = _others_left(waiting, store, recorder)
+    states = [*before, *recorder.states]
     return Summary(*(states.count(state) for state in ("done", "unsupported", "failed")))
+
+
+def _in_order(items: list[Item], terms: Terms) -> list[Item]:
+    """Longest first, so that no long one is left over when all others are done; alike ones as the grid has them."""
+    expected = terms.expected
+    if not expected:
+        return items
+    return sorted(items, key=lambda item: -round(expected[item.cell.identity].seconds, 1))
+
+
+def _work(store: Store, item: Item, terms: Terms) -> Work:
+    expected = (terms.expected or {}).get(item.cell.identity)
+    return Work(
+        item.cell,
+        item.source,
+        item.device,
+        _folder(store, item, terms),
+        "",
+        terms.engine,
+        deadline=terms.deadline,
+        memory=expected.memory if expected else None,
+    )
+
+
+def _others_left(items: Sequence[Item], store: Store, recorder: _Recorder) -> list[Item]:
+    """Wait until cells that other drivers have are finished, or left behind; those left behind."""
+    others = [item for item in items if item.cell.identity not in recorder.settled]
+    while others:
+        patiently(reap, store, recorder.driver)
+        newest = patiently(newest_runs, store, [item.key for item in others])
+        free = [item for item in others if newest[item.key].state in ("pending", "stale")]
+        if free:
+            return free
+        for item in others:
+            if newest[item.key].state != "running":
+                recorder.settle(item.cell, newest[item.key].state)
+        others = [item for item in others if newest[item.key].state == "running"]
+        if others:
+            time.sleep(_LOOK_SECONDS)
+    return []
 
 
 def _runs_for(
     left: Sequence[Item], newest: Mapping[RunKey, RunState], store: Store, grid: str | None
 ) -> dict[str, int]:
     """The run of each cell to go on with: one that was left unfinished, or a new one."""
+    cancelled = [newest[item.key].id for item in left if item.key in newest and newest[item.key].state == "cancelled"]
+    patiently(reopen_runs, store, cancelled)
     going_on = {
         item.cell.identity: newest[item.key].id
         for item in left
-        if item.key in newest and newest[item.key].state in UNFINISHED
+        if item.key in newest and newest[item.key].state not in (*FINAL, "failed")
     }
     fresh = [item for item in left if item.cell.identity not in going_on]
-    ids = add_runs(
+    ids = patiently(
+        add_runs,
         store,
         [_cell_fields(item) for item in fresh],
         [
@@ -183,50 +243,135 @@ def _cell_fields(item: Item) -> dict[str, object]:
     }
 
 
-def _folder(store: Store, item: Item) -> Path:
+def _folder(store: Store, item: Item, terms: Terms) -> Path:
     key = item.key
-    return store.location.work_folder / f"{key.identity[:20]}-{key.data_digest[:8]}-{key.device_class}"
+    folder = terms.folder or store.location.work_folder
+    return folder / f"{key.identity[:20]}-{key.data_digest[:8]}-{key.device_class}"
+
+
+@contextmanager
+def _heart(store: Store, me: str, recorder: _Recorder) -> Iterator[None]:
+    """While the block runs, say that this driver lives, and look which of its runs are wanted no more."""
+    stop = threading.Event()
+
+    def go() -> None:
+        while not stop.wait(HEARTBEAT_SECONDS):
+            try:
+                beat(store, me, recorder.epochs())
+                recorder.look()
+            except SQLAlchemyError as error:
+                # Whoever needs the database says so; this one tries again.
+                log.debug("no heartbeat: %s", error)
+
+    thread = threading.Thread(target=go, name="heart", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=60)
+
+
+def _last_words(store: Store, me: str) -> None:
+    try:
+        leave(store, me)
+    except SQLAlchemyError as error:
+        log.warning("the database does not answer; what was running there is taken up by the next run: %s", error)
 
 
 class _Recorder(Listener):
-    def __init__(self, store: Store, reporter: Reporter, runs: Mapping[str, int]) -> None:
+    """What an executor tells of cells goes to the store and the display."""
+
+    def __init__(self, store: Store, driver: str, reporter: Reporter, terms: Terms) -> None:
         self._store = store
         self._reporter = reporter
-        self._runs = runs
-        self._running: dict[str, int] = {}
         self._code = code()
+        self._guard = threading.Lock()
+        self._running: dict[str, tuple[int, str]] = {}
+        self._epochs: dict[int, int] = {}
+        self._lost: set[str] = set()
+        self.driver = driver
+        self.runs: dict[str, int] = {}
         self.states: list[str] = []
+        # Cells that this driver need not look after any more.
+        self.settled: set[str] = set()
 
-    @property
-    def running(self) -> list[int]:
-        """Runs that were started and have not ended."""
-        return list(self._running.values())
-
-    def started(self, work: Work) -> Work:
+    def started(self, work: Work) -> Work | None:
         identity = work.cell.identity
         token = secrets.token_hex(8)
         # A run that goes on is named after the code and device that bring it to its end.
         facts = {**self._code._asdict(), "device": describe_device(work.device)}
-        start_run(self._store, self._runs[identity], token, facts)
-        self._running[identity] = self._runs[identity]
+        run = self.runs[identity]
+        claim = patiently(claim_run, self._store, run, self.driver, token, facts)
+        if claim is None:
+            return None
+        hand_over(work.folder, claim.superseded, token)
+        with self._guard:
+            self._running[identity] = (run, token)
+            self._lost.discard(identity)
         self._reporter.started(work.cell)
         return work._replace(token=token)
 
     def progressed(self, work: Work, report: EpochReport) -> None:
+        with self._guard:
+            self._epochs[self.runs[work.cell.identity]] = report.epoch
         self._reporter.progressed(work.cell, report)
 
+    def retried(self, work: Work, ended: Ended) -> None:
+        patiently(note_attempt, self._store, self.runs[work.cell.identity], ended.as_json())
+
     def finished(self, work: Work, outcome: Outcome) -> None:
-        identity = work.cell.identity
-        fields = outcome.model_dump(mode="json", exclude={"metrics", "resumable"})
+        identity, run = work.cell.identity, self.runs[work.cell.identity]
+        fields = outcome.model_dump(mode="json", exclude={"metrics", "resumable", "cause"})
         fields["parameters"] = outcome.ledger.total if outcome.ledger else None
-        fields["seconds_per_step"] = outcome.cost.seconds_per_step if outcome.cost else None
-        stored = finish_run(
-            self._store, self._runs[identity], work.token, fields, [metric.model_dump() for metric in outcome.metrics]
-        )
-        self._running.pop(identity, None)
+        for name in ("seconds_per_step", "train_seconds", "peak_memory"):
+            fields[name] = getattr(outcome.cost, name) if outcome.cost else None
+        metrics = [metric.model_dump() for metric in outcome.metrics]
+        stored = patiently(finish_run, self._store, run, work.token, fields, metrics)
+        self._forget(identity)
         if stored:
             # Only now: a driver that dies before the result is stored finds the last epoch again.
             if not outcome.resumable:
                 remove_checkpoints(work.folder)
             self.states.append(outcome.state)
+            self.settled.add(identity)
             self._reporter.finished(work.cell, outcome)
+        else:
+            self._reporter.dropped(work.cell)
+
+    def dropped(self, work: Work) -> None:
+        self._forget(work.cell.identity)
+        self._reporter.dropped(work.cell)
+
+    def unwanted(self) -> set[str]:
+        with self._guard:
+            return set(self._lost)
+
+    def settle(self, cell: Cell, state: str) -> None:
+        """A cell that another driver had is over."""
+        self.settled.add(cell.identity)
+        if state in ("done", "unsupported", "failed"):
+            self.states.append(state)
+        self._reporter.settled(cell, state)
+
+    def epochs(self) -> dict[int, int]:
+        """What runs have reached since this was asked last."""
+        with self._guard:
+            epochs, self._epochs = self._epochs, {}
+        return epochs
+
+    def look(self) -> None:
+        """See which running cells were cancelled, or taken by another driver."""
+        with self._guard:
+            running = dict(self._running)
+        tokens = {run: token for run, token in running.values()}
+        wanted = still_running(self._store, tokens) if tokens else set()
+        with self._guard:
+            for identity, (run, token) in running.items():
+                if run not in wanted and self._running.get(identity) == (run, token):
+                    self._lost.add(identity)
+
+    def _forget(self, identity: str) -> None:
+        with self._guard:
+            self._running.pop(identity, None)
+            self._lost.discard(identity)

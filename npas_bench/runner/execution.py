@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 import traceback
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -49,31 +51,37 @@ log = logging.getLogger(__name__)
 
 
 def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
-    """Run a cell to its end; whatever goes wrong with the cell itself is an outcome, not an exception.
-
-    Raises:
-        StorageError: if checkpoints cannot be written.
-    """
+    """Run a cell to its end; whatever goes wrong is an outcome, not an exception."""
+    _begin_peak_memory()
     if work.engine.processes == 1:
         outcome = _attempt(work, on_epoch, ALONE)
         assert outcome is not None  # noqa: S101 (only of several processes all but the first have none)
         return outcome
     try:
         return run_together(work, _attempt, on_epoch)
+    except StorageError as error:
+        return _unstorable(error, versions=versions(), host=host_class())
     except NpasBenchError as error:
-        if isinstance(error, StorageError):
-            raise
         return Outcome(state="failed", message=str(error), versions=versions(), host=host_class())
+
+
+def _unstorable(error: StorageError, **facts: Any) -> Outcome:
+    """Of a cell whose checkpoints could not be written: those that were are kept, and a later run goes on from them."""
+    return Outcome(state="failed", message=str(error), resumable=True, cause="storage", **facts)
 
 
 def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
     """Run a cell, or take part in it; None is the outcome of all but the first process where nothing goes wrong."""
     facts = {"versions": versions(), "host": host_class()}
     reports: list[EpochReport] = []
+    begun = time.monotonic()
 
     def note(report: EpochReport) -> None:
         reports.append(report)
         on_epoch(report)
+        over = work.deadline is not None and time.monotonic() - begun > work.deadline
+        if over and processes.rank == 0 and report.epoch < work.cell.recipe.epochs:
+            raise Overdue(report.epoch)
 
     try:
         outcome = _run(work, note, processes)
@@ -88,18 +96,43 @@ def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Pro
         )
     except Diverged as diverged:
         return Outcome(state="failed", message=str(diverged), history=diverged.history, **facts)
-    except StorageError:
-        raise
+    except StorageError as error:
+        if processes.count > 1:
+            raise
+        return _unstorable(error, **facts)
+    except Overdue as overdue:
+        return overdue_outcome(work, overdue.epoch, history=[report._asdict() for report in reports], **facts)
     # The grid's other cells go on whatever is wrong with this one.
     except Exception as error:
         log.debug("%s failed", work.cell, exc_info=True)
+        short = _out_of_memory(work, error)
         return Outcome(
             state="failed",
-            message=_out_of_memory(work, error) or f"{type(error).__name__}: {error}",
+            message=short or f"{type(error).__name__}: {error}",
+            cause="memory" if short else None,
             detail=traceback.format_exc(),
             history=[report._asdict() for report in reports],
             **facts,
         )
+
+
+class Overdue(Exception):
+    """An attempt took longer than it may; known when an epoch ends."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        super().__init__(epoch)
+
+
+def overdue_outcome(work: Work, epoch: int, **fields: Any) -> Outcome:
+    """Of a cell that took longer than it may; it goes on when it is run again."""
+    return Outcome(
+        state="failed",
+        message=f"its deadline of {work.deadline:,.4g} s passed after epoch {epoch} of {work.cell.recipe.epochs}",
+        resumable=True,
+        cause="time",
+        **fields,
+    )
 
 
 def _out_of_memory(work: Work, error: Exception) -> str | None:
@@ -108,7 +141,7 @@ def _out_of_memory(work: Work, error: Exception) -> str | None:
     named = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
     if not named:
         return None
-    peak = _peak_memory(torch.device(work.device)) / 2**30
+    peak = peak_memory(torch.device(work.device)) / 2**30
     return (
         f"out of memory: a batch of {work.cell.recipe.batch_size} does not fit (peak {peak:.2f} GiB on {work.device}); "
         "a recipe of more parts, or --regenerate, needs less"
@@ -199,7 +232,7 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
         compiled=work.engine.compiled,
     )
     trained = train(training, checkpoints, on_epoch)
-    peak = processes.largest(_peak_memory(device))
+    peak = processes.largest(peak_memory(device))
     unreadable = {*chain(*processes.gather(examples.unreadable))}
     if processes.rank:
         return None
@@ -226,7 +259,7 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
             seconds_per_step=statistics.median_high(report.seconds_per_step for report in trained.history),
             seconds_per_epoch=statistics.median(epochs[1:] or epochs),
             evaluate_seconds=evaluated,
-            peak_memory=max(peak, _peak_memory(device)),
+            peak_memory=max(peak, peak_memory(device)),
             forward_flops=count_forward_flops(network, problem_of(cell, task), task),
             generation_flops=network.generation_flops(),
             engine=work.engine.names(),
@@ -272,9 +305,19 @@ def _count_again(
     return ledger
 
 
-def _peak_memory(device: torch.device) -> int:
+def _begin_peak_memory() -> None:
+    """Start the mark of the largest resident set anew, where the system lets us."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at this process' peak while it ran its cell: allocated on a GPU, resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError, IndexError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 

@@ -3,47 +3,109 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from npas_bench.runner.execution import execute
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from npas_bench.runner.work import Outcome, Work
     from npas_bench.training.loop import EpochReport
 
 
+class Ended(NamedTuple):
+    """How an attempt ended that was not the last word on its cell, or why the last one ran as it did.
+
+    Attributes:
+        why: in a few words.
+        seconds: that it ran for.
+        share: of a GPU's memory that it had; None on a CPU.
+        memory: bytes it is known to have needed; None where nobody measured.
+        alone: whether the next attempt has a GPU to itself.
+    """
+
+    why: str
+    seconds: float
+    share: float | None = None
+    memory: int | None = None
+    alone: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is stored with the run."""
+        return {key: value for key, value in self._asdict().items() if value not in (None, False)}
+
+
 class Listener(ABC):
-    """What an executor tells the driver, always in the driver's own thread."""
+    """What an executor tells the driver, always in the driver's own thread, and asks it."""
 
     @abstractmethod
-    def started(self, work: Work) -> Work:
-        """An attempt at this work begins; the answer is the work under the new attempt's token."""
+    def started(self, work: Work) -> Work | None:
+        """An attempt at this work shall begin: the work under the new attempt's token; None if it is not to be had."""
 
     @abstractmethod
     def progressed(self, work: Work, report: EpochReport) -> None:
         """An epoch of it is over."""
 
     @abstractmethod
+    def retried(self, work: Work, ended: Ended) -> None:
+        """An attempt ended through no fault of the cell's, and another one will follow."""
+
+    @abstractmethod
     def finished(self, work: Work, outcome: Outcome) -> None:
         """It ended."""
 
+    @abstractmethod
+    def dropped(self, work: Work) -> None:
+        """It was stopped because it is unwanted."""
+
+    @abstractmethod
+    def unwanted(self) -> set[str]:
+        """Identities of started cells that were cancelled, or taken over by another driver."""
+
 
 class Executor(ABC):
-    """Runs cells somewhere."""
+    """Runs cells somewhere. A context: what it holds is let go at the block's end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @abstractmethod
     def run(self, works: Sequence[Work], listener: Listener) -> None:
         """Run every one of `works` to its end, telling `listener` what happens."""
 
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
+        """Let go of workers and whatever else is held."""
+
 
 class InlineExecutor(Executor):
-    """One cell after the other in this process."""
+    """One cell after the other in this process. Deadlines and cancelling take effect when an epoch ends."""
 
     def run(self, works: Sequence[Work], listener: Listener) -> None:
         """Run them in order."""
         for planned in works:
             work = listener.started(planned)
-            listener.finished(work, execute(work, partial(listener.progressed, work)))
+            if work is None:
+                continue
+            try:
+                outcome = execute(work, _teller(work, listener))
+            except Unwanted:
+                listener.dropped(work)
+            else:
+                listener.finished(work, outcome)
+
+
+class Unwanted(BaseException):
+    """Ends an attempt from inside; no error of the cell's, which is why nothing that handles these handles it."""
+
+
+def _teller(work: Work, listener: Listener) -> Callable[[EpochReport], None]:
+    def tell(report: EpochReport) -> None:
+        listener.progressed(work, report)
+        if work.cell.identity in listener.unwanted():
+            raise Unwanted
+
+    return tell

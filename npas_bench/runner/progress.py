@@ -31,7 +31,7 @@ class Reporter(ABC):
         self._begun = time.monotonic()
         self._left = 0
         self._before = 0
-        self._counts = {"done": 0, "unsupported": 0, "failed": 0}
+        self._counts = {"done": 0, "unsupported": 0, "failed": 0, "cancelled": 0}
         self._trained: dict[str, int] = {}
         self._resumed: dict[str, int] = {}
         self._running: dict[str, Cell] = {}
@@ -60,6 +60,17 @@ class Reporter(ABC):
         self._on_finished(cell, outcome)
         self._on_change()
 
+    def dropped(self, cell: Cell) -> None:
+        """A cell was stopped: cancelled, or taken over by another driver."""
+        self._running.pop(cell.identity, None)
+        self._on_change()
+
+    def settled(self, cell: Cell, state: str) -> None:
+        """A cell that another driver had is over."""
+        self._counts[state if state in self._counts else "cancelled"] += 1
+        self._on_settled(cell, state)
+        self._on_change()
+
     def end(self) -> None:
         """Nothing more will happen."""
         self._on_end()
@@ -72,6 +83,9 @@ class Reporter(ABC):
 
     @abstractmethod
     def _on_finished(self, cell: Cell, outcome: Outcome) -> None: ...
+
+    @abstractmethod
+    def _on_settled(self, cell: Cell, state: str) -> None: ...
 
     @abstractmethod
     def _on_end(self) -> None: ...
@@ -123,6 +137,9 @@ class LiveReporter(Reporter):
         if outcome.state == "failed":
             self.console.print(Text(f"failed: {cell}: {outcome.message}", style="red"))
 
+    def _on_settled(self, cell: Cell, state: str) -> None:
+        pass  # it is counted
+
     def _on_end(self) -> None:
         self._live.stop()
         if self._left:
@@ -168,6 +185,10 @@ class PlainReporter(Reporter):
         if left is not None and self._ended < self._left:
             line += f" · {format_seconds(left)} left"
         self._print(line)
+
+    def _on_settled(self, cell: Cell, state: str) -> None:
+        elsewhere = "" if state == "cancelled" else ", by another driver"
+        self._print(f"[{self._ended}/{self._left}] {state} {cell}{elsewhere}")
 
     def _on_end(self) -> None:
         if self._left:

@@ -1,9 +1,11 @@
-"""Which code ran: the commit of the checkout that the package lies in."""
+"""Which code ran: the package's sources, and the commit of the checkout that they lie in."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +31,17 @@ def code() -> Code:
     commit = _ask(git, package.parent, "rev-parse", "HEAD")
     changes = _ask(git, package.parent, "status", "--porcelain", "--untracked-files=no", "--", package.name)
     return Code(commit or None, None if changes is None else bool(changes))
+
+
+@cache
+def source_digest() -> str:
+    """A digest of the package's sources as they lie: the same wherever the same code runs."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _ask(git: str, folder: Path, *arguments: str) -> str | None:

@@ -47,6 +47,8 @@ class Work(NamedTuple):
         folder: of the run's checkpoints, seen by driver and worker.
         token: of this attempt.
         engine: switches.
+        deadline: seconds that this attempt may take; None for no limit.
+        memory: bytes that the cell is expected to need at its peak; None where nothing is known.
     """
 
     cell: Cell
@@ -55,6 +57,8 @@ class Work(NamedTuple):
     folder: Path
     token: str
     engine: Engine = Engine()
+    deadline: float | None = None
+    memory: int | None = None
 
 
 class Cost(BaseModel):
@@ -66,8 +70,9 @@ class Cost(BaseModel):
         seconds_per_step: median over epochs of each epoch's median, warm-up left out.
         seconds_per_epoch: median over epochs, an attempt's first left out where there are more.
         evaluate_seconds: spent on the test split.
-        peak_memory: bytes; allocated for the run on a GPU, on a CPU the highest resident set of the process so
-            far, the libraries and whatever it ran before included; the largest of several processes'.
+        peak_memory: bytes; allocated for the run on a GPU, on a CPU the highest resident set of the process while it
+            ran, the libraries included (where the system cannot start the mark anew, also what the process ran
+            before); the largest of several processes'.
         forward_flops: floating-point operations of one example's forward pass, weights as they are; None where they
             cannot be counted.
         generation_flops: that make all weights once; None where the method has no closed form.
@@ -119,6 +124,7 @@ class Outcome(BaseModel):
         message: why it failed or is unsupported, in a line or two.
         detail: the traceback of an error that nobody expected.
         resumable: whether a failed run was getting on and had better go on from its checkpoints.
+        cause: what a failed run lacked, where that was not the cell's own fault alone: it may be tried otherwise.
         smallest: the smallest budget the method can meet here, where it said so.
         largest: the largest, likewise.
         versions: of Python and of the packages that determine results.
@@ -137,24 +143,39 @@ class Outcome(BaseModel):
     message: str | None = None
     detail: str | None = None
     resumable: bool = False
+    cause: Literal["memory", "storage", "time"] | None = None
     smallest: int | None = None
     largest: int | None = None
     versions: dict[str, str] = {}
     host: str = ""
 
 
-def write_progress(work: Work, report: EpochReport) -> None:
-    """Leave word of an attempt's last epoch where the driver, perhaps in another process, finds it."""
+class Progress(NamedTuple):
+    """How far an attempt is.
+
+    Attributes:
+        report: of its last epoch.
+        memory: bytes at its peak so far.
+    """
+
+    report: EpochReport
+    memory: int
+
+
+def write_progress(work: Work, progress: Progress) -> None:
+    """Leave word of an attempt's last epoch where the driver, perhaps on another machine, finds it."""
     path = work.folder / f"{work.token}.progress"
     partial = path.with_suffix(".progress-partial")
     with contextlib.suppress(OSError):  # the display can do without it
-        partial.write_text(json.dumps(report._asdict()), encoding="utf-8")
+        content = {"report": progress.report._asdict(), "memory": progress.memory}
+        partial.write_text(json.dumps(content), encoding="utf-8")
         partial.replace(path)
 
 
-def read_progress(work: Work) -> EpochReport | None:
-    """The last epoch that this attempt left word of; None before its first."""
+def read_progress(work: Work) -> Progress | None:
+    """The last that this attempt left word of; None before its first epoch is over."""
     try:
-        return EpochReport(**json.loads((work.folder / f"{work.token}.progress").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        content = json.loads((work.folder / f"{work.token}.progress").read_text(encoding="utf-8"))
+        return Progress(EpochReport(**content["report"]), int(content["memory"]))
+    except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import contextmanager, suppress
+import shlex
+import sqlite3
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAl
 from sqlalchemy.orm import sessionmaker
 
 from npas_bench.errors import StoreError
-from npas_bench.store.schema import REVISION, VERSION_TABLE
+from npas_bench.store.schema import REVISION, REVISIONS, VERSION_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 DEFAULT = "runs.db"
-_BUSY_SECONDS = 30
+_BUSY_SECONDS = 60
 _FORMS = "use a file's path, sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 # Any number, the same in every version: "npas" in ASCII.
 _SERVER_LOCK = 0x6E706173
@@ -99,28 +101,28 @@ class Store:
         session: makes sessions on it.
     """
 
-    def __init__(self, location: Location, engine: Engine, lock: FileLock | Connection | None = None) -> None:
+    def __init__(self, location: Location, engine: Engine, lock: FileLock | None = None) -> None:
         self.location = location
         self.engine = engine
         self.session = sessionmaker(engine, expire_on_commit=False)
-        # A driver's claim to be the only one: a lock on a file, or a session that holds a server's lock.
+        # A driver's claim to be the only one, on a file.
         self._lock = lock
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other driver can be at work on it."""
+        return self._lock is not None
 
     def close(self) -> None:
         """Close every connection and let the next driver in.
 
         An SQLite file that was written is left as one file, unless a reader holds on to it.
         """
-        if isinstance(self._lock, FileLock):
-            self._leave_write_ahead_log()
-            self.engine.dispose()
-            self._lock.release()
-            return
         if self._lock is not None:
-            # Its session ends with its connection, which must not go back to the pool.
-            self._lock.invalidate()
-            self._lock.close()
+            self._leave_write_ahead_log()
         self.engine.dispose()
+        if self._lock is not None:
+            self._lock.release()
 
     def _leave_write_ahead_log(self) -> None:
         # With a reader at work the log cannot be left; it is whole, and the next driver folds it in.
@@ -132,9 +134,11 @@ class Store:
 def open_for_writing(location: Location) -> Store:
     """Open a store for a driver, making it with the newest schema if it does not exist.
 
+    A file takes one driver at a time, a server any number.
+
     Raises:
-        StoreError: if it cannot be reached, is no store, has another schema than this code's, or has another
-            driver at work on it.
+        StoreError: if it cannot be reached, is no store, has another schema than this code's, or is a file that has
+            another driver at work on it.
     """
     if location.path is None:
         return _open_server(location)
@@ -162,22 +166,84 @@ def open_for_writing(location: Location) -> Store:
 def _open_server(location: Location) -> Store:
     engine = _engine(location)
     with _explained(location, engine):
-        claim = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        # The server lets go of it when this process dies, however it does.
-        if not claim.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _SERVER_LOCK}).scalar():
-            claim.close()
-            raise _taken(location)
-        revision = _revision(claim)
-        if revision is None and not inspect(claim).get_table_names():
+        with engine.connect() as connection:
+            empty = _revision(connection) is None and not inspect(connection).get_table_names()
+        if empty:
             _migrate(engine)
-        else:
-            _check(location, revision)
-    return Store(location, engine, claim)
+        with engine.connect() as connection:
+            _check(location, _revision(connection))
+    return Store(location, engine)
+
+
+def open_beside(location: Location) -> Store | None:
+    """Open a store to change a little in it, whether or not a driver is at work; None where there is none.
+
+    Raises:
+        StoreError: as `open_for_writing` does, but for the driver.
+    """
+    if location.path is not None and not location.path.exists():
+        return None
+    engine = _engine(location)
+    with _explained(location, engine), engine.connect() as connection:
+        _check(location, _revision(connection))
+    return Store(location, engine)
+
+
+def upgrade(location: Location) -> tuple[str, str]:
+    """Bring a store to the newest schema; the revisions before and after.
+
+    A file is changed in a copy that takes its place when it is whole, and kept as it was beside it.
+
+    Raises:
+        StoreError: if there is none, it cannot be reached, is no store or newer, or has a driver at work on it.
+    """
+    if location.path is None:
+        engine = _engine(location)
+        with _explained(location, engine):
+            with engine.connect() as connection:
+                before = _known_revision(location, _revision(connection))
+            if before != REVISION:
+                _migrate(engine)
+        engine.dispose()
+        return before, REVISION
+    if not location.path.exists():
+        raise StoreError(f"database {location} does not exist")
+    lock = _lock(location, location.path)
+    try:
+        engine = _engine(location, read_only=True)
+        with _explained(location, engine), engine.connect() as connection:
+            before = _known_revision(location, _revision(connection))
+        engine.dispose()
+        if before != REVISION:
+            _upgrade_file(location, location.path, before)
+    finally:
+        lock.release()
+    return before, REVISION
+
+
+def _upgrade_file(location: Location, path: Path, before: str) -> None:
+    kept, fresh = (path.with_name(f"{path.name}.{suffix}") for suffix in (before, "new"))
+    try:
+        with closing(sqlite3.connect(path)) as source:
+            for copy in (kept, fresh):
+                copy.unlink(missing_ok=True)
+                with closing(sqlite3.connect(copy)) as target:
+                    source.backup(target)
+            # Nothing may be left in a log that would be taken for the new file's.
+            source.execute("PRAGMA journal_mode=DELETE")
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"database {location} cannot be copied for the upgrade: {error}") from None
+    engine = _engine(Location(location.url.set(database=str(fresh)), fresh))
+    with _explained(location, engine):
+        _migrate(engine)
+    engine.dispose()
+    fresh.replace(path)
 
 
 def _taken(location: Location) -> StoreError:
     return StoreError(
-        f"database {location} has another npas-bench run at work on it: wait for it, or name another with --db"
+        f"database {location} has another npas-bench run at work on it, and a file takes one at a time: wait for it, "
+        "name another with --db, or use a PostgreSQL server for several"
     )
 
 
@@ -300,14 +366,24 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _check(location: Location, revision: str | None) -> None:
-    if revision == REVISION:
-        return
+    known = _known_revision(location, revision)
+    if known != REVISION:
+        raise StoreError(
+            f"database {location} has schema {known}, and this npas-bench uses {REVISION}: bring it up to date with "
+            f"npas-bench db upgrade --db {shlex.quote(str(location))}"
+        )
+
+
+def _known_revision(location: Location, revision: str | None) -> str:
+    """The revision, if it is one that this code can use or upgrade."""
     if revision is None:
         raise StoreError(f"database {location} holds no npas-bench results: name another with --db or NPAS_BENCH_DB")
-    raise StoreError(
-        f"database {location} has schema {revision}, this npas-bench knows schemas up to {REVISION}: "
-        "it was written by a newer version. Update with pip install --upgrade npas-bench, or name another with --db"
-    )
+    if revision not in REVISIONS:
+        raise StoreError(
+            f"database {location} has schema {revision}, this npas-bench knows schemas up to {REVISION}: "
+            "it was written by a newer version. Update with pip install --upgrade npas-bench, or name another with --db"
+        )
+    return revision
 
 
 def _migrate(engine: Engine) -> None:
@@ -317,5 +393,11 @@ def _migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", "npas_bench.store:migrations")
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Of several drivers that find the same empty database, one makes the tables.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SERVER_LOCK})
+        else:
+            # A table that is altered is dropped and made anew, with others still referring to it.
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

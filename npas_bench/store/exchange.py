@@ -14,8 +14,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload, selectinload
 
 from npas_bench.errors import StoreError
-from npas_bench.store.runs import UNFINISHED
-from npas_bench.store.schema import CellRow, MetricRow, RunRow
+from npas_bench.store.keys import RunKey, board_key, run_uid
+from npas_bench.store.runs import mark_current
+from npas_bench.store.schema import ENDED, CellRow, MetricRow, RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _CELL_FIELDS = [column.key for column in CellRow.__table__.columns]
 # What only the database that a run was made in has a use for.
-_LOCAL = {"id", "identity", "token"}
+_LOCAL = {"id", "identity", "token", "driver", "board", "current"}
 _RUN_FIELDS = [column.key for column in RunRow.__table__.columns if column.key not in _LOCAL]
 
 
@@ -51,7 +52,7 @@ def export_runs(store: Store) -> Iterator[str]:
     """Every ended run of a store as a JSON line, oldest first."""
     query = (
         select(RunRow)
-        .where(RunRow.state.not_in(UNFINISHED))
+        .where(RunRow.state.in_(ENDED))
         .order_by(RunRow.id)
         .options(joinedload(RunRow.cell), selectinload(RunRow.metrics))
     )
@@ -81,14 +82,26 @@ def add_records(store: Store, paths: Iterable[Path]) -> int:
                 try:
                     record = Record.model_validate_json(line)
                     cell = CellRow(**record.cell)
-                    run = RunRow(identity=cell.identity, **_with_times(record.run))
+                    run = _run(cell, _with_times(record.run))
                     run.metrics = [MetricRow(**metric) for metric in record.metrics]
                 except (ValidationError, TypeError, ValueError) as error:
                     raise StoreError(f"{path}, line {number}, is no record of a run: {error}") from None
                 session.merge(cell)
                 session.add(run)
+                session.flush()
+                mark_current(session, RunKey(run.identity, run.data_digest, run.device_class), run.id)
                 count += 1
     return count
+
+
+def _run(cell: CellRow, fields: dict[str, Any]) -> RunRow:
+    key = RunKey(cell.identity, fields["data_digest"], fields["device_class"])
+    # Records of before there were such numbers.
+    uid = fields.get("uid") or run_uid(key, fields["created"])
+    cost = fields.get("cost") or {}
+    derived = {name: cost.get(name) for name in ("train_seconds", "peak_memory")}
+    board = board_key(cell.canonical, key.data_digest, key.device_class)
+    return RunRow(**{**derived, **fields, "identity": cell.identity, "uid": uid, "board": board})
 
 
 def _with_times(fields: dict[str, Any]) -> dict[str, Any]:

@@ -65,13 +65,8 @@ def read_results(
         architecture: only this architecture.
         metric: the metric to read; left out, each task's primary one.
     """
-    newest = (
-        select(func.max(RunRow.id))
-        .where(RunRow.state.not_in(UNFINISHED))
-        .group_by(RunRow.identity, RunRow.data_digest, RunRow.device_class)
-    )
     wanted = MetricRow.position == 0 if metric is None else MetricRow.name == metric
-    query = (
+    query: Any = (
         select(
             RunRow.id,
             CellRow.task,
@@ -102,7 +97,7 @@ def read_results(
         )
         .join(CellRow, CellRow.identity == RunRow.identity)
         .join(MetricRow, (MetricRow.run_id == RunRow.id) & wanted, isouter=True)
-        .where(RunRow.id.in_(newest))
+        .where(RunRow.current)
         .order_by(CellRow.task, CellRow.architecture, CellRow.budget, CellRow.method, CellRow.seed, RunRow.id)
     )
     if task is not None:

@@ -1,60 +1,65 @@
-"""What a driver asks of the store and writes to it."""
+"""What a driver asks of the store about runs, and writes to it."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from npas_bench.store.schema import CellRow, MetricRow, RunRow
+from npas_bench.store.keys import RunKey, board_key, run_uid
+from npas_bench.store.schema import ENDED, CellRow, MetricRow, RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from sqlalchemy.orm import Session
+
     from npas_bench.store.database import Store
 
-UNFINISHED = ("pending", "running")
+_T = TypeVar("_T")
+
+# Of an attempt that has not come to its end. A cancelled run waits, too, for whoever wants it after all.
+UNFINISHED = ("pending", "running", "stale", "cancelled")
+_CLAIMABLE = ("pending", "stale")
 # SQLite takes 32,766 variables in a statement; older builds took 999.
-_CHUNK = 500
-
-
-class RunKey(NamedTuple):
-    """What there is one finished run of.
-
-    Attributes:
-        identity: of the cell.
-        data_digest: of the decoded arrays.
-        device_class: `cpu` or `cuda`.
-    """
-
-    identity: str
-    data_digest: str
-    device_class: str
+_CHUNK = 900
 
 
 class RunState(NamedTuple):
-    """The newest run of a key."""
+    """The newest run of a key.
+
+    Attributes:
+        id: its number in its store.
+        state: pending, running, done, failed, unsupported, cancelled or stale.
+    """
 
     id: int
     state: str
+
+
+class Claim(NamedTuple):
+    """A run that is now this driver's.
+
+    Attributes:
+        attempt: how many there were, this one included.
+        superseded: token of the attempt before; None for the first.
+    """
+
+    attempt: int
+    superseded: str | None
 
 
 def newest_runs(store: Store, keys: Iterable[RunKey]) -> dict[RunKey, RunState]:
     """The newest run of each key that has one."""
     wanted = set(keys)
     found: dict[RunKey, RunState] = {}
+    columns = (RunRow.identity, RunRow.data_digest, RunRow.device_class, RunRow.id, RunRow.state)
     with store.session() as session:
         for identities in _chunks(sorted({key.identity for key in wanted})):
-            newest = (
-                select(func.max(RunRow.id))
-                .where(RunRow.identity.in_(identities))
-                .group_by(RunRow.identity, RunRow.data_digest, RunRow.device_class)
-            )
-            columns = (RunRow.identity, RunRow.data_digest, RunRow.device_class, RunRow.id, RunRow.state)
-            for identity, digest, device_class, run, state in session.execute(
-                select(*columns).where(RunRow.id.in_(newest))
-            ):
+            rows = session.execute(select(*columns).where(RunRow.identity.in_(identities)).order_by(RunRow.id))
+            for identity, digest, device_class, run, state in rows:
                 key = RunKey(identity, digest, device_class)
                 if key in wanted:
                     found[key] = RunState(run, state)
@@ -62,55 +67,164 @@ def newest_runs(store: Store, keys: Iterable[RunKey]) -> dict[RunKey, RunState]:
 
 
 def add_runs(store: Store, cells: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Store cells that are not there yet and one pending run for each of `runs`; their ids, in order."""
+    """Store cells that are not there yet and a pending run for each of `runs` whose key has none that can get on.
+
+    Returns:
+        For each of `runs`, in order, the number of its key's run that can get on: another driver may have made it,
+        and may be at it.
+    """
+    insert: Any = postgresql.insert if store.engine.dialect.name == "postgresql" else sqlite.insert
+    canonical = {cell["identity"]: cell["canonical"] for cell in cells}
+    keys = [RunKey(run["identity"], run["data_digest"], run["device_class"]) for run in runs]
+    rows = []
+    for key, run in zip(keys, runs, strict=True):
+        created = now()
+        rows.append(
+            {
+                **run,
+                "uid": run_uid(key, created),
+                "board": board_key(canonical[key.identity], key.data_digest, key.device_class),
+                "state": "pending",
+                "attempt": 0,
+                "current": False,
+                "created": created,
+            }
+        )
     with store.session.begin() as session:
-        known: set[str] = set()
-        for identities in _chunks([cell["identity"] for cell in cells]):
-            known |= set(session.scalars(select(CellRow.identity).where(CellRow.identity.in_(identities))))
-        session.add_all(CellRow(**cell) for cell in cells if cell["identity"] not in known)
-        session.flush()
-        rows = [RunRow(**run, state="pending", created=now()) for run in runs]
-        session.add_all(rows)
-        session.flush()
-        return [row.id for row in rows]
+        if cells:
+            session.execute(insert(CellRow).on_conflict_do_nothing(), [dict(cell) for cell in cells])
+        if rows:
+            session.execute(insert(RunRow).on_conflict_do_nothing(), rows)
+    made = newest_runs(store, keys)
+    return [made[key].id for key in keys]
 
 
-def start_run(store: Store, run: int, token: str, facts: Mapping[str, Any]) -> None:
-    """Mark a run as running under a new attempt's token."""
+def reopen_runs(store: Store, runs: Iterable[int]) -> None:
+    """Put cancelled runs back to pending."""
+    _move(store, runs, ("cancelled",), "pending")
+
+
+def claim_run(store: Store, run: int, driver: str, token: str, facts: Mapping[str, Any]) -> Claim | None:
+    """Take a run for a driver and mark it as running under a new attempt's token; None if it is not to be had.
+
+    Of several drivers that claim a run at the same time, one gets it.
+
+    Args:
+        store: open for writing.
+        run: pending or stale, or running under this driver's own name, whose attempt is given up.
+        driver: that takes it.
+        token: of the new attempt.
+        facts: columns to set.
+    """
     with store.session.begin() as session:
-        row = session.get_one(RunRow, run)
-        row.state, row.token, row.attempt = "running", token, row.attempt + 1
-        row.started = row.started or now()
-        for name, value in facts.items():
-            setattr(row, name, value)
+        row = session.get_one(RunRow, run, with_for_update=True)
+        mine = row.state == "running" and row.driver == driver
+        if row.state not in _CLAIMABLE and not mine:
+            return None
+        superseded = row.token
+        # By a condition, not by what was just read: SQLite locks no rows.
+        taken = session.execute(
+            update(RunRow)
+            .where(RunRow.id == run, RunRow.state == row.state, RunRow.attempt == row.attempt)
+            .values(
+                state="running",
+                driver=driver,
+                token=token,
+                attempt=row.attempt + 1,
+                started=row.started or now(),
+                epoch=None,
+                **facts,
+            )
+            .execution_options(synchronize_session=False)
+        )
+        return Claim(row.attempt + 1, superseded) if taken.rowcount == 1 else None  # type: ignore[attr-defined]
 
 
 def finish_run(
     store: Store, run: int, token: str, fields: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]
 ) -> bool:
-    """Store how an attempt ended, unless a later one has taken its place.
+    """Store how an attempt ended, unless it was cancelled or a later one has taken its place.
 
     Returns:
-        Whether it was stored.
+        Whether it is stored; also if it was before, by a call whose answer got lost.
     """
     with store.session.begin() as session:
         row = session.get_one(RunRow, run, with_for_update=True)
-        if row.token != token or row.state != "running":
+        if row.token != token:
+            return False
+        if row.state in ENDED:
+            return True
+        if row.state not in ("running", "stale"):
             return False
         row.finished = now()
         for name, value in fields.items():
             setattr(row, name, value)
         row.metrics = [MetricRow(position=position, **metric) for position, metric in enumerate(metrics)]
+        session.flush()
+        # The newest, whatever the clock says: it may have been set back.
+        mark_current(session, RunKey(row.identity, row.data_digest, row.device_class), row.id)
         return True
+
+
+def mark_current(session: Session, key: RunKey, run: int) -> None:
+    """Let this run be the one that boards show of its key."""
+    of_key = (
+        RunRow.identity == key.identity,
+        RunRow.data_digest == key.data_digest,
+        RunRow.device_class == key.device_class,
+    )
+    session.execute(update(RunRow).where(*of_key, RunRow.current, RunRow.id != run).values(current=False))
+    session.execute(update(RunRow).where(RunRow.id == run).values(current=True))
+
+
+def note_attempt(store: Store, run: int, entry: Mapping[str, Any]) -> None:
+    """Add how an attempt ended that was not the last one."""
+    with store.session.begin() as session:
+        row = session.get_one(RunRow, run, with_for_update=True)
+        row.attempts = [*(row.attempts or []), dict(entry)]
 
 
 def release_runs(store: Store, runs: Iterable[int]) -> None:
     """Put runs that were stopped back to pending."""
-    with store.session.begin() as session:
-        for run in runs:
-            row = session.get_one(RunRow, run)
-            if row.state == "running":
-                row.state = "pending"
+    _move(store, runs, ("running", "stale"), "pending")
+
+
+def still_running(store: Store, tokens: Mapping[int, str]) -> set[int]:
+    """Which of these runs are still running under these tokens: not cancelled, not taken by another driver."""
+    found: set[int] = set()
+    with store.session() as session:
+        for numbers in _chunks(list(tokens)):
+            rows = session.execute(select(RunRow.id, RunRow.token, RunRow.state).where(RunRow.id.in_(numbers)))
+            found |= {run for run, token, state in rows if state == "running" and token == tokens[run]}
+    return found
+
+
+def cancel_runs(store: Store, *, runs: Sequence[int] | None = None, grid: str | None = None) -> int:
+    """Cancel what is waiting, running or stale; how many.
+
+    Args:
+        store: open for writing, by a driver or beside one.
+        runs: only these.
+        grid: only runs of this grid.
+    """
+    condition: list[Any] = [RunRow.state.in_(("pending", "running", "stale"))]
+    if grid is not None:
+        condition.append(RunRow.grid == grid)
+    if runs is None:
+        return _set_state(store, condition, "cancelled")
+    return sum(_set_state(store, [*condition, RunRow.id.in_(some)], "cancelled") for some in _chunks(list(runs)))
+
+
+def count_states(store: Store, *, grid: str | None = None) -> dict[str, dict[str, int]]:
+    """How many runs of each grid are in each state; what was run without a grid is under an empty name."""
+    query = select(RunRow.grid, RunRow.state, func.count()).group_by(RunRow.grid, RunRow.state)
+    if grid is not None:
+        query = query.where(RunRow.grid == grid)
+    found: dict[str, dict[str, int]] = {}
+    with store.session() as session:
+        for name, state, count in session.execute(query):
+            found.setdefault(name or "", {})[state] = count
+    return found
 
 
 def now() -> datetime:
@@ -118,6 +232,19 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def _move(store: Store, runs: Iterable[int], states: tuple[str, ...], to: str) -> None:
+    for numbers in _chunks(list(runs)):
+        _set_state(store, [RunRow.id.in_(numbers), RunRow.state.in_(states)], to)
+
+
+def _set_state(store: Store, condition: Sequence[Any], to: str) -> int:
+    with store.session.begin() as session:
+        changed: Any = session.execute(
+            update(RunRow).where(*condition).values(state=to).execution_options(synchronize_session=False)
+        )
+        return int(changed.rowcount)
+
+
+def _chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]

@@ -1,7 +1,8 @@
 """Tables of the results store.
 
 A cell is stored once, by identity. A run of it, on some data and device class, may take several attempts;
-its metrics are rows of their own, so that boards aggregate in SQL.
+its metrics are rows of their own, so that boards aggregate in SQL. Drivers have rows too: a run that is under way
+belongs to one, whose heartbeat says whether it lives.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import DateTime, TypeDecorator
 
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
-# The newest revision in migrations/versions: what this code reads and writes.
-REVISION = "0001"
+# The revisions in migrations/versions, oldest first; the newest is what this code reads and writes.
+REVISIONS = ("0001", "0002")
+REVISION = REVISIONS[-1]
 VERSION_TABLE = "npas_bench_version"
+
+# A run that is in none of these can still get on; there is at most one such run of a cell, data and device class.
+ENDED = ("done", "failed", "unsupported")
+_OPEN = text("state NOT IN ('done', 'failed', 'unsupported')")
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -75,19 +81,67 @@ class CellRow(Base):
 
     runs: Mapped[list[RunRow]] = relationship(back_populates="cell")
 
-    __table_args__ = (Index("ix_cells_board", "task", "architecture", "budget", "method"),)
+    __table_args__ = (
+        Index("ix_cells_board", "task", "architecture", "budget", "method"),
+        Index("ix_cells_task", "task", "task_version"),
+        Index("ix_cells_method", "method", "method_version"),
+    )
+
+
+class DriverRow(Base):
+    """A process that runs cells and writes their results.
+
+    Attributes:
+        id: random.
+        host: that it runs on; stays in this database.
+        pid: its number there.
+        born: when that process began, as its system counts; tells it from a later one of the same number.
+        version: of the package.
+        code: digest of the package's sources: drivers at work on one database at one time run the same.
+        heartbeat: when it was last known to live, by the database's clock.
+        ended: when it closed the database; None if it never did.
+    """
+
+    __tablename__ = "drivers"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[int] = mapped_column(BigInteger)
+    born: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(String(32))
+    code: Mapped[str] = mapped_column(String(16))
+    started: Mapped[datetime]
+    heartbeat: Mapped[datetime]
+    ended: Mapped[datetime | None]
 
 
 class RunRow(Base):
-    """A run of a cell, with its provenance, history and result."""
+    """A run of a cell, with its provenance, history and result.
+
+    Attributes:
+        uid: the same in every database that the run was brought to.
+        board: of the table that its result belongs to: task, architecture, recipe, data and device class.
+        current: whether it is the newest ended run of its cell, data and device class.
+        driver: that started its last attempt.
+        epoch: whole epochs that its last attempt is known to have reached.
+        attempts: how attempts before the last ended, and on what share of a device.
+        origin: of a run that was brought from elsewhere.
+    """
 
     __tablename__ = "runs"
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(32))
     identity: Mapped[str] = mapped_column(ForeignKey("cells.identity"))
     state: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(default=0)
     token: Mapped[str | None] = mapped_column(String(32))
+    driver: Mapped[str | None] = mapped_column(ForeignKey("drivers.id"))
+    epoch: Mapped[int | None]
+    attempts: Mapped[list[Any] | None]
+    board: Mapped[str] = mapped_column(String(16))
+    current: Mapped[bool] = mapped_column(default=False)
+    origin: Mapped[str | None] = mapped_column(String(200))
     grid: Mapped[str | None] = mapped_column(Text)
     created: Mapped[datetime]
     started: Mapped[datetime | None]
@@ -110,6 +164,8 @@ class RunRow(Base):
     structure: Mapped[dict[str, Any] | None]
     history: Mapped[list[Any] | None]
     seconds_per_step: Mapped[float | None]
+    train_seconds: Mapped[float | None]
+    peak_memory: Mapped[int | None] = mapped_column(BigInteger)
     cost: Mapped[dict[str, Any] | None]
     message: Mapped[str | None] = mapped_column(Text)
     detail: Mapped[str | None] = mapped_column(Text)
@@ -119,7 +175,23 @@ class RunRow(Base):
     cell: Mapped[CellRow] = relationship(back_populates="runs")
     metrics: Mapped[list[MetricRow]] = relationship(back_populates="run", cascade="all, delete-orphan")
 
-    __table_args__ = (Index("ix_runs_cell", "identity", "data_digest", "device_class", "state"),)
+    __table_args__ = (
+        Index("ix_runs_cell", "identity", "data_digest", "device_class", "state"),
+        Index(
+            "ix_runs_open",
+            "identity",
+            "data_digest",
+            "device_class",
+            unique=True,
+            sqlite_where=_OPEN,
+            postgresql_where=_OPEN,
+        ),
+        Index("ix_runs_uid", "uid", unique=True),
+        # What `status` and boards of many runs are answered from, without a look at the rows.
+        Index("ix_runs_grid", "grid", "state"),
+        Index("ix_runs_board", "current", "board", "finished"),
+        Index("ix_runs_driver", "driver", "state"),
+    )
 
 
 class MetricRow(Base):

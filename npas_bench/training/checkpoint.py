@@ -1,8 +1,8 @@
 """Checkpoints: written at epoch ends by atomic rename, read as weights only.
 
-Every attempt at a run writes a file of its own, named by its token: an attempt that was given up but still
-computes can neither overwrite nor be taken for its successor. The furthest readable file is where a new
-attempt goes on.
+Every attempt at a run writes and reads a file of its own, named by its token. Before a new one begins, the driver
+hands it what its predecessor had reached; whatever that one computes afterwards, should it still live, is neither
+read nor kept.
 """
 
 from __future__ import annotations
@@ -96,9 +96,8 @@ class CheckpointFolder:
             raise StorageError(f"the checkpoint {self.path} cannot be written: {error}") from error
 
     def latest(self) -> Checkpoint | None:
-        """The furthest checkpoint of any attempt at this run; unreadable or foreign files are passed over."""
-        found = [self._read(path) for path in self._folder.glob("*.pt")] if self._folder.is_dir() else []
-        return max((c for c in found if c is not None), key=lambda c: c.epoch, default=None)
+        """What this attempt has reached, or was handed; None if it is unreadable, of another cell or of other data."""
+        return self._read(self.path)
 
     def _read(self, path: Path) -> Checkpoint | None:
         checkpoint = read_checkpoint(path)
@@ -136,6 +135,41 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         return Checkpoint(**fields) if fields.pop("format") == FORMAT else None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
         return None
+
+
+def hand_over(folder: Path, superseded: str | None, token: str) -> None:
+    """Give a new attempt what the one before it had reached, and remove what other attempts left.
+
+    A crash in between leaves the old file, the new one, or both.
+
+    Args:
+        folder: of the run.
+        superseded: token of the attempt before; None for the first.
+        token: of the new one.
+    """
+    if not folder.is_dir():
+        return
+    mine = folder / f"{token}.pt"
+    if superseded is not None:
+        with contextlib.suppress(OSError):
+            _copy(folder / f"{superseded}.pt", mine)
+    for path in folder.iterdir():
+        if path != mine:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        # A later save of the old attempt puts another file in the place of its own, and leaves this one alone.
+        target.hardlink_to(source)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        # Not every file system has links.
+        partial = target.with_suffix(".partial")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
 
 
 def remove_checkpoints(folder: Path) -> None:

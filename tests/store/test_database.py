@@ -7,11 +7,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DatabaseError
 
 from npas_bench.errors import StoreError
-from npas_bench.store.database import locate, open_for_reading, open_for_writing
+from npas_bench.store.database import locate, open_beside, open_for_reading, open_for_writing, upgrade
+from npas_bench.store.keys import RunKey, board_key, run_uid
+from npas_bench.store.results import find_run, latest_runs
 from npas_bench.store.schema import REVISION, VERSION_TABLE, Base
 
 
@@ -105,13 +107,78 @@ def test_reading_makes_no_file_and_writes_nothing(location):
     store.close()
 
 
-def test_a_second_driver_is_told_so_and_let_in_when_the_first_is_done(location):
+def test_a_file_takes_one_driver_and_a_server_several(location):
     first = open_for_writing(location)
-    with pytest.raises(StoreError, match="another npas-bench run at work"):
-        open_for_writing(location)
+    if first.alone:
+        with pytest.raises(StoreError, match="another npas-bench run at work on it, and a file takes one"):
+            open_for_writing(location)
+    else:
+        open_for_writing(location).close()
     open_for_reading(location).close()
+    open_beside(location).close()
     first.close()
     open_for_writing(location).close()
+
+
+def test_an_old_database_is_refused_with_the_command_that_upgrades_it_and_kept(location, command):
+    old(location)
+    for opener in (open_for_reading, open_for_writing, open_beside):
+        with pytest.raises(StoreError, match=r"has schema 0001, .* npas-bench db upgrade --db "):
+            opener(location)
+    assert upgrade(location) == ("0001", REVISION)
+    store = open_for_reading(location)
+    rows = [find_run(store, run) for run in sorted(latest_runs(store, 9))]
+    assert [(row.state, row.current, row.train_seconds, row.peak_memory) for row in rows] == [
+        ("done", False, 1.5, 1000),
+        ("done", True, 1.5, 1000),
+        ("running", False, None, None),
+    ]
+    assert len({row.uid for row in rows}) == 3
+    assert {row.board for row in rows} == {board_key(rows[0].cell.canonical, "d", "cpu")}
+    assert [metric.value for metric in rows[1].metrics] == [4.0]
+    assert rows[1].uid == run_uid(RunKey("a" * 64, "d", "cpu"), rows[1].created)
+    store.close()
+    assert upgrade(location) == (REVISION, REVISION)
+    if location.path:
+        with sqlite3.connect(f"{location.path}.0001") as kept:
+            assert kept.execute("SELECT count(*) FROM runs").fetchone() == (4,)
+    with MigrationsAgree(location) as differences:
+        assert differences == []
+
+
+def old(location):
+    """A database as the first schema made it, with runs in it."""
+    statements = (Path(__file__).parent / "schema-0001.sql").read_text(encoding="utf-8")
+    engine = create_engine(location.url)
+    server = engine.dialect.name == "postgresql"
+    # The two dialects call three types otherwise; all else is the same.
+    statements = statements.replace("DOUBLE_TYPE", "DOUBLE PRECISION" if server else "DOUBLE")
+    statements = statements.replace("SERIAL_OR_INTEGER", "SERIAL" if server else "INTEGER")
+    statements = statements.replace("TIMESTAMP_TYPE", "TIMESTAMP WITH TIME ZONE" if server else "DATETIME")
+    with engine.begin() as connection:
+        if server:
+            connection.exec_driver_sql("SET TIME ZONE 'UTC'")
+            statements = statements.replace("%", "%%")
+        for statement in statements.split(";\n"):
+            if statement.strip():
+                connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+class MigrationsAgree:
+    """What differs between a database and the models."""
+
+    def __init__(self, location):
+        self.location = location
+
+    def __enter__(self):
+        self.store = open_for_writing(self.location)
+        with self.store.engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+            return compare_metadata(context, Base.metadata)
+
+    def __exit__(self, *_):
+        self.store.close()
 
 
 def test_two_names_of_one_file_are_one_database():

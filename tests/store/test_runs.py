@@ -1,17 +1,34 @@
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
 import pytest
 
 from npas_bench.errors import StoreError
 from npas_bench.store.database import locate, open_for_writing
+from npas_bench.store.drivers import Code, beat, dead_drivers, enter, leave, reap
 from npas_bench.store.exchange import add_records, export_runs
+from npas_bench.store.keys import RunKey
 from npas_bench.store.results import count_unfinished, find_run, latest_runs, read_results
-from npas_bench.store.runs import RunKey, add_runs, finish_run, newest_runs, release_runs, start_run
+from npas_bench.store.runs import (
+    add_runs,
+    cancel_runs,
+    claim_run,
+    count_states,
+    finish_run,
+    newest_runs,
+    note_attempt,
+    release_runs,
+    reopen_runs,
+    still_running,
+)
+from npas_bench.store.schema import DriverRow
 
 
 def cell(identity, **fields):
     return {
         "identity": identity,
         "identity_version": 1,
-        "canonical": "{}",
+        "canonical": '{"recipe":{"epochs":3}}',
         "task": "digits",
         "architecture": "wrn-10-1",
         "method": "full",
@@ -43,18 +60,26 @@ def metric(value, name="error@1", position_unit="%"):
     return {"name": name, "value": value, "unit": position_unit, "higher_is_better": False}
 
 
+CODE = Code("1", "code")
+
+
+@pytest.fixture
+def driver(store):
+    return enter(store, CODE)
+
+
 def finished(store, identity, value=1.0, **fields):
     (number,) = add_runs(store, [cell(identity, **fields)], [run(identity)])
-    start_run(store, number, "token", {})
+    assert claim_run(store, number, enter(store, CODE), "token", {})
     assert finish_run(store, number, "token", {"state": "done", "parameters": 5}, [metric(value)])
     return number
 
 
-def test_a_run_goes_from_pending_through_running_to_done(store):
+def test_a_run_goes_from_pending_through_running_to_done(store, driver):
     (number,) = add_runs(store, [cell("a")], [run("a")])
     key = RunKey("a", "d", "cpu")
     assert newest_runs(store, [key]) == {key: (number, "pending")}
-    start_run(store, number, "one", {"commit": "abc"})
+    assert claim_run(store, number, driver, "one", {"commit": "abc"}) == (1, None)
     assert newest_runs(store, [key])[key].state == "running"
     assert finish_run(store, number, "one", {"state": "done", "message": None}, [metric(1.5), metric(2, "nll", "")])
     row = find_run(store, number)
@@ -62,42 +87,155 @@ def test_a_run_goes_from_pending_through_running_to_done(store):
     assert {m.name: (m.position, m.value) for m in row.metrics} == {"error@1": (0, 1.5), "nll": (1, 2.0)}
 
 
-def test_a_superseded_attempt_stores_nothing(store):
+def test_a_superseded_attempt_stores_nothing(store, driver):
     (number,) = add_runs(store, [cell("a")], [run("a")])
-    start_run(store, number, "old", {})
-    start_run(store, number, "new", {})
+    claim_run(store, number, driver, "old", {})
+    assert claim_run(store, number, driver, "new", {}) == (2, "old")
     assert not finish_run(store, number, "old", {"state": "done"}, [metric(9)])
     assert find_run(store, number).state == "running"
     assert finish_run(store, number, "new", {"state": "done"}, [metric(1)])
-    assert not finish_run(store, number, "new", {"state": "failed"}, [])
-    assert find_run(store, number).attempt == 2
+    assert not finish_run(store, number, "old", {"state": "failed"}, [])
+    assert (find_run(store, number).attempt, find_run(store, number).state) == (2, "done")
 
 
-def test_runs_are_told_apart_by_data_and_device_and_the_newest_counts(store):
-    add_runs(
-        store,
-        [cell("a")],
-        [run("a"), run("a", data_digest="e"), run("a", device_class="cuda"), run("a")],
-    )
+def test_a_result_whose_answer_got_lost_is_stored_once(store, driver):
+    (number,) = add_runs(store, [cell("a")], [run("a")])
+    claim_run(store, number, driver, "t", {})
+    assert finish_run(store, number, "t", {"state": "done"}, [metric(1)])
+    assert finish_run(store, number, "t", {"state": "done"}, [metric(1)])
+    assert [m.value for m in find_run(store, number).metrics] == [1.0]
+
+
+def test_a_run_that_another_driver_has_is_not_to_be_had(store, driver):
+    (number,) = add_runs(store, [cell("a")], [run("a")])
+    assert claim_run(store, number, driver, "t", {})
+    with store.session.begin() as session:
+        moment = find_run(store, number).started
+        session.add(DriverRow(id="b", host="h", pid=1, born="", version="1", code="code", started=moment,
+                              heartbeat=moment))  # fmt: skip
+    assert claim_run(store, number, "b", "u", {}) is None
+    assert finish_run(store, number, "t", {"state": "done"}, [metric(1)])
+    assert claim_run(store, number, "b", "u", {}) is None
+
+
+def test_of_many_that_claim_a_run_at_once_one_gets_it(store, driver):
+    numbers = add_runs(store, [cell(f"{i}") for i in range(20)], [run(f"{i}") for i in range(20)])
+    with store.session.begin() as session:
+        moment = find_run(store, numbers[0]).created
+        for other in "wxyz":
+            session.add(DriverRow(id=other, host="h", pid=1, born="", version="1", code="code", started=moment,
+                                  heartbeat=moment))  # fmt: skip
+
+    def claim(other):
+        return [number for number in numbers if claim_run(store, number, other, other, {})]
+
+    with ThreadPoolExecutor(4) as pool:
+        got = [number for numbers in pool.map(claim, "wxyz") for number in numbers]
+    assert sorted(got) == numbers
+
+
+def test_runs_are_told_apart_by_data_and_device_and_there_is_one_to_go_on_with(store):
+    runs = [run("a"), run("a", data_digest="e"), run("a", device_class="cuda"), run("a")]
+    one, two, three, again = add_runs(store, [cell("a")], runs)
+    assert again == one
     keys = [RunKey("a", "d", "cpu"), RunKey("a", "e", "cpu"), RunKey("a", "d", "cuda"), RunKey("b", "d", "cpu")]
     assert {key: state.id for key, state in newest_runs(store, keys).items()} == dict(
-        zip(keys, (4, 2, 3), strict=False)
+        zip(keys, (one, two, three), strict=False)
     )
 
 
-def test_released_runs_are_pending_again_and_ended_ones_stay(store):
+def test_released_runs_are_pending_again_and_ended_ones_stay(store, driver):
     done = finished(store, "a")
     (number,) = add_runs(store, [cell("b")], [run("b")])
-    start_run(store, number, "t", {})
+    claim_run(store, number, driver, "t", {})
     release_runs(store, [number, done])
     assert (find_run(store, number).state, find_run(store, done).state) == ("pending", "done")
     assert count_unfinished(store) == 1
 
 
+def test_what_a_dead_driver_left_is_stale_and_can_be_claimed(store, driver):
+    (number,) = add_runs(store, [cell("a")], [run("a")])
+    claim_run(store, number, driver, "t", {})
+    assert dead_drivers(store) == ({driver} if store.alone else set())
+    assert reap(store, besides=driver) == 0
+    with store.session.begin() as session:
+        # A process of this machine that is there no more.
+        session.get_one(DriverRow, driver).pid = 2**22 + 1
+    assert dead_drivers(store) == {driver}
+    assert reap(store) == 1
+    assert find_run(store, number).state == "stale"
+    assert claim_run(store, number, enter(store, CODE), "u", {}) == (2, "t")
+
+
+def test_a_driver_on_another_machine_is_dead_when_its_lease_is_over(store, driver):
+    with store.session.begin() as session:
+        row = session.get_one(DriverRow, driver)
+        row.born = "elsewhere 1"
+    if not store.alone:
+        assert dead_drivers(store) == set()
+    with store.session.begin() as session:
+        session.get_one(DriverRow, driver).heartbeat -= timedelta(seconds=61)
+    assert dead_drivers(store) == {driver}
+    beat(store, driver, {})
+    if not store.alone:
+        assert dead_drivers(store) == set()
+
+
+def test_a_driver_taken_for_dead_comes_back_with_what_nobody_has_taken(store, driver):
+    one, two = add_runs(store, [cell("a"), cell("b")], [run("a"), run("b")])
+    claim_run(store, one, driver, "t", {})
+    claim_run(store, two, driver, "u", {})
+    with store.session.begin() as session:
+        session.get_one(DriverRow, driver).pid = 2**22 + 1
+    other = enter(store, CODE)
+    assert claim_run(store, two, other, "v", {})
+    beat(store, driver, {one: 3})
+    assert still_running(store, {one: "t", two: "u"}) == {one}
+    assert (find_run(store, one).epoch, find_run(store, two).token) == (3, "v")
+
+
+def test_a_driver_that_leaves_puts_its_runs_back(store, driver):
+    (number,) = add_runs(store, [cell("a")], [run("a")])
+    claim_run(store, number, driver, "t", {})
+    leave(store, driver)
+    assert find_run(store, number).state == "pending"
+    assert dead_drivers(store) == set()
+
+
+def test_a_driver_with_other_code_is_refused_beside_one_that_lives(store, driver):
+    if store.alone:
+        pytest.skip("a file has one driver")
+    with pytest.raises(StoreError, match=r"a driver at work on .* with other code: npas-bench 1 \(code\)"):
+        enter(store, Code("2", "other"))
+    leave(store, driver)
+    enter(store, Code("2", "other"))
+
+
+def test_cancelled_runs_store_nothing_and_can_be_wanted_again(store, driver):
+    one, two = add_runs(store, [cell("a"), cell("b")], [run("a", grid="g"), run("b", grid="h")])
+    claim_run(store, one, driver, "t", {})
+    assert cancel_runs(store, grid="g") == 1
+    assert still_running(store, {one: "t"}) == set()
+    assert not finish_run(store, one, "t", {"state": "done"}, [metric(1)])
+    assert claim_run(store, one, driver, "u", {}) is None
+    assert count_states(store) == {"g": {"cancelled": 1}, "h": {"pending": 1}}
+    assert cancel_runs(store, runs=[one, two]) == 1
+    reopen_runs(store, [one])
+    assert claim_run(store, one, driver, "u", {}) == (2, "t")
+
+
+def test_how_attempts_ended_is_kept(store, driver):
+    (number,) = add_runs(store, [cell("a")], [run("a")])
+    note_attempt(store, number, {"attempt": 1, "ended": "out of memory", "share": 0.25})
+    note_attempt(store, number, {"attempt": 2, "ended": "its worker died"})
+    assert [entry["attempt"] for entry in find_run(store, number).attempts] == [1, 2]
+
+
 def test_a_cell_is_stored_once(store):
-    add_runs(store, [cell("a")], [run("a")])
-    add_runs(store, [cell("a"), cell("b")], [run("a"), run("b")])
-    assert latest_runs(store, 9) == [3, 2, 1]
+    (one,) = add_runs(store, [cell("a")], [run("a")])
+    again, two = add_runs(store, [cell("a"), cell("b")], [run("a"), run("b")])
+    assert again == one
+    assert latest_runs(store, 9) == [two, one]
 
 
 def test_many_cells_are_looked_up_at_once(store):
@@ -106,12 +244,12 @@ def test_many_cells_are_looked_up_at_once(store):
     assert len(newest_runs(store, [RunKey(name, "d", "cpu") for name in names])) == 1200
 
 
-def test_results_are_the_newest_ended_runs_with_the_metric_asked_for(store):
+def test_results_are_the_newest_ended_runs_with_the_metric_asked_for(store, driver):
     finished(store, "a", 5.0)
     newest = finished(store, "a", 4.0)
     finished(store, "b", 7.0, task="other")
     (number,) = add_runs(store, [cell("c")], [run("c")])
-    start_run(store, number, "t", {})
+    claim_run(store, number, driver, "t", {})
     finish_run(store, number, "t", {"state": "unsupported", "message": "too small"}, [])
     add_runs(store, [cell("d")], [run("d")])
     results = read_results(store)

@@ -1,0 +1,59 @@
+"""Cells with what they would run on here, and which of them are left to run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from npas_bench.runner.device import device_class
+from npas_bench.store.keys import RunKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from npas_bench.runner.cell import Cell
+    from npas_bench.store.runs import RunState
+    from npas_bench.tasks import Source
+
+Only = Literal["failed", "missing", "stale"]
+FINAL = ("done", "unsupported")
+
+
+class Item(NamedTuple):
+    """A cell with what this machine would run it on.
+
+    Attributes:
+        cell: the cell.
+        full: trainable scalars of its full architecture.
+        source: its task's data here.
+        device: `cpu`, `cuda` or `cuda:N`.
+    """
+
+    cell: Cell
+    full: int
+    source: Source
+    device: str
+
+    @property
+    def key(self) -> RunKey:
+        """What there is one finished run of."""
+        return RunKey(self.cell.identity, self.source.digest, device_class(self.device))
+
+
+def left_over(items: Sequence[Item], newest: Mapping[RunKey, RunState], only: Only | None) -> list[Item]:
+    """The cells that are to run: those without a finished run.
+
+    Args:
+        items: all cells.
+        newest: the newest run of each, where there is one.
+        only: `failed` takes failed ones alone, `stale` those that a dead driver left behind, `missing` all but these
+            two.
+    """
+    left = []
+    for item in items:
+        state = newest[item.key].state if item.key in newest else "missing"
+        if state in FINAL:
+            continue
+        kind = state if state in ("failed", "stale") else "missing"
+        if only is None or kind == only:
+            left.append(item)
+    return left

@@ -1,0 +1,46 @@
+"""What stored things are known by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class RunKey(NamedTuple):
+    """What there is one finished run of.
+
+    Attributes:
+        identity: of the cell.
+        data_digest: of the decoded arrays.
+        device_class: `cpu` or `cuda`.
+    """
+
+    identity: str
+    data_digest: str
+    device_class: str
+
+
+def board_key(canonical: str, data_digest: str, device_class: str) -> str:
+    """The table of a board that a result belongs to.
+
+    Args:
+        canonical: the JSON that the cell's identity was made from. By it, not by the recipe's stored fields: a
+            recipe written before a field was added would be another.
+        data_digest: of the data.
+        device_class: `cpu` or `cuda`.
+    """
+    cell = json.loads(canonical)
+    return _digest([cell.get("task"), cell.get("architecture"), cell.get("recipe"), data_digest, device_class], 16)
+
+
+def run_uid(key: RunKey, created: datetime) -> str:
+    """A number that a run keeps in every database; the time it was made in, in UTC, tells it from others of its key."""
+    return _digest([*key, created.isoformat()], 32)
+
+
+def _digest(content: list[Any], length: int) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:length]
