@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from npas_bench.errors import NpasBenchError
 if TYPE_CHECKING:
     from npas_bench.runner.executors import Executor
     from npas_bench.runner.item import Item
+    from npas_bench.store.database import Location
 
 
 class ExecutorName(StrEnum):
@@ -59,17 +61,32 @@ def run(
         typer.Option("--processes", metavar="N", min=1, help="Train each cell in N processes, each on a GPU, if any."),
     ] = 1,
     only: Annotated[
-        OnlyName | None, typer.Option(help="Run only cells that failed, that a dead run left behind, or all others.")
+        OnlyName | None, typer.Option(help="Run only cells that failed, that a dead run left, or all but these.")
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option("--ray-address", metavar="ADDRESS", help="Run on a Ray cluster: HOST:PORT or auto."),
+    ] = None,
+    workdir: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoints, seen by every node [default: beside the database]."),
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The longest an attempt at a cell may take, as 90s, 30m or 2h.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the log goes [default: a new file in the workdir].")
     ] = None,
     db: choose.Database = None,
 ) -> None:
     """Run a grid, or the cells that the options name.
 
     The same command goes on where it was stopped; finished cells are not run again. The exit code is 0 if
-    every cell is done or unsupported, 1 if one failed, 2 for a mistake in the command.
+    every cell is done or unsupported, 1 if one is not, 2 for a mistake in the command.
     """
     from npas_bench.leaderboard.published import refuse_published
     from npas_bench.runner.driver import Terms, run_items
+    from npas_bench.runner.journal import default_log, logged
     from npas_bench.runner.progress import reporter_for
     from npas_bench.runner.work import Engine
     from npas_bench.store.database import locate, open_for_writing, reaching
@@ -90,6 +107,7 @@ def run(
             precision,
             short,
             device,
+            elsewhere=ray_address is not None,
         )
     )
     for item in items:
@@ -100,18 +118,22 @@ def run(
             )
     if processes > 1 and ":" in items[0].device:
         raise NpasBenchError(f"--processes {processes}: each takes a GPU of its own; use --device cuda")
-    chosen = _executor(executor, items)
     location = locate(db)
     refuse_published(location)
+    seconds = _deadline(deadline)
     with reaching(location):
         store = open_for_writing(location)
         try:
+            folder = _folder(workdir, location)
+            chosen = _executor(executor, items, ray_address, folder)
             terms = Terms(
                 grid=grid,
                 only=only.value if only else None,
                 engine=Engine(regenerate, compiled, processes),
+                deadline=seconds,
+                folder=folder,
             )
-            with chosen:
+            with logged(log or default_log(folder)), chosen:
                 summary = run_items(items, store, chosen, reporter_for(output), terms)
         except KeyboardInterrupt:
             errors.print("stopped; the same command goes on from here", style="yellow")
@@ -122,25 +144,55 @@ def run(
     unrun = len(items) - sum(summary)
     ended += [f"{unrun} not run"] if unrun else []
     output.print(f"{len(items)} cells: {', '.join(ended)}. Results in {location}", soft_wrap=True)
-    if summary.failed or (unrun and only is None):
+    if summary.failed or unrun:
         raise typer.Exit(1)
 
 
-def _executor(wanted: ExecutorName | None, items: list[Item]) -> Executor:
+def _executor(wanted: ExecutorName | None, items: list[Item], address: str | None, folder: Path) -> Executor:
     import os
     from importlib.util import find_spec
 
     from npas_bench.runner.executors import InlineExecutor
-    from npas_bench.runner.ray_executor import RayExecutor
 
     one_gpu = ":" in items[0].device
     if wanted is None:
         several = len(items) > 1 and (os.cpu_count() or 1) > 1 and not one_gpu
-        wanted = ExecutorName.ray if several and find_spec("ray") else ExecutorName.inline
+        wanted = ExecutorName.ray if address or (several and find_spec("ray")) else ExecutorName.inline
     if wanted is ExecutorName.inline:
+        if address:
+            raise NpasBenchError("--ray-address goes with --executor ray: leave one of the two out")
         return InlineExecutor()
     if not find_spec("ray"):
         raise NpasBenchError("--executor ray: Ray is not installed; pip install ray, or use --executor inline")
     if one_gpu:
         raise NpasBenchError("--executor ray hands out GPUs itself: use --device cuda, or --executor inline")
-    return RayExecutor()
+    from npas_bench.runner.cluster import RayExecutor
+
+    return RayExecutor(address, folder)
+
+
+def _deadline(written: str | None) -> float | None:
+    """Seconds, of `90`, `90s`, `30m` or `2h`."""
+    import math
+
+    if written is None:
+        return None
+    number, unit = (written[:-1], written[-1]) if written[-1:] in ("s", "m", "h") else (written, "s")
+    try:
+        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise NpasBenchError(f"--deadline '{written}': seconds, or a number with s, m or h is wanted, as 90, 30m or 2h")
+    return seconds
+
+
+def _folder(written: Path | None, location: Location) -> Path:
+    folder = (written or location.work_folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NpasBenchError(
+            f"the folder for checkpoints, {folder}, cannot be made: {error}; name another with --workdir"
+        ) from None
+    return folder.resolve()

@@ -62,7 +62,7 @@ Database = Annotated[
 
 
 class Selection(NamedTuple):
-    """Which cells a user chose, as the options say it."""
+    """Which cells a user chose, as the options say it; and whether they run on other machines too."""
 
     grid: str | None
     tasks: list[str] | None
@@ -78,6 +78,7 @@ class Selection(NamedTuple):
     precision: PrecisionName | None
     short: bool
     device: str
+    elsewhere: bool = False
 
 
 def chosen_items(selection: Selection) -> list[Item]:
@@ -94,7 +95,7 @@ def chosen_items(selection: Selection) -> list[Item]:
     precision = selection.precision.value if selection.precision else None
     expander = Expander(Change(selection.short, selection.epochs, selection.parts, precision))
     cells = expander.cells(grid)
-    device = resolve_device(selection.device)
+    device = resolve_device(selection.device, elsewhere=selection.elsewhere)
     sources = {name: expander.task(name).source() for name in {cell.task for cell in cells}}
     for name in sources:
         task = expander.task(name)

@@ -7,8 +7,12 @@ import platform
 from npas_bench.errors import DeviceError
 
 
-def resolve_device(wanted: str) -> str:
+def resolve_device(wanted: str, *, elsewhere: bool = False) -> str:
     """`cpu`, `cuda` or `cuda:N` for what a user asked for; `auto` takes a GPU where there is one.
+
+    Args:
+        wanted: as the user wrote it.
+        elsewhere: whether cells run on other machines too, whose GPUs are not seen here.
 
     Raises:
         DeviceError: if this machine has no such device.
@@ -23,6 +27,8 @@ def resolve_device(wanted: str) -> str:
     name, _, index = wanted.partition(":")
     if name != "cuda" or (index and not index.isdecimal()) or wanted.endswith(":"):
         raise DeviceError(f"device '{wanted}' is not known: use auto, cpu, cuda or cuda:N")
+    if elsewhere and not index:
+        return wanted
     if not gpus:
         raise DeviceError(f"device '{wanted}': this machine has no GPU that PyTorch can use; use --device cpu")
     if index and int(index) >= gpus:
@@ -39,6 +45,9 @@ def describe_device(device: str) -> str:
     """The device's own name, for provenance."""
     import torch
 
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        # On another machine, which will say.
+        return "cuda"
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()

@@ -323,6 +323,8 @@ class _Recorder(Listener):
     def finished(self, work: Work, outcome: Outcome) -> None:
         identity, run = work.cell.identity, self.runs[work.cell.identity]
         fields = outcome.model_dump(mode="json", exclude={"metrics", "resumable", "cause"})
+        if not outcome.device:
+            del fields["device"]
         fields["parameters"] = outcome.ledger.total if outcome.ledger else None
         for name in ("seconds_per_step", "train_seconds", "peak_memory"):
             fields[name] = getattr(outcome.cost, name) if outcome.cost else None

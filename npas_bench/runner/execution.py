@@ -30,6 +30,7 @@ from npas_bench.errors import (
 )
 from npas_bench.methods import Problem
 from npas_bench.network import GeneratedNetwork, changed_state
+from npas_bench.runner.device import describe_device
 from npas_bench.runner.together import run_together
 from npas_bench.runner.work import Cost, Measured, Outcome, Work
 from npas_bench.seeding import derive_seed, seeded
@@ -72,7 +73,11 @@ def _unstorable(error: StorageError, **facts: Any) -> Outcome:
 
 def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
     """Run a cell, or take part in it; None is the outcome of all but the first process where nothing goes wrong."""
-    facts = {"versions": versions(), "host": host_class()}
+    facts: dict[str, Any] = {
+        "versions": versions(),
+        "host": host_class(),
+        "device": describe_device(work.device),
+    }
     reports: list[EpochReport] = []
     begun = time.monotonic()
 

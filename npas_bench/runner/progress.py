@@ -1,7 +1,9 @@
-"""Showing how a grid gets on: live on a terminal, as plain lines elsewhere."""
+"""Showing how a grid gets on: live on a terminal, as plain lines elsewhere, and in the run's log."""
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from npas_bench.runner.cell import Cell
     from npas_bench.runner.work import Outcome
     from npas_bench.training.loop import EpochReport
+
+
+log = logging.getLogger(__name__)
 
 
 class Reporter(ABC):
@@ -39,11 +44,13 @@ class Reporter(ABC):
     def begin(self, left: int, before: int) -> None:
         """`left` cells are to run; `before` were finished earlier or left out."""
         self._begun, self._left, self._before = time.monotonic(), left, before
+        log.info("%d cells to run, %d finished before or left out", left, before)
         self._on_begin()
 
     def started(self, cell: Cell) -> None:
         """An attempt at a cell begins."""
         self._running[cell.identity] = cell
+        log.info("started %s", cell)
         self._on_change()
 
     def progressed(self, cell: Cell, report: EpochReport) -> None:
@@ -57,22 +64,28 @@ class Reporter(ABC):
         """A cell ended."""
         self._running.pop(cell.identity, None)
         self._counts[outcome.state] += 1
+        log.info("%s", _describe(cell, outcome))
+        if outcome.detail:
+            log.info("%s", outcome.detail)
         self._on_finished(cell, outcome)
         self._on_change()
 
     def dropped(self, cell: Cell) -> None:
         """A cell was stopped: cancelled, or taken over by another driver."""
+        log.info("stopped %s: cancelled, or another driver has it", cell)
         self._running.pop(cell.identity, None)
         self._on_change()
 
     def settled(self, cell: Cell, state: str) -> None:
         """A cell that another driver had is over."""
+        log.info("%s, elsewhere: %s", state, cell)
         self._counts[state if state in self._counts else "cancelled"] += 1
         self._on_settled(cell, state)
         self._on_change()
 
     def end(self) -> None:
         """Nothing more will happen."""
+        log.info("%s", self._summary())
         self._on_end()
 
     @abstractmethod
@@ -114,6 +127,9 @@ class Reporter(ABC):
         if self._running:
             parts.append(f"{len(self._running)} running")
         left = self._seconds_left()
+        elapsed = time.monotonic() - self._begun
+        if self._running and self._ended and elapsed > 1:
+            parts.append(format_rate(self._ended / elapsed))
         if left is not None and self._ended < self._left:
             parts.append(f"{format_seconds(left)} left")
         return " · ".join(parts)
@@ -129,6 +145,7 @@ class LiveReporter(Reporter):
     def _on_begin(self) -> None:
         if self._left:
             self._live.start()
+            _redirect_warnings()
 
     def _on_change(self) -> None:
         pass  # redrawn by itself
@@ -142,6 +159,7 @@ class LiveReporter(Reporter):
 
     def _on_end(self) -> None:
         self._live.stop()
+        _redirect_warnings()
         if self._left:
             self.console.print(f"{self._summary()} in {format_seconds(time.monotonic() - self._begun)}")
 
@@ -173,14 +191,7 @@ class PlainReporter(Reporter):
         pass
 
     def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
-        line = f"[{self._ended}/{self._left}] {outcome.state} {cell}"
-        if outcome.metrics:
-            primary = outcome.metrics[0]
-            line += f" · {primary.name} {primary.value:.2f}{f' {primary.unit}' if primary.unit else ''}"
-        if outcome.cost:
-            line += f" · {format_seconds(outcome.cost.train_seconds)}"
-        if outcome.message:
-            line += f": {outcome.message}"
+        line = f"[{self._ended}/{self._left}] {_describe(cell, outcome)}"
         left = self._seconds_left()
         if left is not None and self._ended < self._left:
             line += f" · {format_seconds(left)} left"
@@ -198,9 +209,34 @@ class PlainReporter(Reporter):
         self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+def _redirect_warnings() -> None:
+    """Let warnings go to what stands for standard error now: above a live display, not into it."""
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(sys.stderr)
+
+
+def _describe(cell: Cell, outcome: Outcome) -> str:
+    line = f"{outcome.state} {cell}"
+    if outcome.metrics:
+        primary = outcome.metrics[0]
+        line += f" · {primary.name} {primary.value:.2f}{f' {primary.unit}' if primary.unit else ''}"
+    if outcome.cost:
+        line += f" · {format_seconds(outcome.cost.train_seconds)}"
+    if outcome.message:
+        line += f": {outcome.message}"
+    return line
+
+
 def reporter_for(console: Console) -> Reporter:
     """A live display on a terminal, plain lines elsewhere."""
     return LiveReporter(console) if console.is_terminal and not console.is_dumb_terminal else PlainReporter(console)
+
+
+def format_rate(per_second: float) -> str:
+    """A throughput a person reads: `14 cells/min`, `2.5 cells/h`."""
+    per_minute = 60 * per_second
+    return f"{per_minute:.3g} cells/min" if per_minute >= 1 else f"{60 * per_minute:.2g} cells/h"
 
 
 def format_seconds(seconds: float) -> str:

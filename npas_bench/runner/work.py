@@ -129,6 +129,7 @@ class Outcome(BaseModel):
         largest: the largest, likewise.
         versions: of Python and of the packages that determine results.
         host: processor and system, without the host's name.
+        device: name of the device that it ran on; empty where nothing was run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -148,6 +149,7 @@ class Outcome(BaseModel):
     largest: int | None = None
     versions: dict[str, str] = {}
     host: str = ""
+    device: str = ""
 
 
 class Progress(NamedTuple):

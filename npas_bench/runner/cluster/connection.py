@@ -1,0 +1,118 @@
+"""The connection to Ray: a cluster of this machine alone, started and ended here, or one that is there already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from npas_bench.errors import NpasBenchError
+
+log = logging.getLogger(__name__)
+
+_STORE_BYTES = 80 * 1024**2
+_ANSWER_SECONDS = 5.0
+
+
+class Connection:
+    """Ray, connected.
+
+    Args:
+        address: of a cluster, as `HOST:PORT`, `ray://HOST:PORT` or `auto`; left out, one is started here.
+
+    Raises:
+        NpasBenchError: if there is none at that address.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+        self._parts: list[int] = []
+        # Nothing leaves this machine, and a worker that was given no GPU shall see none.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"
+        import ray
+
+        self.ray: Any = ray
+        self._connect()
+
+    def _connect(self) -> None:
+        common = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self._address is None:
+            self.ray.init(
+                address="local",
+                num_cpus=os.cpu_count() or 1,
+                include_dashboard=False,
+                object_store_memory=_STORE_BYTES,
+                **common,
+            )
+            self._parts = [pid for pid, name in _children() if name in ("raylet", "gcs_server")]
+            return
+        _knock(self._address)
+        try:
+            self.ray.init(address=self._address, **common)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise _silent(self._address, str(error).strip().splitlines()[0]) from error
+
+    @property
+    def own(self) -> bool:
+        """Whether the cluster was started here, and can be started anew."""
+        return self._address is None
+
+    @property
+    def broken(self) -> bool:
+        """Whether one of the processes that make up the cluster that was started here is gone."""
+        alive = {pid for pid, _ in _children()}
+        return any(pid not in alive for pid in self._parts)
+
+    def restart(self) -> None:
+        """Start a cluster in the place of a broken one; every worker of that one is lost."""
+        self.close()
+        self._connect()
+
+    def nodes(self) -> dict[str, dict[str, float]]:
+        """What each living node declares, by its id."""
+        return {node["NodeID"]: node["Resources"] for node in self.ray.nodes() if node["Alive"]}
+
+    def close(self) -> None:
+        """Disconnect; a cluster that was started here ends."""
+        self.ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """See whether anybody listens: Ray itself would try for a minute."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        if address != "auto":
+            raise NpasBenchError(f"--ray-address '{address}': HOST:PORT, ray://HOST:PORT or auto is wanted")
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise _silent(address, str(error)) from None
+
+
+def _silent(address: str, reason: str) -> NpasBenchError:
+    return NpasBenchError(
+        f"no Ray cluster answers at {address}: {reason}. Start one with ray start --head, and say its address; or "
+        "leave out --ray-address to run on this machine"
+    )
+
+
+def _children() -> list[tuple[int, str]]:
+    """Living child processes and their names; none where the system does not list them."""
+    found = []
+    for listing in Path("/proc/self/task").glob("*/children"):
+        try:
+            numbers = listing.read_text(encoding="ascii").split()
+        except OSError:
+            continue
+        for number in numbers:
+            try:
+                name, _, rest = Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")
+            except OSError:
+                continue
+            if rest.split()[0] not in ("Z", "X"):
+                found.append((int(number), name.partition("(")[2]))
+    return found

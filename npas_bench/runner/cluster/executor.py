@@ -1,0 +1,324 @@
+"""Cells on a pool of long-lived Ray workers, as many side by side as their places hold.
+
+Retries are this executor's own, and only for what is no fault of a cell's: a worker, a node or all of Ray that died.
+A cell that ran out of a GPU's memory beside others is tried once more with a GPU to itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from npas_bench import __version__
+from npas_bench.errors import NpasBenchError
+from npas_bench.runner.cluster.connection import Connection
+from npas_bench.runner.cluster.places import Needs, Place, places_of
+from npas_bench.runner.cluster.pool import Pool, PoolWorker
+from npas_bench.runner.cluster.worker import Answer, Facts
+from npas_bench.runner.execution import overdue_outcome
+from npas_bench.runner.executors import Ended, Executor, Listener
+from npas_bench.runner.provenance import source_digest
+from npas_bench.runner.work import Outcome, Work, read_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# A cell whose worker died this often without an epoch between is given up: it may be what kills them.
+ATTEMPTS = 4
+# Ray itself may be killed as often without a cell's end or epoch between.
+RESTARTS = 5
+# How many that wait are looked at for one that fits beside those that run.
+_AHEAD = 100
+_POLL_SECONDS = 0.5
+_LOOK_SECONDS = 2.0
+
+
+class RayExecutor(Executor):
+    """Cells on Ray's workers.
+
+    Args:
+        address: of a cluster that is there; left out, one is started on this machine.
+        folder: that all its nodes see, where checkpoints go.
+    """
+
+    def __init__(self, address: str | None, folder: Path) -> None:
+        self._address = address
+        self._folder = folder
+        self._connection: Connection | None = None
+
+    def run(self, works: Sequence[Work], listener: Listener) -> None:
+        """Run them, in their order as workers come free."""
+        if self._connection is None:
+            self._connection = Connection(self._address)
+        _Schedule(self._connection, works, listener, self._folder).run()
+
+    def close(self) -> None:
+        """End the workers, and the cluster if it was started here."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class _Running:
+    """A cell on a worker.
+
+    Attributes:
+        work: under its attempt's token.
+        worker: that runs it.
+        begun: when, by a clock that never jumps.
+        epoch: that it is known to have reached.
+        beside: whether it ever shared its place.
+    """
+
+    def __init__(self, work: Work, worker: PoolWorker, *, beside: bool) -> None:
+        self.work = work
+        self.worker = worker
+        self.begun = time.monotonic()
+        self.epoch = 0
+        self.beside = beside
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+
+class _Schedule:
+    def __init__(self, connection: Connection, works: Sequence[Work], listener: Listener, folder: Path) -> None:
+        self._connection = connection
+        self._listener = listener
+        self._waiting = list(works)
+        self._device = works[0].device
+        self._processes = works[0].engine.processes
+        self._running: dict[str, _Running] = {}
+        self._deaths: dict[str, int] = {}
+        self._alone: set[str] = set()
+        self._learned: dict[tuple[object, ...], int] = {}
+        self._places: dict[str, Place] = {}
+        self._looked = 0.0
+        self._restarts = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._marker = folder.resolve() / f".{secrets.token_hex(8)}"
+        self._marker.write_text("npas-bench looks whether workers see this folder\n", encoding="utf-8")
+        self._pool = Pool(connection, self._marker)
+
+    def run(self) -> None:
+        try:
+            while self._waiting or self._running:
+                self._look_at_nodes()
+                self._start_what_fits()
+                self._await()
+                self._look_at_progress()
+                self._stop_what_must_end()
+                if self._connection.broken:
+                    self._rise_again()
+        finally:
+            self._pool.close()
+            with suppress(OSError):
+                self._marker.unlink()
+
+    def _look_at_nodes(self) -> None:
+        if self._places and time.monotonic() - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        now = {place.name: place for place in places_of(self._connection.nodes(), self._device, self._processes)}
+        for name, place in now.items():
+            self._places.setdefault(name, place)
+        for name in self._places.keys() - now.keys():
+            place = self._places.pop(name)
+            log.warning("node %s is gone", place.node[:8])
+            self._pool.forget(place)
+        usable = [place for place in self._places.values() if place.trouble is None]
+        if usable or self._running:
+            return
+        troubles = sorted({place.trouble for place in self._places.values() if place.trouble})
+        if troubles:
+            raise NpasBenchError("no worker can be used: " + "; ".join(troubles))
+        if not self._connection.own and any(self._connection.nodes()):
+            what = "GPU" if self._device.startswith("cuda") else "CPU"
+            flag = f"ray start --num-{what.lower()}s"
+            raise NpasBenchError(f"no node of the Ray cluster has a {what}: start one with {flag}")
+
+    def _start_what_fits(self) -> None:
+        passed_over = 0
+        while passed_over < min(_AHEAD, len(self._waiting)):
+            planned = self._waiting[passed_over]
+            needs = self._needs(planned)
+            if not any(place.fits(needs) for place in self._places.values()):
+                # What is smaller must not hold back for ever what waits for a place of its own.
+                if needs.alone:
+                    return
+                passed_over += 1
+                continue
+            worker = self._worker(needs)
+            if worker is None:
+                return
+            del self._waiting[passed_over]
+            work = self._listener.started(planned)
+            if work is not None:
+                self._assign(work, worker, needs)
+
+    def _worker(self, needs: Needs) -> PoolWorker | None:
+        """An idle worker on a place where this fits; None while the ones that would do are on their way."""
+        fitting = [place for place in self._places.values() if place.fits(needs)]
+        # The emptiest first; GPUs that are shared already last, so that all of them are at work.
+        fitting.sort(key=lambda place: len(place.taken))
+        for place in fitting:
+            worker = self._pool.idle(place, needs.threads)
+            if worker is not None:
+                return worker
+        wanted = len(self._waiting)
+        for place in fitting:
+            self._pool.prepare(place, needs.threads, wanted)
+        return None
+
+    def _assign(self, work: Work, worker: PoolWorker, needs: Needs) -> None:
+        place, identity = worker.place, work.cell.identity
+        for other in self._running.values():
+            if other.worker.place is place:
+                other.beside = True
+        if place.gpus and (needs.alone or needs.memory is None):
+            # Those that only wait for work hold memory too.
+            self._pool.clear(place, worker)
+        self._running[identity] = _Running(work, worker, beside=bool(place.taken))
+        place.taken[identity] = needs
+        self._pool.submit(worker, work)
+
+    def _needs(self, work: Work) -> Needs:
+        identity = work.cell.identity
+        memory = self._learned.get(_kind(work), work.memory)
+        return Needs.of(work, memory, alone=identity in self._alone)
+
+    def _await(self) -> None:
+        for worker, answer in self._pool.wait(_POLL_SECONDS):
+            if worker.work is None:
+                self._introduce(worker, answer)
+                continue
+            running = self._running.pop(worker.work.cell.identity)
+            share = worker.place.share(running.work.cell.identity)
+            worker.place.taken.pop(running.work.cell.identity, None)
+            if isinstance(answer, Exception):
+                self._pool.discard(worker)
+                self._died(running, answer)
+            elif isinstance(answer, Answer):
+                self._restarts = 0
+                self._ended(running, Outcome.model_validate_json(answer.outcome), share)
+                self._pool.free(worker, answer.resident)
+
+    def _introduce(self, worker: PoolWorker, answer: Any) -> None:
+        """A new worker said what it is, or could not be started."""
+        if isinstance(answer, Facts):
+            trouble = _trouble(answer, self._marker)
+            if trouble is None:
+                worker.ready = True
+                worker.place.memory = worker.place.memory or answer.gpu_memory
+                return
+            if worker.place.trouble is None:
+                log.warning("node %s is not used: %s", worker.place.node[:8], trouble)
+            worker.place.trouble = trouble
+        self._pool.discard(worker)
+
+    def _ended(self, running: _Running, outcome: Outcome, share: float | None) -> None:
+        work, identity = running.work, running.work.cell.identity
+        if outcome.cost is not None:
+            self._learn(work, outcome.cost.peak_memory)
+        if outcome.cause == "memory" and running.beside and identity not in self._alone:
+            self._alone.add(identity)
+            memory = self._learned.get(_kind(work), work.memory)
+            self._listener.retried(work, Ended("out of memory beside others", running.seconds, share, memory))
+            self._waiting.insert(0, work)
+            return
+        self._listener.finished(work, outcome)
+
+    def _died(self, running: _Running, died: Exception) -> None:
+        work, identity = running.work, running.work.cell.identity
+        if not self._pool.infrastructure(died):
+            # Not the cell's fault: execute() answers for whatever a cell does wrong.
+            message = f"its worker failed: {type(died).__name__}: {_first_line(died)}"
+            self._listener.finished(work, Outcome(state="failed", message=message, resumable=True))
+            return
+        if not self._connection.broken:
+            self._deaths[identity] = self._deaths.get(identity, 0) + 1
+        if self._deaths.get(identity, 0) < ATTEMPTS:
+            log.info("the worker of %s died; it goes on from its last epoch", work.cell)
+            self._listener.retried(work, Ended(f"its worker died: {type(died).__name__}", running.seconds))
+            self._waiting.insert(0, work)
+            return
+        message = f"its worker died {ATTEMPTS} times without an epoch between: {type(died).__name__}"
+        self._listener.finished(work, Outcome(state="failed", message=message, resumable=True))
+
+    def _look_at_progress(self) -> None:
+        for identity, running in self._running.items():
+            progress = read_progress(running.work)
+            if progress is None or progress.report.epoch <= running.epoch:
+                continue
+            running.epoch = progress.report.epoch
+            self._restarts = 0
+            self._deaths.pop(identity, None)
+            self._learn(running.work, progress.memory)
+            taken = running.worker.place.taken
+            taken[identity] = taken[identity]._replace(memory=self._learned[_kind(running.work)])
+            self._listener.progressed(running.work, progress.report)
+
+    def _learn(self, work: Work, memory: int) -> None:
+        kind = _kind(work)
+        self._learned[kind] = max(memory, self._learned.get(kind, 0))
+
+    def _stop_what_must_end(self) -> None:
+        unwanted = self._listener.unwanted()
+        for identity, running in list(self._running.items()):
+            work = running.work
+            late = work.deadline is not None and running.seconds > work.deadline
+            if identity not in unwanted and not late:
+                continue
+            del self._running[identity]
+            running.worker.place.taken.pop(identity, None)
+            self._pool.discard(running.worker)
+            if identity in unwanted:
+                self._listener.dropped(work)
+            else:
+                self._listener.finished(work, overdue_outcome(work, running.epoch))
+
+    def _rise_again(self) -> None:
+        """Ray's processes on this machine are gone, and every worker is, or will be."""
+        self._restarts += 1
+        if self._restarts > RESTARTS:
+            raise NpasBenchError(
+                f"Ray died {RESTARTS} times without an epoch between. What was finished is stored; the same command "
+                "goes on"
+            )
+        log.warning("Ray died on this machine; starting it again")
+        for running in self._running.values():
+            self._listener.retried(running.work, Ended("Ray died", running.seconds))
+        self._waiting[:0] = [running.work for running in self._running.values()]
+        self._running.clear()
+        self._places.clear()
+        self._pool.lost()
+        self._connection.restart()
+
+
+def _kind(work: Work) -> tuple[object, ...]:
+    """What cells that differ in their seed alone have in common."""
+    cell = work.cell
+    return (cell.task, cell.architecture, cell.method_label, cell.budget, cell.recipe, work.engine)
+
+
+def _trouble(facts: Facts, marker: Path) -> str | None:
+    """Why a worker cannot be used."""
+    if (facts.version, facts.code) != (__version__, source_digest()):
+        return (
+            f"its npas-bench is {facts.version} ({facts.code}), the driver's is {__version__} ({source_digest()}): "
+            "install the same there"
+        )
+    if not facts.sees:
+        return f"it does not see {marker.parent}: name a folder that all nodes see with --workdir"
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

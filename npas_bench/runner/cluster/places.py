@@ -1,0 +1,127 @@
+"""Where workers fit: CPU threads and memory of nodes, memory of GPUs. Plain accounting, without Ray.
+
+A GPU is shared by cells whose memory is known: from an earlier run of their kind, or measured since the first of
+them began. One of unknown needs has a GPU to itself until an epoch of it has told them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from npas_bench.runner.device import device_class
+
+if TYPE_CHECKING:
+    from npas_bench.runner.work import Work
+
+# A process' own share of a GPU, for the driver's context and libraries' workspaces, which no allocator counts.
+CONTEXT_BYTES = 600 * 1024**2
+# Over what was measured: fragments, and batches that are larger than those seen so far.
+SLACK = 1.15
+# Cells that share a GPU also share its time.
+MOST_ON_A_GPU = 8
+
+
+class Needs(NamedTuple):
+    """What a cell takes of a place.
+
+    Attributes:
+        threads: CPU threads.
+        memory: bytes at its peak: on a GPU of the GPU's memory, else of the host's; None where nobody knows.
+        alone: whether it wants nobody beside it.
+    """
+
+    threads: int
+    memory: int | None = None
+    alone: bool = False
+
+    @staticmethod
+    def of(work: Work, memory: int | None, *, alone: bool = False) -> Needs:
+        """What `work` takes if it needs `memory` bytes at its peak."""
+        return Needs(work.engine.processes * work.cell.recipe.threads, memory, alone)
+
+
+@dataclass
+class Place:
+    """Somewhere that workers run side by side: a node, or a GPU of one (several GPUs for a cell of several processes).
+
+    Attributes:
+        name: tells it from others.
+        node: that it is on.
+        threads: CPU threads that it has.
+        gpus: GPUs that it has; none for a node as such.
+        memory: bytes of the GPU's memory, or of the node's; None where nobody knows.
+        taken: what is running there, by the key of whatever took it.
+        trouble: why nothing can be run there; None if all is well.
+    """
+
+    name: str
+    node: str
+    threads: int
+    gpus: int = 0
+    memory: int | None = None
+    taken: dict[str, Needs] = field(default_factory=dict)
+    trouble: str | None = None
+
+    def fits(self, needs: Needs) -> bool:
+        """Whether a cell can be run here now."""
+        if self.trouble is not None:
+            return False
+        if not self.taken:
+            # Whatever it needs: there is no better moment.
+            return True
+        others = list(self.taken.values())
+        if needs.alone or any(other.alone for other in others):
+            return False
+        if sum(other.threads for other in others) + needs.threads > self.threads:
+            return False
+        return self._on_gpu(needs, others) if self.gpus else self._on_node(needs, others)
+
+    def _on_gpu(self, needs: Needs, others: list[Needs]) -> bool:
+        # A cell of several processes has its GPUs to itself.
+        if self.gpus > 1 or len(others) >= MOST_ON_A_GPU or self.memory is None:
+            return False
+        total = 0.0
+        for one in (*others, needs):
+            if one.memory is None:
+                return False
+            total += SLACK * one.memory + CONTEXT_BYTES
+        return total <= self.memory
+
+    def _on_node(self, needs: Needs, others: list[Needs]) -> bool:
+        if self.memory is None:
+            return True
+        return sum(SLACK * (one.memory or 0) for one in (*others, needs)) <= self.memory
+
+    def share(self, key: str) -> float | None:
+        """The share of the GPU's memory that one takes; all of it where nobody knows better."""
+        if not self.gpus:
+            return None
+        needs = self.taken[key]
+        if self.memory is None or needs.memory is None or needs.alone:
+            return 1.0
+        return min(1.0, (SLACK * needs.memory + CONTEXT_BYTES) / self.memory)
+
+
+def places_of(resources: dict[str, dict[str, float]], device: str, processes: int) -> list[Place]:
+    """The places of a cluster for cells on a device.
+
+    Args:
+        resources: what each node declares to Ray, by the node's id.
+        device: of the cells.
+        processes: that train a cell together, each on a GPU of its own.
+    """
+    found = []
+    for node, has in resources.items():
+        threads = int(has.get("CPU", 0))
+        if device_class(device) == "cpu":
+            if threads:
+                found.append(Place(node, node, threads, memory=int(has["memory"]) if has.get("memory") else None))
+            continue
+        count = int(has.get("GPU", 0)) // processes
+        memory = int(has["gpu_memory"]) if has.get("gpu_memory") else None
+        found += [
+            Place(f"{node}/{number}", node, max(1, threads // count), gpus=processes, memory=memory)
+            for number in range(count)
+        ]
+    return found

@@ -1,0 +1,213 @@
+"""Long-lived workers on their places: started when there is work, kept while they are healthy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from npas_bench.runner.cluster.worker import Answer, Facts, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from npas_bench.runner.cluster.connection import Connection
+    from npas_bench.runner.cluster.places import Place
+    from npas_bench.runner.work import Work
+
+log = logging.getLogger(__name__)
+
+# What a worker may hold more than after its first cell before another takes its place.
+_GROWTH_BYTES = 1024**3
+# Longer than any import takes, on a machine that is busy with others.
+_START_SECONDS = 300.0
+# A place where workers die before they ever answer is given up.
+_FAILED_STARTS = 3
+# The user's settings that workers on other machines need too.
+_PASSED = ("NPAS_BENCH_DATA",)
+# Of a GPU that a place holds whole: enough for as many workers as may share it.
+_SLIVER = 0.05
+
+
+class PoolWorker:
+    """A worker on a place.
+
+    Attributes:
+        place: where it is.
+        threads: CPU threads that it has.
+        actor: Ray's handle.
+        ready: whether it has said what it is, and may be used.
+        work: that it is running.
+        begun: when it was started.
+    """
+
+    def __init__(self, place: Place, threads: int, actor: Any) -> None:
+        self.place = place
+        self.threads = threads
+        self.actor = actor
+        self.ready = False
+        self.work: Work | None = None
+        self.begun = time.monotonic()
+        self.first_resident: int | None = None
+
+
+class Pool:
+    """The workers of a schedule.
+
+    Args:
+        connection: to Ray.
+        marker: a file that workers must see.
+    """
+
+    def __init__(self, connection: Connection, marker: Path) -> None:
+        self._connection = connection
+        self._marker = marker
+        self._remote = connection.ray.remote(max_restarts=0, max_task_retries=0)(Worker)
+        self._workers: list[PoolWorker] = []
+        self._calls: dict[Any, PoolWorker] = {}
+        self._groups: dict[str, Any] = {}
+        self._failed_starts: dict[str, int] = {}
+
+    def idle(self, place: Place, threads: int) -> PoolWorker | None:
+        """A worker there that is ready and has nothing to do."""
+        for worker in self._workers:
+            if worker.place is place and worker.threads == threads and worker.ready and worker.work is None:
+                return worker
+        return None
+
+    def prepare(self, place: Place, threads: int, wanted: int) -> None:
+        """Start workers there, as far as it has room and there is work for them."""
+        for other in [w for w in self._workers if w.place is place and w.threads != threads and _resting(w)]:
+            self.discard(other)
+        there = [worker for worker in self._workers if worker.place is place]
+        coming = sum(not worker.ready for worker in self._workers)
+        room = place.threads - sum(worker.threads for worker in there)
+        # A GPU's memory is known when its first worker answers, and who may share it when that one's cell is measured.
+        if place.gpus:
+            most = 0 if any(not worker.ready for worker in there) else 1
+        else:
+            most = 0 if there and room < threads else max(1, room // threads)
+        for _ in range(min(most, wanted - coming)):
+            self._start(place, threads)
+
+    def _start(self, place: Place, threads: int) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+        environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        strategy: Any = NodeAffinitySchedulingStrategy(place.node, soft=False)
+        if place.gpus:
+            strategy = PlacementGroupSchedulingStrategy(self._group(place), placement_group_bundle_index=0)
+        options = {
+            "num_cpus": 0 if place.gpus else min(threads, place.threads),
+            "num_gpus": place.gpus if place.gpus != 1 else _SLIVER,
+            "scheduling_strategy": strategy,
+        }
+        actor = self._remote.options(**options).remote(environment)
+        worker = PoolWorker(place, threads, actor)
+        self._workers.append(worker)
+        self._calls[actor.facts.remote(str(self._marker))] = worker
+
+    def _group(self, place: Place) -> Any:
+        """Ray's reservation of the whole GPU, which its workers share: Ray shows each of them the same one."""
+        from ray.util.placement_group import placement_group
+
+        if place.name not in self._groups:
+            bundle = {"GPU": place.gpus, f"node:{self._address(place)}": 0.001, "CPU": place.threads}
+            self._groups[place.name] = placement_group([bundle], strategy="STRICT_PACK")
+        return self._groups[place.name]
+
+    def _address(self, place: Place) -> str:
+        names = [name for name in self._connection.nodes()[place.node] if name.startswith("node:")]
+        return next(name for name in names if name != "node:__internal_head__").removeprefix("node:")
+
+    def submit(self, worker: PoolWorker, work: Work) -> None:
+        """Let an idle worker run a cell."""
+        worker.work = work
+        self._calls[worker.actor.run.remote(work)] = worker
+
+    def wait(self, seconds: float) -> Iterator[tuple[PoolWorker, Facts | Answer | Exception]]:
+        """What workers answered, or why they did not; waits a while if there is nothing."""
+        if not self._calls:
+            time.sleep(seconds)
+            return
+        ready, _ = self._connection.ray.wait(list(self._calls), num_returns=1, timeout=seconds)
+        for reference in ready:
+            worker = self._calls.pop(reference, None)
+            if worker is None:
+                continue
+            answer: Facts | Answer | Exception
+            try:
+                answer = self._connection.ray.get(reference)
+            except Exception as error:
+                answer = error
+            if worker.work is None and isinstance(answer, Exception):
+                self._note_failed_start(worker, answer)
+            yield worker, answer
+        for worker in [w for w in self._workers if not w.ready and time.monotonic() - w.begun > _START_SECONDS]:
+            self._note_failed_start(worker, TimeoutError("it did not start"))
+            self.discard(worker)
+
+    def _note_failed_start(self, worker: PoolWorker, error: Exception) -> None:
+        name = worker.place.name
+        self._failed_starts[name] = self._failed_starts.get(name, 0) + 1
+        if self._failed_starts[name] >= _FAILED_STARTS and worker.place.trouble is None:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            worker.place.trouble = f"workers cannot be started on it ({lines[-1].strip()})"
+            log.warning("node %s is not used: %s", worker.place.node[:8], worker.place.trouble)
+
+    def free(self, worker: PoolWorker, resident: int) -> None:
+        """A worker's cell ended; it is kept, unless its memory grew."""
+        worker.work = None
+        if worker.first_resident is None:
+            worker.first_resident = resident
+        elif resident > worker.first_resident + _GROWTH_BYTES:
+            log.info("a worker holds %.1f GiB and is replaced", resident / 2**30)
+            self.discard(worker)
+
+    def clear(self, place: Place, besides: PoolWorker) -> None:
+        """End the idle workers of a place, but for one."""
+        for worker in [w for w in self._workers if w.place is place and w is not besides and w.work is None]:
+            self.discard(worker)
+
+    def discard(self, worker: PoolWorker) -> None:
+        """End a worker, whatever it is doing."""
+        with suppress(Exception):
+            self._connection.ray.kill(worker.actor)
+        if worker in self._workers:
+            self._workers.remove(worker)
+        self._calls = {reference: other for reference, other in self._calls.items() if other is not worker}
+
+    def forget(self, place: Place) -> None:
+        """A place is gone: its idle workers are, and of its busy ones Ray will say so."""
+        for worker in [w for w in self._workers if w.place is place and w.work is None]:
+            self.discard(worker)
+        self._groups.pop(place.name, None)
+
+    def lost(self) -> None:
+        """All of Ray is gone."""
+        self._workers.clear()
+        self._calls.clear()
+        self._groups.clear()
+
+    def infrastructure(self, error: Exception) -> bool:
+        """Whether an error says that a worker, its node or its memory is gone, and nothing about its cell."""
+        exceptions = self._connection.ray.exceptions
+        return isinstance(error, exceptions.RayError) and not isinstance(error, exceptions.RayTaskError)
+
+    def close(self) -> None:
+        """End all workers."""
+        from ray.util.placement_group import remove_placement_group
+
+        for worker in list(self._workers):
+            self.discard(worker)
+        for group in self._groups.values():
+            with suppress(Exception):
+                remove_placement_group(group)
+        self._groups.clear()
+
+
+def _resting(worker: PoolWorker) -> bool:
+    return worker.ready and worker.work is None

@@ -1,0 +1,52 @@
+"""The log file of a run: what began and ended when, and every warning."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from npas_bench.errors import NpasBenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def default_log(folder: Path) -> Path:
+    """A new log's place, under the folder of checkpoints."""
+    return folder / "logs" / f"{datetime.now():%Y-%m-%d-%H%M%S}-{os.getpid()}.log"
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """While the block runs, write what the package logs to a file; warnings go on to the terminal as before.
+
+    Raises:
+        NpasBenchError: if it cannot be written.
+    """
+    package, root = logging.getLogger("npas_bench"), logging.getLogger()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise NpasBenchError(f"the log {path} cannot be written: {error}; name another with --log") from None
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    before, levels = package.level, [(other, other.level) for other in root.handlers]
+    for other, level in levels:
+        # A record that the package lets pass would reach the terminal whatever the root's own level is.
+        other.setLevel(max(level, root.level))
+    package.addHandler(handler)
+    package.setLevel(min(logging.INFO, root.level))
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(before)
+        for other, level in levels:
+            other.setLevel(level)
+        handler.close()
