@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import pickle
 import shutil
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 FORMAT = 2
 _DIGEST_BYTES = 32
@@ -100,11 +103,14 @@ class CheckpointFolder:
         return self._read(self.path)
 
     def _read(self, path: Path) -> Checkpoint | None:
-        checkpoint = read_checkpoint(path)
-        if checkpoint is None:
+        if not path.exists():
             return None
-        mine = checkpoint.identity == self._identity and checkpoint.source == self._source
-        return checkpoint if mine else None
+        checkpoint = read_checkpoint(path)
+        if checkpoint is not None and (checkpoint.identity, checkpoint.source) == (self._identity, self._source):
+            return checkpoint
+        what = "damaged" if checkpoint is None else "of another cell or other data"
+        log.warning("the checkpoint %s is %s: the training starts afresh", path, what)
+        return None
 
     def recount(self, statistics: set[str], unchanged: set[str]) -> int:
         """Count the trained scalars in this attempt's file, from the file alone.

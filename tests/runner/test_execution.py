@@ -19,6 +19,7 @@ from npas_bench.runner.cell import Cell
 from npas_bench.runner.execution import execute
 from npas_bench.runner.work import Engine, Work
 from npas_bench.tasks.classification.digits import Digits
+from npas_bench.training.checkpoint import hand_over
 
 RECIPE = Digits().recipes("wrn-10-1")["short"].derive(epochs=1)
 
@@ -152,6 +153,7 @@ def test_state_outside_the_state_dict_survives_an_interruption(tmp_path, method)
     work = Work(chosen, Digits().source(), "cpu", tmp_path / "work", "a")
     with pytest.raises(KeyboardInterrupt):
         execute(work, stop)
+    hand_over(work.folder, "a", "b")
     resumed = execute(work._replace(token="b"), lambda _: None)  # noqa: S106
     assert resumed.metrics == whole.metrics
     assert resumed.ledger == whole.ledger

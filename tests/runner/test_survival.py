@@ -30,12 +30,12 @@ def start(folder, executor="inline"):
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, preexec_fn=heeding)
 
 
-def finish(folder, executor="inline", *more):
+def finish(folder, executor="inline", *more, expected=0):
     """The same command to its end, inline in this process, where torch is imported already."""
     if executor == "inline":
         with pytest.raises(SystemExit) as exit_, contextlib.chdir(folder):
             main([*CELLS, "--epochs", str(EPOCHS), "--executor", executor, *more])
-        assert exit_.value.code == 0
+        assert exit_.value.code == expected
     else:
         subprocess.run([*COMMAND, "--executor", executor], cwd=folder, check=True, timeout=120)
 
@@ -58,6 +58,7 @@ def numbers(folder):
             [(entry["epoch"], entry["loss"]) for entry in row.history],
         )
         for row in runs(folder)
+        if row.current
     }
 
 
@@ -126,7 +127,7 @@ def test_checkpoints_of_cells_that_are_left_out_stay(tmp_path):
     process.kill()
     process.wait()
     before = sorted((tmp_path / "runs.db.work").rglob("*.pt"))
-    finish(tmp_path, "inline", "--only", "failed")
+    finish(tmp_path, "inline", "--only", "failed", expected=1)
     assert before == sorted((tmp_path / "runs.db.work").rglob("*.pt")) != []
 
 
@@ -143,15 +144,19 @@ def test_a_driver_that_dies_around_storing_a_result_neither_loses_nor_doubles_it
     with monkeypatch.context() as patch, contextlib.chdir(tmp_path), pytest.raises(Died):
         target = "finish_run" if "stored" in point else "remove_checkpoints"
         patch.setattr(f"npas_bench.runner.driver.{target}", die)
-        patch.setattr("npas_bench.runner.driver.release_runs", lambda *_: None)
+        patch.setattr("npas_bench.runner.driver.leave", lambda *_: None)
         main([*CELLS, "--epochs", str(EPOCHS), "--executor", "inline"])
     assert [row.state for row in runs(tmp_path)] == ["running" if "stored" in point else "done", "pending"]
     finish(tmp_path)
     assert numbers(tmp_path) == undisturbed
-    assert list((tmp_path / "runs.db.work").iterdir()) == []
+    assert checkpoint_folders(tmp_path) == []
 
 
-def test_a_full_disk_ends_the_run_with_a_message_and_loses_no_epoch(undisturbed, tmp_path, monkeypatch, capsys):
+def checkpoint_folders(folder):
+    return [path.name for path in (folder / "runs.db.work").iterdir() if path.name != "logs"]
+
+
+def test_a_full_disk_fails_the_cell_with_a_message_and_loses_no_epoch(undisturbed, tmp_path, monkeypatch, capsys):
     saved = []
 
     def write(descriptor):
@@ -162,10 +167,37 @@ def test_a_full_disk_ends_the_run_with_a_message_and_loses_no_epoch(undisturbed,
     with monkeypatch.context() as patch, contextlib.chdir(tmp_path), pytest.raises(SystemExit) as exit_:
         patch.setattr("npas_bench.training.checkpoint.os.fsync", write)
         main([*CELLS, "--epochs", str(EPOCHS), "--executor", "inline"])
-    assert exit_.value.code == 2
-    assert "No space left on device" in capsys.readouterr().err
-    assert [row.state for row in runs(tmp_path)] == ["pending", "pending"]
+    assert exit_.value.code == 1
+    assert "No space left on device" in capsys.readouterr().out
+    assert [row.state for row in runs(tmp_path)] == ["failed", "failed"]
     assert epochs_trained(tmp_path) == 3
+    finish(tmp_path)
+    assert numbers(tmp_path) == undisturbed
+
+
+def test_a_deadline_fails_the_cell_which_goes_on_in_the_next_run(undisturbed, tmp_path):
+    finish(tmp_path, "inline", "--deadline", "0.01s", expected=1)
+    assert {row.message for row in runs(tmp_path)} == {f"its deadline of 0.01 s passed after epoch 1 of {EPOCHS}"}
+    finish(tmp_path)
+    assert numbers(tmp_path) == undisturbed
+
+
+def test_a_cancelled_cell_is_stopped_and_goes_on_when_it_is_run_again(undisturbed, tmp_path, monkeypatch):
+    from npas_bench.runner import driver
+    from npas_bench.store.database import open_beside
+    from npas_bench.store.runs import cancel_runs
+
+    def cancel(recorder, work, report):
+        store = open_beside(locate("runs.db"))
+        assert cancel_runs(store, runs=[recorder.runs[work.cell.identity]]) == 1
+        store.close()
+        recorder.look()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver._Recorder, "progressed", cancel)
+        finish(tmp_path, expected=1)
+    assert [row.state for row in runs(tmp_path)] == ["cancelled", "cancelled"]
+    assert epochs_trained(tmp_path) == 2
     finish(tmp_path)
     assert numbers(tmp_path) == undisturbed
 
@@ -179,7 +211,7 @@ def ray_workers(parent):
             mine = f"NPAS_TEST={parent}".encode() in (path / "environ").read_bytes()
         except OSError:
             continue
-        if mine and title.startswith(b"ray::_execute_remotely"):
+        if mine and title.startswith(b"ray::Worker"):
             found.append(int(path.name))
     return found
 

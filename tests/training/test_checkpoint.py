@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from npas_bench.errors import CheckpointError, StorageError
-from npas_bench.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint, remove_checkpoints
+from npas_bench.training.checkpoint import Checkpoint, CheckpointFolder, hand_over, read_checkpoint, remove_checkpoints
 
 
 def checkpoint(epoch, identity="cell", source="data"):
@@ -21,30 +21,54 @@ def folder(tmp_path, token, identity="cell", source="data"):
     return CheckpointFolder(tmp_path / "run", identity, source, token)
 
 
-def test_the_furthest_checkpoint_of_any_attempt_is_the_latest(tmp_path):
+def names(tmp_path):
+    return sorted(path.name for path in (tmp_path / "run").iterdir())
+
+
+def test_an_attempt_goes_on_from_what_it_was_handed(tmp_path):
     assert folder(tmp_path, "a").latest() is None
-    for token, epoch in (("a", 3), ("b", 5), ("c", 4)):
-        folder(tmp_path, token).save(checkpoint(epoch))
-    latest = folder(tmp_path, "new").latest()
-    assert (latest.epoch, latest.structure, latest.history) == (5, {"groups": [1]}, [{"epoch": 5}])
-    assert torch.equal(latest.network["store"], torch.arange(10.0))
-
-
-def test_an_attempt_overwrites_its_own_file_only(tmp_path):
     folder(tmp_path, "a").save(checkpoint(3))
-    folder(tmp_path, "b").save(checkpoint(1))
-    folder(tmp_path, "b").save(checkpoint(2))
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["a.pt", "b.pt"]
-    assert folder(tmp_path, "c").latest().epoch == 3
+    hand_over(tmp_path / "run", "a", "b")
+    latest = folder(tmp_path, "b").latest()
+    assert (latest.epoch, latest.structure, latest.history) == (3, {"groups": [1]}, [{"epoch": 3}])
+    assert torch.equal(latest.network["store"], torch.arange(10.0))
+    assert names(tmp_path) == ["b.pt"]
+
+
+def test_what_a_superseded_attempt_still_computes_is_no_checkpoint(tmp_path):
+    old = folder(tmp_path, "old")
+    old.save(checkpoint(3))
+    hand_over(tmp_path / "run", "old", "new")
+    old.save(checkpoint(9))
+    assert folder(tmp_path, "new").latest().epoch == 3
+    folder(tmp_path, "new").save(checkpoint(4))
+    hand_over(tmp_path / "run", "new", "newest")
+    assert folder(tmp_path, "newest").latest().epoch == 4
+    assert names(tmp_path) == ["newest.pt"]
+
+
+def test_checkpoints_are_handed_over_where_there_are_no_links(tmp_path, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.hardlink_to", lambda *_: (_ for _ in ()).throw(OSError(95, "not supported")))
+    folder(tmp_path, "a").save(checkpoint(3))
+    hand_over(tmp_path / "run", "a", "b")
+    assert (folder(tmp_path, "b").latest().epoch, names(tmp_path)) == (3, ["b.pt"])
+
+
+@pytest.mark.parametrize("superseded", [None, "never-saved"])
+def test_without_a_predecessor_s_checkpoint_an_attempt_starts_afresh(tmp_path, superseded):
+    hand_over(tmp_path / "run", superseded, "b")
+    folder(tmp_path, "other").save(checkpoint(3))
+    hand_over(tmp_path / "run", superseded, "b")
+    assert folder(tmp_path, "b").latest() is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 nonsense", None])
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
-    folder(tmp_path, "good").save(checkpoint(2))
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, damage, caplog):
     bad = folder(tmp_path, "bad")
     bad.save(checkpoint(4))
     bad.path.write_bytes(bad.path.read_bytes()[:-300] if damage is None else damage)
-    assert folder(tmp_path, "new").latest().epoch == 2
+    assert bad.latest() is None
+    assert "bad.pt is damaged: the training starts afresh" in caplog.text
 
 
 def test_a_checkpoint_with_any_byte_changed_is_passed_over(tmp_path):
@@ -68,7 +92,8 @@ def test_a_disk_that_cannot_be_written_is_an_error_of_its_own(tmp_path, monkeypa
 def test_a_checkpoint_of_another_cell_or_other_data_is_passed_over(tmp_path):
     folder(tmp_path, "a").save(checkpoint(4, identity="another"))
     folder(tmp_path, "b").save(checkpoint(4, source="other data"))
-    assert folder(tmp_path, "new").latest() is None
+    assert folder(tmp_path, "a").latest() is None
+    assert folder(tmp_path, "b").latest() is None
 
 
 def test_a_hostile_checkpoint_is_not_executed(tmp_path):
@@ -78,10 +103,10 @@ def test_a_hostile_checkpoint_is_not_executed(tmp_path):
 
     folder(tmp_path, "a").save(checkpoint(1))
     buffer = io.BytesIO()
-    torch.save({"format": 1, "network": Hostile()}, buffer)
+    torch.save({"format": 2, "network": Hostile()}, buffer)
     content = buffer.getvalue()
     (tmp_path / "run" / "b.pt").write_bytes(hashlib.sha256(content).digest() + content)
-    assert folder(tmp_path, "new").latest().epoch == 1
+    assert folder(tmp_path, "b").latest() is None
     assert not (tmp_path / "hacked").exists()
 
 

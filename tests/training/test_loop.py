@@ -12,7 +12,7 @@ from npas_bench.runner.cell import Cell
 from npas_bench.runner.execution import problem_of
 from npas_bench.seeding import seeded
 from npas_bench.tasks.classification.digits import Digits
-from npas_bench.training.checkpoint import CheckpointFolder
+from npas_bench.training.checkpoint import CheckpointFolder, hand_over
 from npas_bench.training.loop import Training, cpu_threads, train
 
 CPU = torch.device("cpu")
@@ -59,6 +59,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights_bit_for_bit(tmp_pat
     undisturbed = train(training(whole), folder(tmp_path, name="whole"), lambda _: None)
     with pytest.raises(KeyboardInterrupt):
         train(training(network()), folder(tmp_path, "first"), stopped_after(stop))
+    hand_over(tmp_path / "run", "first", "second")
     torch.manual_seed(99)  # what ran before must not matter
     resumed, epochs = network(seed=1), []
     result = train(training(resumed), folder(tmp_path, "second"), lambda report: epochs.append(report.epoch))

@@ -17,7 +17,7 @@ from npas_bench.errors import NpasBenchError
 from npas_bench.runner.cluster.connection import Connection
 from npas_bench.runner.cluster.places import Needs, Place, places_of
 from npas_bench.runner.cluster.pool import Pool, PoolWorker
-from npas_bench.runner.cluster.worker import Answer, Facts
+from npas_bench.runner.cluster.worker import Answer, Facts, Worker
 from npas_bench.runner.execution import overdue_outcome
 from npas_bench.runner.executors import Ended, Executor, Listener
 from npas_bench.runner.provenance import source_digest
@@ -45,18 +45,21 @@ class RayExecutor(Executor):
     Args:
         address: of a cluster that is there; left out, one is started on this machine.
         folder: that all its nodes see, where checkpoints go.
+        worker: what runs in worker processes; tests put others in its place.
     """
 
-    def __init__(self, address: str | None, folder: Path) -> None:
+    def __init__(self, address: str | None, folder: Path, worker: type[Worker] = Worker) -> None:
         self._address = address
         self._folder = folder
+        self._worker = worker
         self._connection: Connection | None = None
 
     def run(self, works: Sequence[Work], listener: Listener) -> None:
         """Run them, in their order as workers come free."""
         if self._connection is None:
             self._connection = Connection(self._address)
-        _Schedule(self._connection, works, listener, self._folder).run()
+        if works:
+            _Schedule(self._connection, works, listener, self._folder, self._worker).run()
 
     def close(self) -> None:
         """End the workers, and the cluster if it was started here."""
@@ -89,7 +92,14 @@ class _Running:
 
 
 class _Schedule:
-    def __init__(self, connection: Connection, works: Sequence[Work], listener: Listener, folder: Path) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        works: Sequence[Work],
+        listener: Listener,
+        folder: Path,
+        worker: type[Worker],
+    ) -> None:
         self._connection = connection
         self._listener = listener
         self._waiting = list(works)
@@ -105,7 +115,8 @@ class _Schedule:
         folder.mkdir(parents=True, exist_ok=True)
         self._marker = folder.resolve() / f".{secrets.token_hex(8)}"
         self._marker.write_text("npas-bench looks whether workers see this folder\n", encoding="utf-8")
-        self._pool = Pool(connection, self._marker)
+        preloaded = [sorted({work.cell.task for work in works}), sorted({work.cell.method for work in works})]
+        self._pool = Pool(connection, self._marker, worker, preloaded)
 
     def run(self) -> None:
         try:

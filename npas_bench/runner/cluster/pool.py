@@ -8,14 +8,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from npas_bench.runner.cluster.worker import Answer, Facts, Worker
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from npas_bench.runner.cluster.connection import Connection
     from npas_bench.runner.cluster.places import Place
+    from npas_bench.runner.cluster.worker import Answer, Facts, Worker
     from npas_bench.runner.work import Work
 
 log = logging.getLogger(__name__)
@@ -60,12 +59,15 @@ class Pool:
     Args:
         connection: to Ray.
         marker: a file that workers must see.
+        worker: what runs in worker processes.
+        preloaded: names of tasks and of methods that they import before they get work.
     """
 
-    def __init__(self, connection: Connection, marker: Path) -> None:
+    def __init__(self, connection: Connection, marker: Path, worker: type[Worker], preloaded: list[list[str]]) -> None:
         self._connection = connection
         self._marker = marker
-        self._remote = connection.ray.remote(max_restarts=0, max_task_retries=0)(Worker)
+        self._preloaded = preloaded
+        self._remote = connection.ray.remote(max_restarts=0, max_task_retries=0)(worker)
         self._workers: list[PoolWorker] = []
         self._calls: dict[Any, PoolWorker] = {}
         self._groups: dict[str, Any] = {}
@@ -108,7 +110,7 @@ class Pool:
         actor = self._remote.options(**options).remote(environment)
         worker = PoolWorker(place, threads, actor)
         self._workers.append(worker)
-        self._calls[actor.facts.remote(str(self._marker))] = worker
+        self._calls[actor.facts.remote(str(self._marker), *self._preloaded)] = worker
 
     def _group(self, place: Place) -> Any:
         """Ray's reservation of the whole GPU, which its workers share: Ray shows each of them the same one."""

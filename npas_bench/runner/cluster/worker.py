@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,15 +60,28 @@ class Worker:
         # nobody.
         threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
 
-    def facts(self, marker: str) -> Facts:
-        """What this worker is; `marker` is a file that the driver made beside the checkpoints."""
+    def facts(self, marker: str, tasks: list[str], methods: list[str]) -> Facts:
+        """What this worker is.
+
+        Args:
+            marker: a file that the driver made beside the checkpoints.
+            tasks: that cells will name; imports are paid for once, before there is work.
+            methods: likewise.
+        """
         import torch
 
-        from npas_bench import __version__
+        from npas_bench import __version__, plugins
+        from npas_bench.errors import NpasBenchError
         from npas_bench.runner.device import describe_device
-        from npas_bench.runner.execution import execute  # noqa: F401 (paid for once, before there is work)
+        from npas_bench.runner.execution import execute  # noqa: F401
         from npas_bench.runner.provenance import source_digest
 
+        # What is wrong with one of them is the cell's to say.
+        with suppress(NpasBenchError):
+            for method in methods:
+                plugins.methods.load(method)
+            for task in tasks:
+                plugins.task(task).source()
         gpu = torch.cuda.is_available()
         return Facts(
             version=__version__,
