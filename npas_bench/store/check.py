@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import case, func, or_, select
+from sqlalchemy.exc import DatabaseError
 
 from npas_bench.store.drivers import dead_drivers
 from npas_bench.store.keys import board_key
@@ -50,17 +51,22 @@ def _broken_file(store: Store) -> Iterator[Fault]:
     if store.engine.dialect.name != "sqlite":
         return
     with store.engine.connect() as connection:
-        said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check(5)")]
+        try:
+            said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check(5)")]
+        except DatabaseError as error:
+            # Damage that is found in the middle of looking for it.
+            said = [str(error.orig)]
         if said != ["ok"]:
             yield Fault(
                 f"the file is damaged: {'; '.join(said)[:300]}",
                 "Put back a copy of it, or save what can be read with npas-bench export and import it into a new one",
             )
+            return
         strays = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10_000)
         if strays:
             places = sorted({f"{table} to {parent}" for table, _, parent, _ in strays})
             yield Fault(
-                f"{_count(len(strays), 'row')} refer to what is not there ({', '.join(places)})",
+                f"{_count(len(strays), 'row', 'refers', 'refer')} to what is not there ({', '.join(places)})",
                 "Put back a copy of the file, or export it and import that into a new one",
             )
 
@@ -72,13 +78,15 @@ def _wrong_cells(store: Store) -> Iterator[Fault]:
         query = select(CellRow.identity, CellRow.canonical).where(CellRow.identity > last)
         with store.session() as session:
             rows = session.execute(query.order_by(CellRow.identity).limit(_PAGE)).all()
-        wrong += [row.identity for row in rows if hashlib.sha256(row.canonical.encode()).hexdigest() != row.identity]
+        wrong += [
+            row.identity[:12] for row in rows if hashlib.sha256(row.canonical.encode()).hexdigest() != row.identity
+        ]
         if len(rows) < _PAGE:
             break
         last = rows[-1].identity
     if wrong:
         yield Fault(
-            f"{_count(len(wrong), 'cell')} are not what their identity says: {_some([name[:12] for name in wrong])}",
+            f"{_count(len(wrong), 'cell', 'is', 'are')} not what the identity says: {_some(wrong)}",
             "They were changed by hand or damaged: put back a copy of the database, or run these cells in a new one",
         )
 
@@ -91,10 +99,11 @@ def _wrong_results(store: Store) -> Iterator[Fault]:
         odd = or_(MetricRow.value.is_(None), ~MetricRow.value.between(-_LARGEST, _LARGEST))
         infinite = session.scalars(select(MetricRow.run_id).where(odd).distinct().order_by(MetricRow.run_id)).all()
     if bare:
-        yield Fault(f"{_count(len(bare), 'run')} are done and have no metrics: {_some(bare)}", _AGAIN)
+        yield Fault(f"{_count(len(bare), 'run', 'has', 'have')} no metrics, though done: {_some(bare)}", _AGAIN)
     if infinite:
         yield Fault(
-            f"{_count(len(infinite), 'run')} have metrics that are no finite numbers: {_some(infinite)}", _AGAIN
+            f"{_count(len(infinite), 'run', 'has', 'have')} metrics that are no finite numbers: {_some(infinite)}",
+            _AGAIN,
         )
 
 
@@ -116,7 +125,7 @@ def _wrong_currents(store: Store) -> Iterator[Fault]:
         wrong = sorted(session.scalars(query))
     if wrong:
         yield Fault(
-            f"{_count(len(wrong), 'cell')} have not one run that boards show, but none or several: runs {_some(wrong)}",
+            f"{_count(len(wrong), 'cell', 'has', 'have')} no run, or several, that boards show: see run {_some(wrong)}",
             "Export the database and import that into a new one, which marks them anew",
         )
 
@@ -141,7 +150,7 @@ def _wrong_boards(store: Store) -> Iterator[Fault]:
         last = rows[-1].id
     if wrong:
         yield Fault(
-            f"{_count(len(wrong), 'run')} stand on another board than their cell's: {_some(wrong)}",
+            f"{_count(len(wrong), 'run', 'stands', 'stand')} on another board than the cell: {_some(wrong)}",
             "Export the database and import that into a new one, which places them anew",
         )
 
@@ -158,13 +167,13 @@ def _left(store: Store) -> Iterator[Fault]:
     left = sorted([row.id for row in rows if row.driver not in alive] + list(stale))
     if left:
         yield Fault(
-            f"{_count(len(left), 'run')} were left behind by a driver that lives no more: {_some(left)}",
+            f"{_count(len(left), 'run', 'was', 'were')} left behind by a driver that lives no more: {_some(left)}",
             "The command that started them goes on with them",
         )
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def _count(number: int, what: str, one: str, many: str) -> str:
+    return f"1 {what} {one}" if number == 1 else f"{number:,} {what}s {many}"
 
 
 def _some(values: Sequence[object]) -> str:
