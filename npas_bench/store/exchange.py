@@ -37,8 +37,10 @@ _LOCAL = {"id", "identity", "token", "driver", "epoch", "board", "current"}
 _CELL_FIELDS = [column.key for column in CellRow.__table__.columns]
 _RUN_FIELDS = [column.key for column in RunRow.__table__.columns if column.key not in _LOCAL]
 _METRIC_FIELDS = ("name", "value", "position", "unit", "higher_is_better")
-# Texts that may be of any length where a run is made.
-_LONGEST = {"grid": 1000, "message": 20_000, "detail": 200_000}
+# Texts that may be of any length where a run is made, SQLite's columns included.
+_LONGEST = {"grid": 1000, "message": 20_000, "detail": 200_000} | dict.fromkeys(
+    ("data_name", "data_label", "device", "host"), 200
+)
 _PAGE = 500
 _LONGEST_LINE = 16 * 2**20
 _GZIP = b"\x1f\x8b"
