@@ -32,6 +32,7 @@ _BATCH_BYTES = 16 * 2**20
 # A driver waits five minutes for its file; an import this large may take two of them.
 MOST_BESIDE = 100_000
 _ORIGIN_LENGTH = 200
+_CACHE_KIB = 2**18
 _RUNS, _METRICS = (Base.metadata.tables[name] for name in ("runs", "metrics"))
 _RUN_COLUMNS = [column.key for column in _RUNS.columns if column.key != "id"]
 
@@ -110,6 +111,9 @@ def import_files(store: Store, files: Sequence[Checked]) -> Imported:
 def _import(store: Store, files: Sequence[Checked]) -> Imported:
     total = Imported()
     with store.session.begin() as session:
+        if store.location.path is not None:
+            # Keys are spread all over their indices, whose pages would be written to the log and read back many times.
+            session.connection().exec_driver_sql(f"PRAGMA cache_size=-{_CACHE_KIB}")
         hold_current(session, alone=True)
         for file in files:
             digest = hashlib.sha256()
