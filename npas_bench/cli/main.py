@@ -11,13 +11,17 @@ import typer
 
 from npas_bench import __version__
 from npas_bench.cli.console import errors
+from npas_bench.cli.database import database_app
 from npas_bench.cli.download import download
+from npas_bench.cli.exporting import export_runs
+from npas_bench.cli.importing import import_runs
 from npas_bench.cli.leaderboard import leaderboard
 from npas_bench.cli.listing import list_app
 from npas_bench.cli.plan import plan
 from npas_bench.cli.run import run
 from npas_bench.cli.show import show
 from npas_bench.errors import NpasBenchError
+from npas_bench.store.labels import printable
 
 app = typer.Typer(
     name="npas-bench",
@@ -32,6 +36,9 @@ app.command()(plan)
 app.command()(leaderboard)
 app.add_typer(list_app, name="list")
 app.command()(show)
+app.command("export")(export_runs)
+app.command("import")(import_runs)
+app.add_typer(database_app, name="db")
 app.command()(download)
 
 
@@ -62,7 +69,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         app(arguments, prog_name="npas-bench")
     except NpasBenchError as error:
-        errors.print(f"npas-bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(
+            printable(f"npas-bench: {error}", lines=True), style="red", markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()

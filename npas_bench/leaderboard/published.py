@@ -12,7 +12,8 @@ from pathlib import Path
 
 from npas_bench.errors import NpasBenchError, StoreError
 from npas_bench.store.database import Location, Store, locate, open_for_reading, open_for_writing
-from npas_bench.store.exchange import add_records, export_runs
+from npas_bench.store.exchange import export_records, write_records
+from npas_bench.store.importing import add_records
 
 log = logging.getLogger(__name__)
 NAME = "leaderboard.db"
@@ -28,14 +29,16 @@ def published_location() -> Location | None:
 
 
 def refuse_published(location: Location) -> None:
-    """Keep runs out of the shipped board, which is made from results and never run into.
+    """Keep runs out of the shipped board, which is made from results alone.
 
     Raises:
         StoreError: if `location` is the shipped board.
     """
     shipped = published_location()
     if shipped and location.path and shipped.path and location.path.resolve() == shipped.path.resolve():
-        raise StoreError(f"database {location} is the published board, which is not run into: name another with --db")
+        raise StoreError(
+            f"database {location} is the published board, which is made from results/ alone: name another with --db"
+        )
 
 
 def open_published() -> Store | None:
@@ -49,10 +52,10 @@ def export_file(database: Path, out: Path) -> int:
     store = open_for_reading(locate(str(database)))
     if store is None:
         raise StoreError(f"database {database} does not exist")
-    lines = list(export_runs(store))
-    store.close()
-    out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return len(lines)
+    try:
+        return write_records(export_records(store), out, overwrite=True)
+    finally:
+        store.close()
 
 
 def build_board(results: Path, out: Path) -> int:
@@ -63,10 +66,14 @@ def build_board(results: Path, out: Path) -> int:
     fresh = out.with_name(f"{out.name}.building")
     fresh.unlink(missing_ok=True)
     store = open_for_writing(locate(str(fresh)))
-    count = add_records(store, files)
-    store.close()
-    fresh.replace(out)
-    fresh.with_name(f"{fresh.name}.lock").unlink(missing_ok=True)
+    try:
+        count = add_records(store, files).added
+        store.close()
+        fresh.replace(out)
+    finally:
+        store.close()
+        for left in (fresh, fresh.with_name(f"{fresh.name}.lock")):
+            left.unlink(missing_ok=True)
     return count
 
 

@@ -2,94 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shlex
 import sqlite3
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 from sqlalchemy import create_engine, event, inspect, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
 from npas_bench.errors import StoreError
+from npas_bench.store.location import Location as Location
+from npas_bench.store.location import locate as locate
 from npas_bench.store.schema import REVISION, REVISIONS, VERSION_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
 
-DEFAULT = "runs.db"
 _BUSY_SECONDS = 60
-_FORMS = "use a file's path, sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 # Any number, the same in every version: "npas" in ASCII.
 _SERVER_LOCK = 0x6E706173
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where a store is.
-
-    Attributes:
-        url: SQLAlchemy's URL.
-        path: of an SQLite file; None for a server.
-    """
-
-    url: URL
-    path: Path | None
-
-    def __str__(self) -> str:
-        return str(self.path) if self.path else self.url.render_as_string(hide_password=True)
-
-    @property
-    def work_folder(self) -> Path:
-        """Where checkpoints of its runs lie: beside an SQLite file, in the working directory for a server."""
-        if self.path is not None:
-            return self.path.with_name(f"{self.path.name}.work")
-        place = f"{self.url.host}:{self.url.port}/{self.url.database}?{sorted(self.url.query.items())}"
-        return Path(f"npas-bench-{hashlib.sha256(place.encode()).hexdigest()[:12]}.work")
-
-
-def locate(wanted: str | None) -> Location:
-    """The store a user means: `wanted`, else `NPAS_BENCH_DB`, else `runs.db` in the working directory.
-
-    Raises:
-        StoreError: if it is no path and no URL that this installation can open.
-    """
-    written = wanted or os.environ.get("NPAS_BENCH_DB") or DEFAULT
-    if "://" not in written:
-        return _file(written)
-    try:
-        url = make_url(written)
-    except (ArgumentError, ValueError):
-        # The reason could quote the password.
-        raise StoreError(f"a database's URL cannot be read: {_FORMS}") from None
-    if url.drivername == "sqlite" and not url.query:
-        return _file(url.database or "")
-    if url.drivername not in ("postgresql", "postgresql+psycopg"):
-        raise StoreError(f"database '{url.render_as_string()}' is not supported: {_FORMS}")
-    return Location(url.set(drivername="postgresql+psycopg"), None)
-
-
-def _file(written: str) -> Location:
-    try:
-        path = Path(written).expanduser()
-        path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise StoreError(f"database '{written}' cannot be a file: {error}") from None
-    if not path.name or written == ":memory:":
-        raise StoreError(f"database '{written}' names no file: {_FORMS}")
-    if path.is_dir():
-        raise StoreError(f"database '{written}' is a folder: name a file in it with --db or NPAS_BENCH_DB")
-    return Location(make_url("sqlite://").set(database=str(path)), path)
 
 
 class Store:
@@ -189,6 +127,21 @@ def open_beside(location: Location) -> Store | None:
     return Store(location, engine)
 
 
+def open_for_import(location: Location) -> Store:
+    """Open a store to add to it: as a driver does, or where a file has one at work, beside it.
+
+    Raises:
+        StoreError: as `open_for_writing` does, but for the driver.
+    """
+    try:
+        return open_for_writing(location)
+    except DatabaseTaken:
+        beside = open_beside(location)
+        if beside is None:
+            raise
+        return beside
+
+
 def upgrade(location: Location) -> tuple[str, str]:
     """Bring a store to the newest schema; the revisions before and after.
 
@@ -240,8 +193,12 @@ def _upgrade_file(location: Location, path: Path, before: str) -> None:
     fresh.replace(path)
 
 
-def _taken(location: Location) -> StoreError:
-    return StoreError(
+class DatabaseTaken(StoreError):
+    """A file that has a driver at work on it."""
+
+
+def _taken(location: Location) -> DatabaseTaken:
+    return DatabaseTaken(
         f"database {location} has another npas-bench run at work on it, and a file takes one at a time: wait for it, "
         "name another with --db, or use a PostgreSQL server for several"
     )

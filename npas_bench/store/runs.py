@@ -25,6 +25,8 @@ UNFINISHED = ("pending", "running", "stale", "cancelled")
 _CLAIMABLE = ("pending", "stale")
 # SQLite takes 32,766 variables in a statement; older builds took 999.
 _CHUNK = 900
+# Any number, the same in every version, other than the one that migrations use.
+_CURRENT_LOCK = 0x6E706174
 
 
 class RunState(NamedTuple):
@@ -52,13 +54,15 @@ class Claim(NamedTuple):
 
 
 def newest_runs(store: Store, keys: Iterable[RunKey]) -> dict[RunKey, RunState]:
-    """The newest run of each key that has one."""
+    """The newest run of each key that has one: the one that can get on, if any, else the one that boards show."""
     wanted = set(keys)
     found: dict[RunKey, RunState] = {}
     columns = (RunRow.identity, RunRow.data_digest, RunRow.device_class, RunRow.id, RunRow.state)
+    # What was imported is newer by number alone: a run that can get on, then the one that boards show, come first.
+    order = (RunRow.state.not_in(ENDED), RunRow.current, RunRow.id)
     with store.session() as session:
         for identities in _chunks(sorted({key.identity for key in wanted})):
-            rows = session.execute(select(*columns).where(RunRow.identity.in_(identities)).order_by(RunRow.id))
+            rows = session.execute(select(*columns).where(RunRow.identity.in_(identities)).order_by(*order))
             for identity, digest, device_class, run, state in rows:
                 key = RunKey(identity, digest, device_class)
                 if key in wanted:
@@ -156,6 +160,7 @@ def finish_run(
             return True
         if row.state not in ("running", "stale"):
             return False
+        hold_current(session, alone=False)
         row.finished = now()
         for name, value in fields.items():
             setattr(row, name, value)
@@ -164,6 +169,19 @@ def finish_run(
         # The newest, whatever the clock says: it may have been set back.
         mark_current(session, RunKey(row.identity, row.data_digest, row.device_class), row.id)
         return True
+
+
+def hold_current(session: Session, *, alone: bool) -> None:
+    """Until the transaction ends, let no import choose what boards show, nor, where `alone`, a run that finishes.
+
+    Neither sees what the other has not committed, and both would mark a run of theirs. A file has one writer anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
+        session.execute(select(lock(_CURRENT_LOCK)))
+    elif alone:
+        # At once, not at the first change: what was read before another's change would be in the way of ours.
+        session.connection().exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def mark_current(session: Session, key: RunKey, run: int) -> None:

@@ -4,9 +4,7 @@ from datetime import timedelta
 import pytest
 
 from npas_bench.errors import StoreError
-from npas_bench.store.database import locate, open_for_writing
 from npas_bench.store.drivers import Code, beat, dead_drivers, enter, leave, reap
-from npas_bench.store.exchange import add_records, export_runs
 from npas_bench.store.keys import RunKey
 from npas_bench.store.results import count_unfinished, find_run, latest_runs, read_results
 from npas_bench.store.runs import (
@@ -261,28 +259,3 @@ def test_results_are_the_newest_ended_runs_with_the_metric_asked_for(store, driv
     assert [r.value for r in read_results(store, task="other")] == [7.0]
     assert read_results(store, architecture="none") == []
     assert {r.value for r in read_results(store, metric="nll")} == {None}
-
-
-def test_what_is_exported_can_be_added_elsewhere(store, tmp_path):
-    finished(store, "a", 5.0)
-    finished(store, "b", 6.0)
-    add_runs(store, [cell("c")], [run("c")])
-    lines = list(export_runs(store))
-    (tmp_path / "r.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    other = open_for_writing(locate("other.db"))
-    assert add_records(other, [tmp_path / "r.jsonl"]) == 2
-    assert list(export_runs(other)) == lines
-    assert [(r.state, r.value) for r in read_results(other)] == [("done", 5.0), ("done", 6.0)]
-    other.close()
-
-
-@pytest.mark.parametrize("line", ["not json", "{}", '{"format": 2, "cell": {}, "run": {}, "metrics": []}'])
-def test_a_line_that_is_no_record_is_refused_with_its_place_and_nothing_is_added(store, tmp_path, line):
-    finished(store, "a")
-    (good,) = export_runs(store)
-    (tmp_path / "r.jsonl").write_text(f"{good}\n{line}\n", encoding="utf-8")
-    other = open_for_writing(locate("other.db"))
-    with pytest.raises(StoreError, match=r"r.jsonl, line 2, is no record"):
-        add_records(other, [tmp_path / "r.jsonl"])
-    assert latest_runs(other, 1) == []
-    other.close()

@@ -1,0 +1,53 @@
+"""`npas-bench db`: looking after a results database."""
+
+from __future__ import annotations
+
+import typer
+
+from npas_bench.cli import selection as choose
+from npas_bench.cli.console import output
+
+database_app = typer.Typer(
+    help="Look after a results database: upgrade its schema, check what it holds.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@database_app.command("upgrade")
+def upgrade_database(db: choose.Database = None) -> None:
+    """Bring a database to this version's schema; a file is kept as it was beside it."""
+    from npas_bench.store.database import locate, upgrade
+
+    location = locate(db)
+    before, after = upgrade(location)
+    if before == after:
+        said = f"database {location} has schema {after} already: nothing to do"
+    else:
+        kept = f"; as it was, it is {location.path}.{before}" if location.path else ""
+        said = f"database {location} brought from schema {before} to {after}{kept}"
+    output.print(said, markup=False, soft_wrap=True)
+
+
+@database_app.command("check")
+def check_database(db: choose.Database = None) -> None:
+    """Look for what is wrong: exit code 0 if nothing is, 1 if something is, 2 if the database cannot be read."""
+    from npas_bench.errors import StoreError
+    from npas_bench.store.check import find_faults
+    from npas_bench.store.database import locate, open_for_reading, reaching
+    from npas_bench.store.labels import printable
+
+    location = locate(db)
+    with reaching(location):
+        store = open_for_reading(location)
+        if store is None:
+            raise StoreError(f"database {location} does not exist: name another with --db or NPAS_BENCH_DB")
+        try:
+            faults = find_faults(store)
+        finally:
+            store.close()
+    for fault in faults:
+        output.print(printable(f"{fault.what}. {fault.remedy}"), markup=False, soft_wrap=True)
+    if faults:
+        raise typer.Exit(1)
+    output.print(f"database {location}: all is well", markup=False, soft_wrap=True)

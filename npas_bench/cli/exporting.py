@@ -1,0 +1,36 @@
+"""`npas-bench export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from npas_bench.cli import selection as choose
+from npas_bench.cli.console import errors
+
+
+def export_runs(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Write to this file; - for standard output.")],
+    grid: Annotated[str | None, typer.Option("--grid", metavar="NAME", help="Only runs of this grid.")] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Only runs of this task.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    db: choose.Database = None,
+) -> None:
+    """Write finished runs to a file of JSON lines, for another database or the published board."""
+    from npas_bench.errors import StoreError
+    from npas_bench.store.database import locate, open_for_reading, reaching
+    from npas_bench.store.exchange import export_records, print_records, write_records
+
+    location = locate(db)
+    with reaching(location):
+        store = open_for_reading(location)
+        if store is None:
+            raise StoreError(f"database {location} does not exist: run something first, or name another with --db")
+        try:
+            lines = export_records(store, grid=grid, task=task)
+            count = print_records(lines) if str(out) == "-" else write_records(lines, out, overwrite=force)
+        finally:
+            store.close()
+    errors.print(f"{out}: {count:,} runs", markup=False, soft_wrap=True)

@@ -1,0 +1,40 @@
+"""`npas-bench import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from npas_bench.cli import selection as choose
+from npas_bench.cli.console import output
+
+
+def import_runs(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files that npas-bench export wrote.")],
+    db: choose.Database = None,
+) -> None:
+    """Add runs from files of JSON lines: all of them, or none if a line is wrong; each run once."""
+    from npas_bench.leaderboard.published import refuse_published
+    from npas_bench.store.database import locate, open_for_import
+    from npas_bench.store.exchange import check_files
+    from npas_bench.store.importing import import_files
+
+    location = locate(db)
+    refuse_published(location)
+    # First: a file that is refused makes no database.
+    checked = check_files(files)
+    store = open_for_import(location)
+    try:
+        imported = import_files(store, checked)
+    finally:
+        store.close()
+    said = [f"{imported.added:,} runs added"]
+    if imported.replaced:
+        said.append(f"{imported.replaced:,} replaced by a later attempt")
+    if imported.known:
+        said.append(f"{imported.known:,} were there already")
+    if imported.local:
+        said.append(f"{imported.local:,} left out for this database's own")
+    output.print(f"{', '.join(said)}. Results in {location}", markup=False, soft_wrap=True)

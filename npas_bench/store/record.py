@@ -1,0 +1,339 @@
+"""What one line of an exchange file holds: an ended run with its cell and metrics, in format 2.
+
+`docs/record.schema.json` is made of this model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from npas_bench.recipe import Recipe
+
+FORMAT = 2
+# Of cells' identities that this code can make again.
+_IDENTITY_VERSIONS = (1,)
+_LARGEST = 2**63 - 1
+DEEPEST = 32
+_EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def _utc(moment: datetime) -> datetime:
+    # Compared first: what is near the calendar's ends cannot be brought to UTC.
+    if moment.year < _EARLIEST.year or moment.year > 9000:
+        raise ValueError("is no time that a run can have")
+    return moment.astimezone(UTC)
+
+
+def _plain_json(value: Any) -> Any:
+    _look_through(value, 0)
+    return value
+
+
+def _look_through(value: Any, depth: int) -> None:
+    if depth > DEEPEST:
+        raise ValueError(f"is nested more than {DEEPEST} deep")
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for part in value:
+            _look_through(part, depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds a number that is not finite")
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        raise ValueError("holds a number that is too large")
+
+
+Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+Small = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Seconds = Annotated[float, Field(ge=0)]
+Table = Annotated[dict[str, JsonValue], AfterValidator(_plain_json)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class CellRecord(_Part):
+    """The cell, as its identity was made from it.
+
+    Attributes:
+        identity: sha256 of `canonical`, in hexadecimal.
+        identity_version: how `canonical` is made.
+        canonical: sorted JSON of all that determines the result; the fields below say the same.
+        task: name.
+        architecture: name.
+        method: name.
+        task_version: of the task.
+        method_version: of the method.
+        options: the method's options that differ from their defaults.
+        budget: trainable scalars that the network may have.
+        budget_text: the budget as it was asked for.
+        full: trainable scalars of the full architecture.
+        recipe: how the network was trained, every field of it.
+        recipe_name: the recipe's name.
+        seed: of initial values, order and augmentation.
+    """
+
+    identity: Hex
+    identity_version: Small
+    canonical: Annotated[str, StringConstraints(max_length=100_000)]
+    task: Name
+    architecture: Name
+    method: Name
+    task_version: Small
+    method_version: Small
+    options: Table
+    budget: Annotated[int, Field(ge=1, le=_LARGEST)]
+    budget_text: Annotated[str, StringConstraints(max_length=64)]
+    full: Annotated[int, Field(ge=1, le=_LARGEST)]
+    recipe: Table
+    recipe_name: Name
+    seed: Count
+
+    @model_validator(mode="after")
+    def _is_what_its_identity_says(self) -> Self:
+        if self.identity_version not in _IDENTITY_VERSIONS:
+            raise ValueError(
+                f"has an identity of version {self.identity_version}, made by a newer npas-bench: update this one"
+            )
+        if hashlib.sha256(self.canonical.encode()).hexdigest() != self.identity:
+            raise ValueError("has an identity that is not the sha256 of its canonical form")
+        if self.recipe.get("name") != self.recipe_name:
+            raise ValueError("has another recipe_name than its recipe")
+        said = self.determining()
+        if json.dumps(said, sort_keys=True, separators=(",", ":")) != self.canonical:
+            raise ValueError(f"does not agree with its canonical form{_difference(said, self.canonical)}")
+        return self
+
+    def determining(self) -> dict[str, Any]:
+        """What the canonical form holds, out of the other fields."""
+        content = {
+            name: value
+            for name, value in self.recipe.items()
+            if name != "name" and not (name in _DEFAULTS and _DEFAULTS[name] == value)
+        }
+        names = ("identity_version", "task", "task_version", "architecture", "method", "method_version", "options")
+        return {name: getattr(self, name) for name in (*names, "budget", "seed")} | {"recipe": content}
+
+
+# As JSON has them.
+_DEFAULTS: dict[str, Any] = {
+    name: list(field.default) if isinstance(field.default, tuple) else field.default
+    for name, field in Recipe.model_fields.items()
+    if not field.is_required()
+}
+
+
+def _difference(said: dict[str, Any], canonical: str) -> str:
+    try:
+        written = json.loads(canonical)
+        fields = sorted(name for name in said.keys() | written.keys() if said.get(name) != written.get(name))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return f": {', '.join(fields[:3])}" if fields else ""
+
+
+class LedgerRecord(_Part):
+    """What the network trains, by role, against what it may; see `npas_bench.budget.Ledger`."""
+
+    fixed: Count
+    store: Count
+    coefficients: Count
+    masks: Count
+    generators: Count
+    state: Count
+    reserved: Count
+    budget: Count
+    reach: Annotated[float, Field(ge=0, le=1)] | None
+    remark: Annotated[str, StringConstraints(max_length=10_000)] | None
+
+    @property
+    def total(self) -> int:
+        """All that is trained."""
+        return self.fixed + self.store + self.coefficients + self.masks + self.generators + self.state
+
+
+class EpochRecord(_Part):
+    """One epoch of the training."""
+
+    epoch: Annotated[float, Field(ge=0)]
+    loss: float
+    learning_rate: float
+    seconds: Seconds
+    seconds_per_step: Seconds
+
+
+class CostRecord(_Part):
+    """What the run cost; see `npas_bench.runner.work.Cost`."""
+
+    train_seconds: Seconds
+    search_seconds: Seconds = 0.0
+    seconds_per_step: Seconds
+    seconds_per_epoch: Seconds | None = None
+    evaluate_seconds: Seconds
+    peak_memory: Count
+    forward_flops: Count | None = None
+    generation_flops: Count | None = None
+    engine: Annotated[list[Name], Field(max_length=100)] = []
+
+
+class AttemptRecord(_Part):
+    """How an attempt before the last ended."""
+
+    why: Annotated[str, StringConstraints(max_length=10_000)]
+    seconds: Seconds
+    share: Seconds | None = None
+    memory: Count | None = None
+    alone: bool | None = None
+
+
+class SharingRecord(NamedTuple):
+    """What one layer reads of the method's stores."""
+
+    layer: Annotated[str, StringConstraints(max_length=1000)]
+    group: Count
+    start: Count
+    size: Count
+    templates: Count
+    rule: Annotated[str, StringConstraints(max_length=1000)]
+
+
+class MetricRecord(_Part):
+    """One metric of the test split; the primary one is at position 0."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    value: float
+    position: Small
+    unit: Annotated[str, StringConstraints(max_length=16)]
+    higher_is_better: bool
+
+
+class RunRecord(_Part):
+    """The run: how it ended, where it ran, what it cost.
+
+    Attributes:
+        uid: the same in every database that the run was brought to.
+        state: how it ended.
+        attempt: how many attempts it took.
+        attempts: how those before the last ended.
+        origin: name of the file that the run first came from; none where it was exported by the database it ran in.
+        grid: that it was run for.
+        created: when it was asked for.
+        started: when its first attempt began.
+        finished: when it ended.
+        data_name: the data that the task wants.
+        data_label: what the data really used is called.
+        data_digest: of the data.
+        data_official: whether it is the official data.
+        device_class: `cpu` or `cuda`.
+        device: model of the processor or GPU.
+        host: kind of machine; never its name.
+        versions: of Python and the packages that determine results.
+        commit: of the code.
+        dirty: whether the code differed from that commit.
+        parameters: trainable scalars.
+        ledger: of what they are.
+        sharing: which layers read which parameters.
+        structure: what the method's search or refinement decided.
+        history: one entry per epoch.
+        seconds_per_step: median.
+        train_seconds: spent on training.
+        peak_memory: bytes.
+        cost: all that is known of it.
+        message: why it failed or is unsupported.
+        detail: the traceback of an unexpected error.
+        smallest: the smallest budget the method can meet.
+        largest: the largest.
+    """
+
+    uid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    state: Literal["done", "failed", "unsupported"]
+    attempt: Small
+    attempts: Annotated[list[AttemptRecord], Field(max_length=10_000)] | None = None
+    origin: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    grid: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    created: Moment
+    started: Moment | None = None
+    finished: Moment
+
+    data_name: Name
+    data_label: Name
+    data_digest: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    data_official: bool
+    device_class: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")]
+    device: Annotated[str, StringConstraints(max_length=200)]
+    host: Annotated[str, StringConstraints(max_length=200)] | None = None
+    versions: Annotated[dict[Name, Name], Field(max_length=1000)] | None = None
+    commit: Annotated[str, StringConstraints(max_length=64)] | None = None
+    dirty: bool | None = None
+
+    parameters: Count | None = None
+    ledger: LedgerRecord | None = None
+    sharing: Annotated[list[SharingRecord], Field(max_length=100_000)] | None = None
+    structure: Table | None = None
+    history: Annotated[list[EpochRecord], Field(max_length=100_000)] | None = None
+    seconds_per_step: Seconds | None = None
+    train_seconds: Seconds | None = None
+    peak_memory: Count | None = None
+    cost: CostRecord | None = None
+    message: Annotated[str, StringConstraints(max_length=20_000)] | None = None
+    detail: Annotated[str, StringConstraints(max_length=200_000)] | None = None
+    smallest: Count | None = None
+    largest: Count | None = None
+
+
+class Record(_Part):
+    """One line of an exchange file: an ended run with its cell and metrics.
+
+    Attributes:
+        format: of the record.
+        cell: what was run.
+        run: how it went.
+        metrics: of a run that is done, one at least; of others none.
+    """
+
+    format: Literal[2]
+    cell: CellRecord
+    run: RunRecord
+    metrics: Annotated[list[MetricRecord], Field(max_length=1000)]
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        run, metrics = self.run, self.metrics
+        if [metric.position for metric in metrics] != list(range(len(metrics))):
+            raise ValueError(f"metrics have positions 0 to {len(metrics) - 1}, in order")
+        if len({metric.name for metric in metrics}) != len(metrics):
+            raise ValueError("metrics have names of their own")
+        if (run.state == "done") != bool(metrics):
+            raise ValueError("a run has metrics if and only if it is done")
+        if run.state == "done" and run.parameters is None:
+            raise ValueError("a run that is done tells its parameters")
+        if run.ledger is not None and (run.parameters, self.cell.budget) != (run.ledger.total, run.ledger.budget):
+            raise ValueError("parameters and budget are what the ledger says")
+        if run.state == "done" and run.parameters is not None and run.parameters > self.cell.budget:
+            raise ValueError(f"{run.parameters:,} parameters are more than the budget of {self.cell.budget:,}")
+        return self
+
+
+def schema_text() -> str:
+    """The JSON schema of a record, as `docs/record.schema.json` has it."""
+    schema = Record.model_json_schema()
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
