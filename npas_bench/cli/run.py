@@ -12,8 +12,11 @@ from npas_bench.cli.console import errors, output
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
+    from npas_bench.runner.driver import Expected
     from npas_bench.runner.executors import Executor
     from npas_bench.runner.item import Item
+    from npas_bench.runner.work import Engine
+    from npas_bench.store.database import Store
 
 
 class ExecutorName(StrEnum):
@@ -70,6 +73,7 @@ def run(
     """
     from npas_bench.leaderboard.published import refuse_published
     from npas_bench.runner.driver import Terms, run_items
+    from npas_bench.runner.executors import InlineExecutor
     from npas_bench.runner.progress import reporter_for
     from npas_bench.runner.work import Engine
     from npas_bench.store.database import locate, open_for_writing, reaching
@@ -106,10 +110,13 @@ def run(
     with reaching(location):
         store = open_for_writing(location)
         try:
+            engine = Engine(regenerate, compiled, processes)
             terms = Terms(
                 grid=grid,
                 only=only.value if only else None,
-                engine=Engine(regenerate, compiled, processes),
+                engine=engine,
+                # One after the other, cells take as long in any order.
+                expected=None if isinstance(chosen, InlineExecutor) else _expected(items, store, engine),
             )
             with chosen:
                 summary = run_items(items, store, chosen, reporter_for(output), terms)
@@ -124,6 +131,17 @@ def run(
     output.print(f"{len(items)} cells: {', '.join(ended)}. Results in {location}", soft_wrap=True)
     if summary.failed or (unrun and only is None):
         raise typer.Exit(1)
+
+
+def _expected(items: list[Item], store: Store, engine: Engine) -> dict[str, Expected]:
+    from npas_bench.cli.expectation import learned_forecast
+    from npas_bench.runner.driver import Expected
+
+    estimates = learned_forecast(store, items[0].device).all(items, engine)
+    return {
+        item.cell.identity: Expected(estimate.seconds, estimate.memory if estimate.measured else None)
+        for item, estimate in zip(items, estimates, strict=True)
+    }
 
 
 def _executor(wanted: ExecutorName | None, items: list[Item]) -> Executor:

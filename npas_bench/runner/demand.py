@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from npas_bench import plugins
+from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods import Problem, SharingMethod
 from npas_bench.network import PlainNetwork
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from npas_bench.methods import Method
     from npas_bench.runner.cell import Cell
     from npas_bench.tasks import Task
 
@@ -56,7 +59,7 @@ class Rate(NamedTuple):
 
 
 # Of small and of large convolutions in single precision, on one core with AVX-512 and on a large GPU.
-RATES = {"cpu": Rate(4e-5, 1e-11), "cuda": Rate(4e-5, 1e-13)}
+RATES = {"cpu": Rate(5e-5, 7e-12), "cuda": Rate(4e-5, 1e-13)}
 
 
 def step_seconds(demand: Demand, batch: int, threads: int, device_class: str) -> float:
@@ -81,26 +84,38 @@ class Demands:
 
         Of a method that generates weights it is the architecture's own: what generating takes is the method's.
         """
-        plain: tuple[Any, ...] = (task, architecture)
+        key: tuple[Any, ...] = (task, architecture)
         # What is a plug-in may fail in any way whatever; a forecast can do without.
         try:
             kind = plugins.methods.load(method)
             if not (kind.whole or issubclass(kind, SharingMethod)):
-                plain += (method, repr(sorted(options.items())), budget)
-            if plain not in self._found:
+                # Networks of nearly the same budget take nearly the same, and there may be many.
+                budget = math.ceil(2 ** (math.ceil(2 * math.log2(budget)) / 2))
+                key += (method, repr(sorted(options.items())), budget)
+            if key not in self._found:
                 loaded = plugins.task(task)
                 problem = Problem(plugins.architecture(architecture), loaded.signature, budget)
-                with torch.device("meta"):
-                    if len(plain) == 2:
-                        module = problem.module()
-                    else:
-                        network = kind(options).build(problem)
-                        module = network.architecture if isinstance(network, PlainNetwork) else problem.module()
-                self._found[plain] = count(module, loaded)
+                made = len(key) > 2 and budget < problem.full
+                self._found[key] = count(_built(kind(options), problem) if made else _module(problem), loaded)
         except Exception:
             log.debug("what %s asks on %s cannot be counted", architecture, task, exc_info=True)
-            self._found[plain] = None
-        return self._found[plain]
+            self._found[key] = None
+        return self._found[key]
+
+
+def _module(problem: Problem) -> nn.Module:
+    with torch.device("meta"):
+        return problem.module()
+
+
+def _built(method: Method, problem: Problem) -> nn.Module:
+    """What a method trains, if that is plain; the architecture itself where it meets no such budget."""
+    try:
+        with torch.device("meta"):
+            network = method.build(problem)
+    except UnsupportedBudget:
+        return _module(problem)
+    return network.architecture if isinstance(network, PlainNetwork) else _module(problem)
 
 
 def count(module: nn.Module, task: Task) -> Demand:

@@ -54,7 +54,7 @@ _SPREADS = {
 _NOISE = 0.15
 # Kinds that are learned from: the equations take the cube of it.
 _MOST_KINDS = 1500
-# Networks of past runs whose operations are counted; others are learned from by their ratios alone.
+# Tasks and architectures of past runs whose operations are counted; of others the runs tell of one another alone.
 _MOST_COUNTED = 12
 WITHIN = 1.5
 # Bytes of a process with its libraries; a GPU's memory is counted without them.
@@ -70,12 +70,14 @@ class Estimate(NamedTuple):
         seconds: of training and evaluation.
         memory: bytes at its peak; None where nothing is known.
         basis: `runs` of its kind; `neighbours`, runs of others on its task and architecture or of its method;
-            `operations`, where there are none of these either.
+            `operations`, at the speed of other runs, where there are none of these either.
+        measured: whether the memory is what such runs took, and not just counted.
     """
 
     seconds: float
     memory: int | None
     basis: Basis
+    measured: bool
 
 
 class Share(NamedTuple):
@@ -94,10 +96,12 @@ class Hindcast(NamedTuple):
     Attributes:
         known: of each run that has others of its kind, from all but itself.
         new: of each run, from the runs of other kinds.
+        factor: that counts as right.
     """
 
     known: Share
     new: Share
+    factor: float = WITHIN
 
 
 class Forecast:
@@ -107,12 +111,13 @@ class Forecast:
         timings: of past runs of one class of devices, newest first.
         device: that cells will run on: `cpu`, `cuda` or `cuda:N`.
         machine: the label of this machine, see `machine_label`.
+        demands: counts networks, if some were counted before.
     """
 
-    def __init__(self, timings: Iterable[Timing], device: str, machine: str) -> None:
+    def __init__(self, timings: Iterable[Timing], device: str, machine: str, demands: Demands | None = None) -> None:
         self._class = device_class(device)
         self._machine = machine
-        self._demands = Demands()
+        self._demands = demands or Demands()
         self._groups = grouped(timings, self._class)[:_MOST_KINDS]
         self._logs = [[math.log(seconds) for seconds in group.epochs] for group in self._groups]
         self._examples = _medians((group.kind.task, group.examples) for group in self._groups)
@@ -125,9 +130,12 @@ class Forecast:
 
     @classmethod
     def learn(cls, stores: Sequence[Store], device: str) -> Forecast:
-        """From the newest finished runs in each of `stores` on the device's class."""
-        timings = [timing for store in stores for timing in read_timings(store, device_class(device))]
-        return cls(timings, device, machine_label(device))
+        """From finished runs in each of `stores` on the device's class; one that is in several counts once."""
+        timings: dict[str, Timing] = {}
+        for store in stores:
+            for timing in read_timings(store, device_class(device)):
+                timings.setdefault(timing.uid, timing)
+        return cls(timings.values(), device, machine_label(device))
 
     @property
     def runs(self) -> int:
@@ -156,33 +164,46 @@ class Forecast:
         bar = math.log(WITHIN)
         known, new = [], []
         here = [row for row, group in enumerate(self._groups) if group.machine == self._machine]
+        alike: dict[Kind, list[int]] = defaultdict(list)
+        for row, group in enumerate(self._groups):
+            alike[group.kind].append(row)
         for row in here or range(len(self._groups)):
-            logs = self._logs[row]
-            # Of the others alone: it follows from the inverse that the fit made anyway.
-            variance = 1 / self._inverse[row, row]
-            mean = self._values[row] - self._solved[row] * variance
+            logs, offset = self._logs[row], self._offsets[row]
+            without, _ = self._without(alike[self._groups[row].kind], row)
+            mean, variance = self._without([row], row)
             spread = max(variance - self._noise**2 / len(logs), 1e-6)
             for index, log in enumerate(logs):
-                error = log - self._offsets[row] - mean
-                new.append(bool(abs(error) <= bar))
+                new.append(bool(abs(log - offset - without) <= bar))
                 others = logs[:index] + logs[index + 1 :]
                 if others:
-                    own = statistics.median(others) - self._offsets[row] - mean
+                    own = statistics.median(others) - offset - mean
                     share = spread / (spread + self._noise**2 / len(others))
-                    known.append(bool(abs(error - share * own) <= bar))
+                    known.append(bool(abs(log - offset - mean - share * own) <= bar))
         return Hindcast(Share(sum(known), len(known)), Share(sum(new), len(new)))
+
+    def _without(self, rows: list[int], row: int) -> tuple[float, float]:
+        """What all other groups say of one of `rows`, and its variance: it follows from the inverse of the fit."""
+        covariance = np.linalg.inv(self._inverse[np.ix_(rows, rows)])
+        place = rows.index(row)
+        mean = self._values[row] - covariance[place] @ self._solved[rows]
+        return float(mean), float(covariance[place, place])
 
     def _estimate(self, item: Item, engine: Engine) -> Estimate:
         cell = item.cell
         kind = kind_of(cell, engine)
         demand = self._demands.of(cell)
-        offset = self._offset(demand, kind, self._examples.get(cell.task) or self._count_examples(cell.task))
+        offset = None
+        if kind.place not in self._uncounted:
+            offset = self._offset(demand, kind, self._examples.get(cell.task) or self._count_examples(cell.task))
         if offset is None:
             offset = self._like(kind)
         epoch = math.exp(offset + self._effect(kind))
         evaluation = self._evaluation.get(cell.task, _EVALUATION)
         seconds = epoch * (cell.recipe.epochs + evaluation)
-        return Estimate(seconds, self._peak(kind, item, demand), self._basis(kind))
+        for part in (kind, (*kind.place, kind.recipe)):
+            if part in self._memory:
+                return Estimate(seconds, self._memory[part], self._basis(kind), True)
+        return Estimate(seconds, self._counted_peak(item, demand), self._basis(kind), False)
 
     def _count_examples(self, task: str) -> int:
         from npas_bench import plugins
@@ -195,10 +216,7 @@ class Forecast:
             return "runs"
         return "neighbours" if any(part in self._near for part in _near(kind)) else "operations"
 
-    def _peak(self, kind: Kind, item: Item, demand: Demand | None) -> int | None:
-        for part in (kind, (*kind.place, kind.recipe)):
-            if part in self._memory:
-                return self._memory[part]
+    def _counted_peak(self, item: Item, demand: Demand | None) -> int | None:
         if demand is None:
             return None
         # Weights and their gradients, trained scalars with gradient and momentum, and what a part of a batch keeps.
@@ -258,11 +276,11 @@ class Forecast:
     def _offsets_of_groups(self) -> Any:
         """The logarithm of an epoch's seconds by operations alone, for each group."""
         frequent = Counter(group.kind.place for group in self._groups)
-        counted = {place for place, _ in frequent.most_common(_MOST_COUNTED)}
+        self._uncounted = {place for place, _ in frequent.most_common()[_MOST_COUNTED:]}
         offsets = []
         for group in self._groups:
             kind, demand = group.kind, None
-            if kind.place in counted:
+            if kind.place not in self._uncounted:
                 demand = self._demands.find(*kind[:3], json.loads(kind.options), kind.budget)
             offsets.append(self._offset(demand, kind, self._examples.get(kind.task)))
         # Where they cannot be counted, the runs of a place tell of one another alone.
