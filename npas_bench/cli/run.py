@@ -13,9 +13,11 @@ from npas_bench.cli.console import errors, output
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
+    from npas_bench.runner.driver import Expected
     from npas_bench.runner.executors import Executor
     from npas_bench.runner.item import Item
-    from npas_bench.store.database import Location
+    from npas_bench.runner.work import Engine
+    from npas_bench.store.database import Location, Store
 
 
 class ExecutorName(StrEnum):
@@ -86,6 +88,7 @@ def run(
     """
     from npas_bench.leaderboard.published import refuse_published
     from npas_bench.runner.driver import Terms, run_items
+    from npas_bench.runner.executors import InlineExecutor
     from npas_bench.runner.journal import default_log, logged
     from npas_bench.runner.progress import reporter_for
     from npas_bench.runner.work import Engine
@@ -126,12 +129,15 @@ def run(
         try:
             folder = _folder(workdir, location)
             chosen = _executor(executor, items, ray_address, folder)
+            engine = Engine(regenerate, compiled, processes)
             terms = Terms(
                 grid=grid,
                 only=only.value if only else None,
-                engine=Engine(regenerate, compiled, processes),
+                engine=engine,
                 deadline=seconds,
                 folder=folder,
+                # One after the other, cells take as long in any order.
+                expected=None if isinstance(chosen, InlineExecutor) else _expected(items, store, engine),
             )
             with logged(log or default_log(folder)), chosen:
                 summary = run_items(items, store, chosen, reporter_for(output), terms)
@@ -146,6 +152,17 @@ def run(
     output.print(f"{len(items)} cells: {', '.join(ended)}. Results in {location}", soft_wrap=True)
     if summary.failed or unrun:
         raise typer.Exit(1)
+
+
+def _expected(items: list[Item], store: Store, engine: Engine) -> dict[str, Expected]:
+    from npas_bench.cli.expectation import learned_forecast
+    from npas_bench.runner.driver import Expected
+
+    estimates = learned_forecast(store, items[0].device).all(items, engine)
+    return {
+        item.cell.identity: Expected(estimate.seconds, estimate.memory if estimate.measured else None)
+        for item, estimate in zip(items, estimates, strict=True)
+    }
 
 
 def _executor(wanted: ExecutorName | None, items: list[Item], address: str | None, folder: Path) -> Executor:

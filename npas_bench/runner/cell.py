@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -47,27 +47,36 @@ class Cell:
     seed: int
     budget_text: str = ""
 
+    # What of the canonical JSON stands before and after the seed. No field of what `replace` makes: it may differ.
+    _around_seed: tuple[str, str] | None = field(init=False, repr=False, compare=False, default=None)
+
+    def of_seed(self, seed: int) -> Cell:
+        """The same cell of another seed, whose identity is made of what this one has of it."""
+        other = replace(self, seed=seed)
+        object.__setattr__(other, "_around_seed", self._around())
+        return other
+
     @cached_property
     def canonical(self) -> str:
         """Sorted JSON of all that determines the result."""
-        return json.dumps(
-            {
+        before, after = self._around()
+        return f'{before},"seed":{_json(self.seed)},{after}'
+
+    def _around(self) -> tuple[str, str]:
+        if self._around_seed is None:
+            before = {
                 "identity_version": IDENTITY_VERSION,
-                "task": self.task,
-                "task_version": self.task_version,
                 "architecture": self.architecture,
                 "method": self.method,
                 "method_version": self.method_version,
                 "options": dict(self.options),
                 "budget": self.budget,
                 "recipe": self.recipe.content(),
-                "seed": self.seed,
-            },
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=True,
-            allow_nan=False,
-        )
+            }
+            after = {"task": self.task, "task_version": self.task_version}
+            object.__setattr__(self, "_around_seed", (_json(before)[:-1], _json(after)[1:]))
+        assert self._around_seed is not None  # noqa: S101 (it was just set)
+        return self._around_seed
 
     @cached_property
     def identity(self) -> str:
@@ -82,3 +91,7 @@ class Cell:
     def __str__(self) -> str:
         budget = self.budget_text or f"{self.budget:,}"
         return f"{self.task} {self.architecture} {self.method_label} {budget} seed {self.seed}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

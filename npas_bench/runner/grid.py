@@ -244,25 +244,24 @@ class Expander:
             for architecture in map(self.architecture, block.architectures or (task.architecture,)):
                 recipe = self._recipe(task, architecture.name, block.recipe)
                 full = self.full_size(task, architecture)
-                budgets = [
-                    (method, options, text, Budget.parse(text).resolve(full))
+                firsts = [
+                    Cell(
+                        task=task.name,
+                        task_version=task.version,
+                        architecture=architecture.name,
+                        method=method.name,
+                        method_version=method.version,
+                        options=options,
+                        budget=Budget.parse(text).resolve(full),
+                        recipe=recipe,
+                        seed=block.seeds[0],
+                        budget_text=text,
+                    )
                     for method, options in methods
                     for text in (("100%",) if method.whole else block.budgets)
                 ]
                 for seed in block.seeds:
-                    for method, options, text, budget in budgets:
-                        yield Cell(
-                            task=task.name,
-                            task_version=task.version,
-                            architecture=architecture.name,
-                            method=method.name,
-                            method_version=method.version,
-                            options=options,
-                            budget=budget,
-                            recipe=recipe,
-                            seed=seed,
-                            budget_text=text,
-                        )
+                    yield from (cell.of_seed(seed) for cell in firsts)
 
     def _method(self, entry: MethodEntry) -> tuple[Method, Mapping[str, Any]]:
         method = plugins.methods.load(entry.name)(entry.options)

@@ -1,3 +1,4 @@
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from npas_bench import plugins
 from npas_bench.errors import GridError, NpasBenchError, OptionError, UnknownName
+from npas_bench.runner.cell import Cell
 from npas_bench.runner.grid import Block, Change, Expander, Grid, MethodEntry, read_grid
 
 
@@ -40,6 +42,19 @@ def test_blocks_are_products_of_their_own_and_cells_count_once():
         "blocks:\n- {tasks: [digits], methods: [full], seeds: [0, 4]}\n- {tasks: [digits], methods: [full], seeds: 1}"
     )
     assert [cell.seed for cell in Expander().cells(read_grid(write(text)))] == [0, 4]
+
+
+def test_a_large_grid_has_every_cell_once_with_the_identity_of_one_made_alone():
+    text = "tasks: [digits]\nmethods: [reduced, {name: ssn, options: {templates: 4}}]\nbudgets: [5%, 10%]\nseeds: 500"
+    cells = Expander().cells(read_grid(write(text)))
+    assert len(cells) == len({cell.identity for cell in cells}) == 2000
+    assert [cell.seed for cell in cells] == [seed for seed in range(500) for _ in range(4)]
+    for cell in cells[:: len(cells) // 7]:
+        names = [field.name for field in fields(Cell) if field.init]
+        alone = Cell(**{name: getattr(cell, name) for name in names})
+        assert (alone.canonical, alone.identity) == (cell.canonical, cell.identity)
+        assert replace(cell, budget=cell.budget + 1).identity != cell.identity
+        assert alone == cell
 
 
 def test_options_at_their_defaults_are_no_options():

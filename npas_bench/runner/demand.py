@@ -1,0 +1,149 @@
+"""What one training step of a network asks of a machine, counted on the meta device: no data, no memory, no time."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from npas_bench import plugins
+from npas_bench.errors import UnsupportedBudget
+from npas_bench.methods import Problem, SharingMethod
+from npas_bench.network import PlainNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from npas_bench.methods import Method
+    from npas_bench.runner.cell import Cell
+    from npas_bench.tasks import Task
+
+log = logging.getLogger(__name__)
+
+# Two, because some norms refuse a single example.
+_EXAMPLES = 2
+
+
+class Demand(NamedTuple):
+    """What a forward pass of a network takes.
+
+    Attributes:
+        calls: operations that are called, whatever the batch.
+        flops: floating-point operations of one example.
+        kept: bytes of one example that are kept for the backward pass.
+        scalars: trainable scalars of the network that is computed with.
+    """
+
+    calls: int
+    flops: float
+    kept: float
+    scalars: int
+
+
+class Rate(NamedTuple):
+    """How fast a kind of device is before anything was measured on it.
+
+    Attributes:
+        call: seconds of a called operation, with what the backward pass and the optimiser do for it.
+        flop: seconds of a floating-point operation, on one thread or one GPU.
+    """
+
+    call: float
+    flop: float
+
+
+# Of small and of large convolutions in single precision, on one core with AVX-512 and on a large GPU.
+RATES = {"cpu": Rate(5e-5, 7e-12), "cuda": Rate(4e-5, 1e-13)}
+
+
+def step_seconds(demand: Demand, batch: int, threads: int, device_class: str) -> float:
+    """Seconds of a training step by its operations alone: a backward pass takes two forward passes' time."""
+    rate = RATES[device_class]
+    lanes = threads if device_class == "cpu" else 1
+    return demand.calls * rate.call + 3 * batch * demand.flops * rate.flop / lanes
+
+
+class Demands:
+    """Counts what networks ask, each once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Any, ...], Demand | None] = {}
+
+    def of(self, cell: Cell) -> Demand | None:
+        """Of the network that a cell trains; see `find`."""
+        return self.find(cell.task, cell.architecture, cell.method, cell.options, cell.budget)
+
+    def find(self, task: str, architecture: str, method: str, options: Mapping[str, Any], budget: int) -> Demand | None:
+        """Of a network; None where it cannot be counted: something is not installed, or does not run there.
+
+        Of a method that generates weights it is the architecture's own: what generating takes is the method's.
+        """
+        key: tuple[Any, ...] = (task, architecture)
+        # What is a plug-in may fail in any way whatever; a forecast can do without.
+        try:
+            kind = plugins.methods.load(method)
+            if not (kind.whole or issubclass(kind, SharingMethod)):
+                # Networks of nearly the same budget take nearly the same, and there may be many.
+                budget = math.ceil(2 ** (math.ceil(2 * math.log2(budget)) / 2))
+                key += (method, repr(sorted(options.items())), budget)
+            if key not in self._found:
+                loaded = plugins.task(task)
+                problem = Problem(plugins.architecture(architecture), loaded.signature, budget)
+                made = len(key) > 2 and budget < problem.full
+                self._found[key] = count(_built(kind(options), problem) if made else _module(problem), loaded)
+        except Exception:
+            log.debug("what %s asks on %s cannot be counted", architecture, task, exc_info=True)
+            self._found[key] = None
+        return self._found[key]
+
+
+def _module(problem: Problem) -> nn.Module:
+    with torch.device("meta"):
+        return problem.module()
+
+
+def _built(method: Method, problem: Problem) -> nn.Module:
+    """What a method trains, if that is plain; the architecture itself where it meets no such budget."""
+    try:
+        with torch.device("meta"):
+            network = method.build(problem)
+    except UnsupportedBudget:
+        return _module(problem)
+    return network.architecture if isinstance(network, PlainNetwork) else _module(problem)
+
+
+def count(module: nn.Module, task: Task) -> Demand:
+    """What a forward pass of `module`, on the meta device, takes in training."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    scalars = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    inputs = [torch.empty(_EXAMPLES, *one.shape[1:], dtype=one.dtype, device="meta") for one in task.example()]
+    flops, calls = FlopCounterMode(display=False), _Calls()
+    module.train()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), flops, calls:
+        made = module(*inputs)
+    del made
+    weights = sum(p.numel() * p.element_size() for p in module.parameters())
+    activations = max(0, sum(kept.values()) - weights) / _EXAMPLES
+    return Demand(calls.count, flops.get_total_flops() / _EXAMPLES, activations, scalars)
+
+
+class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,336 @@
+"""What cells will take, learned from what finished runs took.
+
+The logarithm of the seconds of an epoch is what the operations of the plain network would take (`demand`) plus
+effects of the machine, task, architecture, recipe, method, options and budget, each of which is drawn from a normal
+distribution around zero: ridge regression, in its dual form. A cell of a kind that was run before is forecast as its
+runs were; of another budget, method or task, as far as the effects are known; of nothing known, by its operations.
+The seconds are proportional to the epochs. The same equations tell without a second fit what they would have
+forecast of each past run, had its own kind never been run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from npas_bench.runner.demand import Demands, step_seconds
+from npas_bench.runner.device import describe_device, device_class
+from npas_bench.runner.kinds import Group, Kind, grouped, kind_of
+from npas_bench.runner.work import Engine
+from npas_bench.store.timings import read_timings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from npas_bench.runner.demand import Demand
+    from npas_bench.runner.item import Item
+    from npas_bench.store.database import Store
+    from npas_bench.store.timings import Timing
+
+Basis = Literal["runs", "neighbours", "operations"]
+
+# How far the effects spread, as standard deviations of the logarithm of seconds.
+_SPREADS = {
+    "all": 2.0,
+    "machine": 0.7,
+    "engine": 0.3,
+    "task": 0.5,
+    "architecture": 0.4,
+    "task and architecture": 0.3,
+    "recipe": 0.5,
+    "task, architecture and recipe": 0.2,
+    "method": 0.5,
+    "options": 0.2,
+    "method on architecture": 0.15,
+    "method on machine": 0.1,
+    "kind": 0.15,
+}
+# Of runs of one kind around its median, where too few tell.
+_NOISE = 0.15
+# Kinds that are learned from: the equations take the cube of it.
+_MOST_KINDS = 1500
+# Tasks and architectures of past runs whose operations are counted; of others the runs tell of one another alone.
+_MOST_COUNTED = 12
+WITHIN = 1.5
+# Bytes of a process with its libraries; a GPU's memory is counted without them.
+_LIBRARIES = {"cpu": 900 * 2**20, "cuda": 64 * 2**20}
+# An evaluation beside an epoch of training, where nothing tells.
+_EVALUATION = 0.2
+
+
+class Estimate(NamedTuple):
+    """What a cell will take.
+
+    Attributes:
+        seconds: of training and evaluation.
+        memory: bytes at its peak; None where nothing is known.
+        basis: `runs` of its kind; `neighbours`, runs of others on its task and architecture or of its method;
+            `operations`, at the speed of other runs, where there are none of these either.
+        measured: whether the memory is what such runs took, and not just counted.
+    """
+
+    seconds: float
+    memory: int | None
+    basis: Basis
+    measured: bool
+
+
+class Share(NamedTuple):
+    """How many forecasts of past runs were right within a factor of `WITHIN`."""
+
+    right: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.right / self.of:.0f} % of {self.of:,}" if self.of else "none"
+
+
+class Hindcast(NamedTuple):
+    """What would have been forecast of past runs.
+
+    Attributes:
+        known: of each run that has others of its kind, from all but itself.
+        new: of each run, from the runs of other kinds.
+        factor: that counts as right.
+    """
+
+    known: Share
+    new: Share
+    factor: float = WITHIN
+
+
+class Forecast:
+    """Estimates from past runs.
+
+    Args:
+        timings: of past runs of one class of devices, newest first.
+        device: that cells will run on: `cpu`, `cuda` or `cuda:N`.
+        machine: the label of this machine, see `machine_label`.
+        demands: counts networks, if some were counted before.
+    """
+
+    def __init__(self, timings: Iterable[Timing], device: str, machine: str, demands: Demands | None = None) -> None:
+        self._class = device_class(device)
+        self._machine = machine
+        self._demands = demands or Demands()
+        self._groups = grouped(timings, self._class)[:_MOST_KINDS]
+        self._logs = [[math.log(seconds) for seconds in group.epochs] for group in self._groups]
+        self._examples = _medians((group.kind.task, group.examples) for group in self._groups)
+        self._evaluation = _medians((group.kind.task, group.evaluation) for group in self._groups)
+        self._memory = _largest_memory(self._groups)
+        self._kinds = {group.kind for group in self._groups}
+        self._near = {near for group in self._groups for near in _near(group.kind)}
+        self._offsets = self._offsets_of_groups()
+        self._fit()
+
+    @classmethod
+    def learn(cls, stores: Sequence[Store], device: str) -> Forecast:
+        """From finished runs in each of `stores` on the device's class; one that is in several counts once."""
+        timings: dict[str, Timing] = {}
+        for store in stores:
+            for timing in read_timings(store, device_class(device)):
+                timings.setdefault(timing.uid, timing)
+        return cls(timings.values(), device, machine_label(device))
+
+    @property
+    def runs(self) -> int:
+        """Past runs that it was learned from."""
+        return sum(map(len, self._logs))
+
+    def of(self, item: Item, engine: Engine = Engine()) -> Estimate:  # noqa: B008 (immutable)
+        """What a cell will take."""
+        return self.all([item], engine)[0]
+
+    def all(self, items: Sequence[Item], engine: Engine = Engine()) -> list[Estimate]:  # noqa: B008 (immutable)
+        """What each of several cells will take; alike ones are worked out once."""
+        # Cells of a grid share these objects, and comparing those takes a long time.
+        alike: dict[tuple[Any, ...], Estimate] = {}
+        found = []
+        for item in items:
+            cell = item.cell
+            key = (cell.task, cell.architecture, cell.method, id(cell.options), cell.budget, id(cell.recipe))
+            if key not in alike:
+                alike[key] = self._estimate(item, engine)
+            found.append(alike[key])
+        return found
+
+    def hindcast(self) -> Hindcast:
+        """How right it would have been about past runs: this machine's, where it has any."""
+        bar = math.log(WITHIN)
+        known, new = [], []
+        here = [row for row, group in enumerate(self._groups) if group.machine == self._machine]
+        alike: dict[Kind, list[int]] = defaultdict(list)
+        for row, group in enumerate(self._groups):
+            alike[group.kind].append(row)
+        for row in here or range(len(self._groups)):
+            logs, offset = self._logs[row], self._offsets[row]
+            without, _ = self._without(alike[self._groups[row].kind], row)
+            mean, variance = self._without([row], row)
+            spread = max(variance - self._noise**2 / len(logs), 1e-6)
+            for index, log in enumerate(logs):
+                new.append(bool(abs(log - offset - without) <= bar))
+                others = logs[:index] + logs[index + 1 :]
+                if others:
+                    own = statistics.median(others) - offset - mean
+                    share = spread / (spread + self._noise**2 / len(others))
+                    known.append(bool(abs(log - offset - mean - share * own) <= bar))
+        return Hindcast(Share(sum(known), len(known)), Share(sum(new), len(new)))
+
+    def _without(self, rows: list[int], row: int) -> tuple[float, float]:
+        """What all other groups say of one of `rows`, and its variance: it follows from the inverse of the fit."""
+        covariance = np.linalg.inv(self._inverse[np.ix_(rows, rows)])
+        place = rows.index(row)
+        mean = self._values[row] - covariance[place] @ self._solved[rows]
+        return float(mean), float(covariance[place, place])
+
+    def _estimate(self, item: Item, engine: Engine) -> Estimate:
+        cell = item.cell
+        kind = kind_of(cell, engine)
+        demand = self._demands.of(cell)
+        offset = None
+        if kind.place not in self._uncounted:
+            offset = self._offset(demand, kind, self._examples.get(cell.task) or self._count_examples(cell.task))
+        if offset is None:
+            offset = self._like(kind)
+        epoch = math.exp(offset + self._effect(kind))
+        evaluation = self._evaluation.get(cell.task, _EVALUATION)
+        seconds = epoch * (cell.recipe.epochs + evaluation)
+        for part in (kind, (*kind.place, kind.recipe)):
+            if part in self._memory:
+                return Estimate(seconds, self._memory[part], self._basis(kind), True)
+        return Estimate(seconds, self._counted_peak(item, demand), self._basis(kind), False)
+
+    def _count_examples(self, task: str) -> int:
+        from npas_bench import plugins
+
+        self._examples[task] = len(plugins.task(task).data("train"))
+        return int(self._examples[task])
+
+    def _basis(self, kind: Kind) -> Basis:
+        if kind in self._kinds:
+            return "runs"
+        return "neighbours" if any(part in self._near for part in _near(kind)) else "operations"
+
+    def _counted_peak(self, item: Item, demand: Demand | None) -> int | None:
+        if demand is None:
+            return None
+        # Weights and their gradients, trained scalars with gradient and momentum, and what a part of a batch keeps.
+        recipe = item.cell.recipe
+        kept = demand.kept * math.ceil(recipe.batch_size / recipe.parts) * (0.6 if recipe.precision == "bf16" else 1)
+        return int(_LIBRARIES[self._class] + 8 * demand.scalars + 12 * item.cell.budget + 1.3 * kept)
+
+    def _fit(self) -> None:
+        """Solve for the weights of past groups in every forecast."""
+        values = np.array([statistics.median(logs) for logs in self._logs]) - self._offsets
+        deviations = [abs(log - statistics.median(logs)) for logs in self._logs if len(logs) > 2 for log in logs]
+        # 1.48 times the median absolute deviation is a normal distribution's standard deviation.
+        self._noise = min(0.5, max(0.05, 1.48 * statistics.median(deviations))) if len(deviations) > 9 else _NOISE
+        self._values = values
+        self._codes: dict[str, dict[Any, int]] = {name: {} for name in _SPREADS}
+        self._levels = np.array(
+            [self._levels_of(group.kind, group.machine, grow=True) for group in self._groups], dtype=np.int64
+        ).reshape(len(self._groups), len(_SPREADS))
+        noise = np.diag([self._noise**2 / len(logs) for logs in self._logs])
+        self._inverse = np.linalg.inv(self._kernel(self._levels) + noise)
+        self._solved = self._inverse @ values
+
+    def _effect(self, kind: Kind) -> float:
+        if not self._groups:
+            return 0.0
+        levels = np.array([self._levels_of(kind, self._machine, grow=False)], dtype=np.int64)
+        return float((self._kernel(levels) @ self._solved)[0])
+
+    def _kernel(self, levels: Any) -> Any:
+        kernel = np.zeros((len(levels), len(self._levels)))
+        for column, spread in enumerate(_SPREADS.values()):
+            kernel += spread**2 * (levels[:, None, column] == self._levels[None, :, column])
+        return kernel
+
+    def _levels_of(self, kind: Kind, machine: str, *, grow: bool) -> list[int]:
+        """The number of each effect's level; -1 for one that no past run has."""
+        where, method = kind.place, (kind.method, kind.options)
+        levels: dict[str, Any] = {
+            "all": "",
+            "machine": machine,
+            "engine": kind.engine,
+            "task": kind.task,
+            "architecture": kind.architecture,
+            "task and architecture": where,
+            "recipe": kind.recipe,
+            "task, architecture and recipe": (*where, kind.recipe),
+            "method": kind.method,
+            "options": method,
+            "method on architecture": (kind.architecture, *method),
+            "method on machine": (machine, *method),
+            "kind": kind,
+        }
+        if grow:
+            return [self._codes[name].setdefault(level, len(self._codes[name])) for name, level in levels.items()]
+        return [self._codes[name].get(level, -1) for name, level in levels.items()]
+
+    def _offsets_of_groups(self) -> Any:
+        """The logarithm of an epoch's seconds by operations alone, for each group."""
+        frequent = Counter(group.kind.place for group in self._groups)
+        self._uncounted = {place for place, _ in frequent.most_common()[_MOST_COUNTED:]}
+        offsets = []
+        for group in self._groups:
+            kind, demand = group.kind, None
+            if kind.place not in self._uncounted:
+                demand = self._demands.find(*kind[:3], json.loads(kind.options), kind.budget)
+            offsets.append(self._offset(demand, kind, self._examples.get(kind.task)))
+        # Where they cannot be counted, the runs of a place tell of one another alone.
+        usual = _medians(
+            (group.kind.place, statistics.median(logs)) for group, logs in zip(self._groups, self._logs, strict=True)
+        )
+        return np.array(
+            [usual[g.kind.place] if offset is None else offset for g, offset in zip(self._groups, offsets, strict=True)]
+        )
+
+    def _offset(self, demand: Demand | None, kind: Kind, examples: float | None) -> float | None:
+        if demand is None or not examples:
+            return None
+        recipe = json.loads(kind.recipe)
+        step = step_seconds(demand, recipe["batch_size"], recipe["threads"], self._class)
+        return math.log(step * math.ceil(examples / recipe["batch_size"]))
+
+    def _like(self, kind: Kind) -> float:
+        """In the place of an offset, where operations cannot be counted: that of the most similar past runs."""
+        rows = [row for row, group in enumerate(self._groups) if group.kind.place == kind.place]
+        chosen = self._offsets[rows] if rows else self._offsets
+        return float(np.median(chosen)) if len(chosen) else 0.0
+
+
+def machine_label(device: str) -> str:
+    """What tells machines of different speed apart: a GPU's name, or the class of a host without one."""
+    if device_class(device) == "cuda":
+        return describe_device(device)
+    from npas_bench.runner.execution import host_class
+
+    return host_class()
+
+
+def _near(kind: Kind) -> tuple[tuple[str, ...], ...]:
+    """What two kinds have in common that makes neighbours of them."""
+    return (kind.place, ("method", kind.method))
+
+
+def _medians(pairs: Iterable[tuple[Any, float | None]]) -> dict[Any, float]:
+    found: dict[Any, list[float]] = defaultdict(list)
+    for key, value in pairs:
+        if value is not None:
+            found[key].append(value)
+    return {key: statistics.median(values) for key, values in found.items()}
+
+
+def _largest_memory(groups: Iterable[Group]) -> dict[tuple[Any, ...], int]:
+    """The largest peak of each kind, and of all kinds of a place and recipe."""
+    found: dict[tuple[Any, ...], int] = {}
+    for group in groups:
+        for part in (group.kind, (*group.kind.place, group.kind.recipe)):
+            found[part] = max(found.get(part, 0), group.memory or 0)
+    return {part: memory for part, memory in found.items() if memory}

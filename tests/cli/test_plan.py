@@ -1,0 +1,85 @@
+"""What `npas-bench plan` says of the cost of a grid, and that `run` puts the longest first."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from npas_bench.runner.executors import Executor, InlineExecutor
+from npas_bench.store.database import locate, open_for_writing
+from npas_bench.store.exchange import add_records
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory):
+    """A database with the published runs of the grid `lowbudget`, whose cells are all to run with more epochs."""
+    path = tmp_path_factory.mktemp("past") / "past.db"
+    store = open_for_writing(locate(str(path)))
+    add_records(store, [REPOSITORY / "results" / "lowbudget-cpu.jsonl"])
+    store.close()
+    return path
+
+
+def test_a_plan_tells_time_memory_disk_and_its_own_error_in_eighty_columns(past, call):
+    plan = call("plan", "--grid", "lowbudget", "--epochs", "30", "--db", past, "--workers", "2")
+    assert plan.returncode == 0, plan.stderr
+    assert "90 cells, 90 to run, on cpu" in plan.stdout
+    assert re.search(r"superweights +25% +19,376 +3 +to run +\d+(\.\d)? s +\d+ MiB", plan.stdout)
+    text = " ".join(plan.stdout.split())
+    for pattern in (
+        r"CPU time \d+ min \d\d s",
+        r"on 2 CPU threads finished at \d\d:\d\d.*, in \d+ min \d\d s",
+        r"memory \d+ MiB a worker",
+        r"disk .* of checkpoints while it runs; the database grows by \d+ KiB",
+        r"forecast 84 from runs of their kind \(\d+ past runs\)",
+        r"past runs right within a factor of 1.5: \d+ % of \d+ from others of their kind, \d+ % of \d+ without any",
+    ):
+        assert re.search(pattern, text), pattern
+    lines = [line for line in plan.stdout.splitlines() if "results in" not in line]
+    assert max(map(len, lines)) <= 80
+
+
+def test_more_workers_finish_earlier(past, call):
+    def outlook(workers):
+        shown = call("plan", "--grid", "lowbudget", "--epochs", "30", "--db", past, "--workers", workers, "--json")
+        return json.loads(shown.stdout)["outlook"]
+
+    two, eight = outlook(2), outlook(8)
+    assert two["device_seconds"] == pytest.approx(eight["device_seconds"])
+    assert 2 < two["seconds"] / eight["seconds"] <= 4
+
+
+def test_a_long_plan_shows_some_rows_and_counts_all(call):
+    plan = call("plan", "--grid", "lowbudget", "--limit", "3")
+    assert plan.stdout.count("to run  ") == 3
+    assert "and 27 more rows, of 81 cells" in plan.stdout
+    assert "90 cells, 90 to run" in plan.stdout
+    assert list(Path().iterdir()) == []
+
+
+def test_json_has_every_kind(call):
+    plan = json.loads(call("plan", "--grid", "lowbudget", "--limit", "3", "--json").stdout)
+    assert (plan["cells"], plan["to_run"], len(plan["kinds"])) == (90, 90, 30)
+    assert sum(kind["cells"] for kind in plan["kinds"]) == 90
+    assert {kind["trouble"] for kind in plan["kinds"]} == {None, "unsupported"}
+    assert plan["outlook"]["cells"] == 84
+
+
+class Workers(Executor):
+    """As one that runs several cells at a time."""
+
+    def run(self, works, listener):
+        self.seen = list(works)
+        InlineExecutor().run(works, listener)
+
+
+def test_a_run_on_several_workers_begins_with_the_longest(past, call, monkeypatch):
+    workers = Workers()
+    monkeypatch.setattr("npas_bench.cli.run._executor", lambda wanted, items: workers)
+    methods = ("--method", "full", "--method", "superweights", "--budget", "25%")
+    ran = call("run", "--task", "digits", *methods, "--epochs", "4", "--seeds", "1", "--db", past)
+    assert ran.returncode == 0, ran.stderr
+    assert [work.cell.method for work in workers.seen] == ["superweights", "full"]
+    assert all(work.memory > 2**20 for work in workers.seen)
