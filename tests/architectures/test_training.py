@@ -25,9 +25,9 @@ CASES = [
     ("wrn-50-2", "cifar10", 8),
     ("densenet-bc-40-12", "cifar10", 16),
     ("densenet-121", "cifar10", 8),
-    ("efficientnet-b0", "cifar10", 32),
+    ("efficientnet-b0", "cifar10", 128),
     ("efficientnet-nd", "cifar10", 32),
-    ("resnet-18", "image-folder:tiny-imagenet-100c", 8),
+    ("resnet-18", "image-folder:tiny-imagenet-100c", 32),
 ]
 
 
