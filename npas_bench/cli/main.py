@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from npas_bench import __version__
+from npas_bench.cli.cancel import cancel
 from npas_bench.cli.console import errors
 from npas_bench.cli.download import download
 from npas_bench.cli.leaderboard import leaderboard
@@ -17,7 +18,9 @@ from npas_bench.cli.listing import list_app
 from npas_bench.cli.plan import plan
 from npas_bench.cli.run import run
 from npas_bench.cli.show import show
+from npas_bench.cli.status import status
 from npas_bench.errors import NpasBenchError
+from npas_bench.store.labels import printable
 
 app = typer.Typer(
     name="npas-bench",
@@ -29,6 +32,8 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(plan)
+app.command()(status)
+app.command()(cancel)
 app.command()(leaderboard)
 app.add_typer(list_app, name="list")
 app.command()(show)
@@ -62,7 +67,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         app(arguments, prog_name="npas-bench")
     except NpasBenchError as error:
-        errors.print(f"npas-bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(
+            printable(f"npas-bench: {error}", lines=True), style="red", markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()

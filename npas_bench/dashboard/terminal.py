@@ -10,6 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from npas_bench.store.labels import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -44,13 +46,13 @@ def _print_table(console: Console, board: BoardTable) -> None:
     direction = "higher" if board.higher_is_better else "lower"
     metric = f"{board.metric}{unit}, {direction} is better" if board.metric else "no finished run"
     console.print()
-    console.print(Text(title))
-    console.print(Text(f"data: {data} · device: {board.device_class} · {metric}"))
+    console.print(_text(title))
+    console.print(_text(f"data: {data} · device: {board.device_class} · {metric}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Budget", no_wrap=True)
     table.add_column("Rank", justify="right", no_wrap=True)
     table.add_column("Method", overflow="fold", min_width=12)
-    table.add_column(f"{board.metric or 'result'}{unit}", justify="right", no_wrap=True)
+    table.add_column(_text(f"{board.metric or 'result'}{unit}"), justify="right", no_wrap=True)
     table.add_column("Seeds", justify="right", no_wrap=True)
     table.add_column("Parameters", justify="right", no_wrap=True)
     table.add_column("Step", justify="right", no_wrap=True)
@@ -58,7 +60,7 @@ def _print_table(console: Console, board: BoardTable) -> None:
     for band in board.bands:
         for position, standing in enumerate(band.standings):
             table.add_row(
-                _budget(band.text, band.budget) if position == 0 else "",
+                _text(_budget(band.text, band.budget) if position == 0 else ""),
                 str(standing.rank) if standing.rank is not None else "",
                 _method(standing),
                 _value(standing, 2 if board.unit == "%" else 4),
@@ -71,8 +73,16 @@ def _print_table(console: Console, board: BoardTable) -> None:
                 what = "failed" if standing.failed else "unsupported"
                 notes[f"{what}: {standing.label} at {band.text}: {standing.note}"] = None
     console.print(table)
+    if board.cut is not None:
+        more = f"{board.cut.budgets:,} larger budgets" if board.cut.budgets > 1 else "a larger budget"
+        console.print(_text(f"{more} not shown: --from-budget {board.cut.after} goes on", style="yellow"))
     for note in notes:
-        console.print(Text(note, style="dim"))
+        console.print(_text(note, style="dim"))
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text as it is: no markup, and nothing that a terminal would obey."""
+    return Text(printable(text), style=style)
 
 
 def _budget(text: str, budget: int) -> str:
@@ -81,7 +91,8 @@ def _budget(text: str, budget: int) -> str:
 
 def _method(standing: Standing) -> Text:
     """The method, and under it each of its options: together they would not fit."""
-    return Text("\n".join([standing.method, *(f" {key}={value}" for key, value in sorted(standing.options.items()))]))
+    lines = [standing.method, *(f" {key}={value}" for key, value in sorted(standing.options.items()))]
+    return Text("\n".join(map(printable, lines)))
 
 
 def _value(standing: Standing, decimals: int) -> str:
@@ -94,7 +105,8 @@ def _value(standing: Standing, decimals: int) -> str:
     if standing.mean is not None:
         spread = f" ± {standing.half_width:.{decimals}f}" if standing.half_width is not None else ""
         parts.append(f"{standing.mean:.{decimals}f}{spread}")
-    return ", ".join(parts + troubles)
+    # Beside one another they would leave no room for the method.
+    return "\n".join(parts + troubles)
 
 
 def print_run(console: Console, row: RunRow) -> None:
@@ -139,12 +151,12 @@ def print_run(console: Console, row: RunRow) -> None:
     table.add_column(overflow="fold")
     for name, value in facts:
         if value not in (None, ""):
-            table.add_row(name, Text(str(value)))
+            table.add_row(_text(name), Text(printable(str(value), lines=name == "message")))
     console.print(table)
     console.print(Text("this cell again:", style="bold"))
-    console.print(Text(reproducing_command(row)), soft_wrap=True)
+    console.print(_text(reproducing_command(row)), soft_wrap=True)
     if row.detail:
-        console.print(Text(row.detail, style="dim"))
+        console.print(Text(printable(row.detail, lines=True), style="dim"))
 
 
 def _cost(cost: Mapping[str, Any]) -> list[str]:
