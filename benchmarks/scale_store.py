@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -187,6 +188,7 @@ class Timed(NamedTuple):
 
     command: str
     seconds: list[float]
+    computing: list[float]
     peak: int
     lines: int
 
@@ -204,18 +206,20 @@ finally:
 
 
 def measure(command: str, database: str, repeat: int) -> Timed:
-    """Run a command in processes of its own; wall seconds of each, and the largest one's memory in bytes."""
+    """Run a command in processes of its own; seconds of each, by the clock and computing, and the most memory."""
     words = [sys.executable, "-c", _CHILD, *COMMANDS[command], "--db", database]
-    seconds, peak, lines = [], 0, 0
+    seconds, computing, peak, lines = [], [], 0, 0
     for _ in range(repeat):
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(  # noqa: S603
             words, check=True, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"}
         )
         seconds.append(time.perf_counter() - begun)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        computing.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         peak = max(peak, int(done.stderr.split()[-1]) * 1024)
         lines = len(done.stdout.splitlines())
-    return Timed(command, seconds, peak, lines)
+    return Timed(command, seconds, computing, peak, lines)
 
 
 def main() -> None:
@@ -240,10 +244,10 @@ def main() -> None:
         store.close()
         timed = [measure(command, database, arguments.repeat) for command in COMMANDS]
     table = Table(title=f"{runs:,} runs, {store.engine.dialect.name}", title_justify="left", box=None, pad_edge=False)
-    for name in ("command", "median", "least", "most", "peak memory", "lines"):
+    for name in ("command", "median", "least", "most", "computing", "peak memory", "lines"):
         table.add_column(name, justify="left" if name == "command" else "right")
     for one in timed:
-        figures = (statistics.median(one.seconds), min(one.seconds), max(one.seconds))
+        figures = (statistics.median(one.seconds), min(one.seconds), max(one.seconds), statistics.median(one.computing))
         table.add_row(one.command, *(f"{s:.2f} s" for s in figures), f"{one.peak / 2**20:.0f} MiB", str(one.lines))
     console.print(table)
     if arguments.json:

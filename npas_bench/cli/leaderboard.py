@@ -75,7 +75,7 @@ def leaderboard(
                 shown = True
             waiting = count_unfinished(store)
             if waiting:
-                output.print(f"{waiting} cells are not finished; the command that started them goes on with them\n")
+                output.print(f"{waiting:,} cells are not finished; the command that started them goes on with them\n")
     if shown:
         print_legend(output)
     else:

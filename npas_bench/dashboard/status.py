@@ -107,7 +107,8 @@ def _epochs(run: UnderWay) -> str:
 
 def _driver(number: int, driver: Driver, moment: datetime) -> Text:
     heard = f"heard of {format_seconds(max(0.0, (moment - driver.heartbeat).total_seconds()))} ago"
-    what = f"{driver.running:,} running" if driver.alive else f"is dead, left {driver.running:,} runs behind"
+    runs = "run" if driver.running == 1 else "runs"
+    what = f"{driver.running:,} running" if driver.alive else f"is dead, left {driver.running:,} {runs} behind"
     style = "" if driver.alive else "yellow"
     return _line(f"#{number} process {driver.pid} on {_short(driver.host, 24)}: {what}, {heard}", style)
 
