@@ -37,7 +37,7 @@ def draw_status(status: Status, database: str) -> RenderableType:
 
 def print_status(console: Console, status: Status, database: str) -> None:
     """The same, printed once; commands are on a line each, however long."""
-    console.print(*_parts(status, database), sep="\n")
+    console.print(Group(*_parts(status, database)))
     for line in _remedies(status, database):
         console.print(Text(line, style="yellow"), soft_wrap=True)
 
@@ -58,13 +58,15 @@ def _line(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style, overflow="ellipsis", no_wrap=True)
 
 
-def _table() -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+def _table(gap: int = 2) -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
 
 
 def _counts(status: Status) -> Table:
     states = [state for state in STATES if any(counts.get(state) for counts in status.counts.values())]
-    table = _table()
+    # Every state, of millions of runs, leaves room for a few letters of the grid's name.
+    narrow = len(states) > 5
+    table = _table(1 if narrow else 2)
     # Of all columns, the one that may wrap gives way; its lines do not, and are cut.
     table.add_column("Grid")
     for state in states:
@@ -72,10 +74,15 @@ def _counts(status: Status) -> Table:
     table.add_column("of", justify="right", no_wrap=True)
     for grid, counts in status.counts.items():
         numbers = [
-            Text(f"{counts[state]:,}", style=_STYLES.get(state, "")) if counts.get(state) else "" for state in states
+            Text(_number(counts[state], narrow), style=_STYLES.get(state, "")) if counts.get(state) else ""
+            for state in states
         ]
-        table.add_row(_line(grid or _NO_GRID), *numbers, f"{sum(counts.values()):,}")
+        table.add_row(_line(grid or _NO_GRID), *numbers, _number(sum(counts.values()), narrow))
     return table
+
+
+def _number(number: int, narrow: bool) -> str:
+    return str(number) if narrow else f"{number:,}"
 
 
 def _under_way(status: Status) -> Table:
