@@ -80,6 +80,16 @@ def test_both_benchmarks_run_and_write_what_they_measured(tmp_path):
             assert saved["plain"] <= saved["regenerated"] <= 1.02 * saved["plain"] < saved["kept"]
 
 
+def test_commands_are_timed_on_a_database_of_many_runs(tmp_path):
+    command = [sys.executable, BENCHMARKS / "scale_store.py", "--runs", "700", "--repeat", "1", "--json", "s.json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert (found["runs"], found["database"]) == (700, "sqlite")
+    assert [one["command"] for one in found["commands"]] == ["leaderboard", "leaderboard --task", "status"]
+    assert all(one["peak"] > 2**20 and one["lines"] > 3 for one in found["commands"])
+
+
 def test_an_unknown_case_is_answered_with_the_known_ones():
     command = [sys.executable, BENCHMARKS / "step_time.py", "--case", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from npas_bench import __version__
+from npas_bench.cli.cancel import cancel
 from npas_bench.cli.console import errors
 from npas_bench.cli.database import database_app
 from npas_bench.cli.download import download
@@ -20,6 +21,7 @@ from npas_bench.cli.listing import list_app
 from npas_bench.cli.plan import plan
 from npas_bench.cli.run import run
 from npas_bench.cli.show import show
+from npas_bench.cli.status import status
 from npas_bench.errors import NpasBenchError
 from npas_bench.store.labels import printable
 
@@ -33,6 +35,8 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(plan)
+app.command()(status)
+app.command()(cancel)
 app.command()(leaderboard)
 app.add_typer(list_app, name="list")
 app.command()(show)

@@ -73,6 +73,9 @@ def _print_table(console: Console, board: BoardTable) -> None:
                 what = "failed" if standing.failed else "unsupported"
                 notes[f"{what}: {standing.label} at {band.text}: {standing.note}"] = None
     console.print(table)
+    if board.cut is not None:
+        more = f"{board.cut.budgets:,} larger budgets" if board.cut.budgets > 1 else "a larger budget"
+        console.print(_text(f"{more} not shown: --from-budget {board.cut.after} goes on", style="yellow"))
     for note in notes:
         console.print(_text(note, style="dim"))
 
@@ -102,7 +105,8 @@ def _value(standing: Standing, decimals: int) -> str:
     if standing.mean is not None:
         spread = f" ± {standing.half_width:.{decimals}f}" if standing.half_width is not None else ""
         parts.append(f"{standing.mean:.{decimals}f}{spread}")
-    return ", ".join(parts + troubles)
+    # Beside one another they would leave no room for the method.
+    return "\n".join(parts + troubles)
 
 
 def print_run(console: Console, row: RunRow) -> None:

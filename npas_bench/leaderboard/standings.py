@@ -8,7 +8,6 @@ take no part in means and ranks.
 
 from __future__ import annotations
 
-import json
 import statistics as plain
 from collections import defaultdict
 from dataclasses import dataclass
@@ -75,6 +74,18 @@ class Band(NamedTuple):
     standings: list[Standing]
 
 
+class Cut(NamedTuple):
+    """What of a table is left out, as it would be too much.
+
+    Attributes:
+        budgets: how many larger ones there are.
+        after: the smallest of these.
+    """
+
+    budgets: int
+    after: int
+
+
 @dataclass(frozen=True)
 class BoardTable:
     """One table of a board.
@@ -91,6 +102,7 @@ class BoardTable:
         unit: of the metric.
         higher_is_better: its direction.
         bands: by rising budget.
+        cut: what of a very large table is not among them.
     """
 
     task: str
@@ -104,17 +116,19 @@ class BoardTable:
     unit: str
     higher_is_better: bool
     bands: list[Band]
+    cut: Cut | None = None
 
 
 def tabulate(results: Iterable[Result]) -> list[BoardTable]:
     """Group results into tables, in the order of task, architecture, recipe, data and device class."""
-    groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
+    groups: dict[str, list[Result]] = defaultdict(list)
     for result in _newest_versions(list(results)):
-        # As identities see it: by the stored fields, a recipe written before a field was added would be another.
-        recipe = json.dumps(json.loads(result.canonical)["recipe"], sort_keys=True)
-        key = (result.task, result.architecture, recipe, result.data_digest, result.device_class)
-        groups[key].append(result)
-    tables = [_table(group) for group in groups.values()]
+        groups[result.board].append(result)
+    return in_order(_table(group) for group in groups.values())
+
+
+def in_order(tables: Iterable[BoardTable]) -> list[BoardTable]:
+    """Tables as boards show them, by names."""
     return sorted(tables, key=lambda t: (t.task, t.architecture, t.recipe, t.data_label, t.device_class))
 
 

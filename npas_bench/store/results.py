@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import joinedload, selectinload
 
-from npas_bench.store.runs import UNFINISHED
+from npas_bench.store.runs import UNFINISHED, count_states
 from npas_bench.store.schema import CellRow, MetricRow, RunRow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement
+
     from npas_bench.store.database import Store
 
 
@@ -19,7 +23,7 @@ class Result(NamedTuple):
 
     Attributes:
         run: its id in its store.
-        canonical: the JSON that its cell's identity was made from.
+        board: key of the table that it belongs to.
         metric: name of the metric; None where the run is not done.
         value: the metric's value.
         unit: its unit.
@@ -27,15 +31,13 @@ class Result(NamedTuple):
     """
 
     run: int
+    board: str
     task: str
     architecture: str
     recipe: str
-    canonical: str
     data_label: str
-    data_digest: str
     data_official: bool
     device_class: str
-    device: str
     method: str
     task_version: int
     method_version: int
@@ -54,8 +56,44 @@ class Result(NamedTuple):
     higher_is_better: bool | None
 
 
+# SQLite takes 32,766 variables in a statement; older builds took 999.
+_AT_ONCE = 500
+_COLUMNS = (
+    RunRow.id,
+    RunRow.board,
+    CellRow.task,
+    CellRow.architecture,
+    CellRow.recipe_name,
+    RunRow.data_label,
+    RunRow.data_official,
+    RunRow.device_class,
+    CellRow.method,
+    CellRow.task_version,
+    CellRow.method_version,
+    CellRow.options,
+    CellRow.budget,
+    CellRow.budget_text,
+    CellRow.full,
+    CellRow.seed,
+    RunRow.state,
+    RunRow.parameters,
+    RunRow.seconds_per_step,
+    RunRow.message,
+    MetricRow.name,
+    MetricRow.value,
+    MetricRow.unit,
+    MetricRow.higher_is_better,
+)
+
+
 def read_results(
-    store: Store, *, task: str | None = None, architecture: str | None = None, metric: str | None = None
+    store: Store,
+    *,
+    task: str | None = None,
+    architecture: str | None = None,
+    metric: str | None = None,
+    boards: Sequence[str] | None = None,
+    conditions: Iterable[ColumnElement[bool]] = (),
 ) -> list[Result]:
     """Every cell's newest ended run, in a fixed order.
 
@@ -64,61 +102,52 @@ def read_results(
         task: only this task.
         architecture: only this architecture.
         metric: the metric to read; left out, each task's primary one.
+        boards: only these tables, by key.
+        conditions: more of them, on runs and cells.
     """
     wanted = MetricRow.position == 0 if metric is None else MetricRow.name == metric
     query: Any = (
-        select(
-            RunRow.id,
-            CellRow.task,
-            CellRow.architecture,
-            CellRow.recipe_name,
-            CellRow.canonical,
-            RunRow.data_label,
-            RunRow.data_digest,
-            RunRow.data_official,
-            RunRow.device_class,
-            RunRow.device,
-            CellRow.method,
-            CellRow.task_version,
-            CellRow.method_version,
-            CellRow.options,
-            CellRow.budget,
-            CellRow.budget_text,
-            CellRow.full,
-            CellRow.seed,
-            RunRow.state,
-            RunRow.parameters,
-            RunRow.seconds_per_step,
-            RunRow.message,
-            MetricRow.name,
-            MetricRow.value,
-            MetricRow.unit,
-            MetricRow.higher_is_better,
-        )
+        select(*_COLUMNS)
         .join(CellRow, CellRow.identity == RunRow.identity)
         .join(MetricRow, (MetricRow.run_id == RunRow.id) & wanted, isouter=True)
-        .where(RunRow.current)
-        .order_by(CellRow.task, CellRow.architecture, CellRow.budget, CellRow.method, CellRow.seed, RunRow.id)
+        .where(RunRow.current, *conditions)
     )
     if task is not None:
         query = query.where(CellRow.task == task)
     if architecture is not None:
         query = query.where(CellRow.architecture == architecture)
+    queries = [query]
+    if boards is not None:
+        parts = [boards[start : start + _AT_ONCE] for start in range(0, len(boards), _AT_ONCE)]
+        queries = [query.where(RunRow.board.in_(part)) for part in parts]
     with store.session() as session:
-        return [Result(*row) for row in session.execute(query)]
+        results = [Result(*row) for one in queries for row in session.execute(one)]
+    # Here, not in the database: what is sorted there it may look for in another index, and by a locale's rules.
+    return sorted(results, key=lambda r: (r.task, r.architecture, r.budget, r.method, r.seed, r.run))
 
 
-def stored_names(store: Store) -> dict[str, set[str]]:
-    """The names of tasks, architectures and metrics that a store has results of."""
-    columns = {"task": CellRow.task, "architecture": CellRow.architecture, "metric": MetricRow.name}
+# Columns of names that a user may choose by.
+_NAMES = {"task": CellRow.task, "architecture": CellRow.architecture, "metric": MetricRow.name}
+
+
+def has_name(store: Store, kind: str, name: str) -> bool:
+    """Whether a store knows a task, architecture or metric by a name."""
+    column = _NAMES[kind]
     with store.session() as session:
-        return {kind: set(session.scalars(select(column).distinct())) for kind, column in columns.items()}
+        return session.scalar(select(column).where(column == name).limit(1)) is not None
+
+
+def stored_names(store: Store, kind: str) -> set[str]:
+    """The names of tasks, architectures or metrics that a store has results of."""
+    with store.session() as session:
+        return set(session.scalars(select(_NAMES[kind]).distinct()))
 
 
 def count_unfinished(store: Store) -> int:
     """How many runs are pending or were interrupted."""
-    with store.session() as session:
-        return session.scalar(select(func.count()).where(RunRow.state.in_(UNFINISHED))) or 0
+    return sum(
+        count for states in count_states(store).values() for state, count in states.items() if state in UNFINISHED
+    )
 
 
 def find_run(store: Store, run: int) -> RunRow | None:

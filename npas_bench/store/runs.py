@@ -22,6 +22,7 @@ _T = TypeVar("_T")
 
 # Of an attempt that has not come to its end. A cancelled run waits, too, for whoever wants it after all.
 UNFINISHED = ("pending", "running", "stale", "cancelled")
+CANCELLABLE = ("pending", "running", "stale")
 _CLAIMABLE = ("pending", "stale")
 # SQLite takes 32,766 variables in a statement; older builds took 999.
 _CHUNK = 900
@@ -217,20 +218,37 @@ def still_running(store: Store, tokens: Mapping[int, str]) -> set[int]:
     return found
 
 
-def cancel_runs(store: Store, *, runs: Sequence[int] | None = None, grid: str | None = None) -> int:
+def cancel_runs(
+    store: Store,
+    *,
+    runs: Sequence[int] | None = None,
+    grid: str | None = None,
+    states: Sequence[str] = CANCELLABLE,
+) -> int:
     """Cancel what is waiting, running or stale; how many.
 
     Args:
         store: open for writing, by a driver or beside one.
         runs: only these.
         grid: only runs of this grid.
+        states: only those in one of these.
     """
-    condition: list[Any] = [RunRow.state.in_(("pending", "running", "stale"))]
+    condition: list[Any] = [RunRow.state.in_(states)]
     if grid is not None:
         condition.append(RunRow.grid == grid)
     if runs is None:
         return _set_state(store, condition, "cancelled")
     return sum(_set_state(store, [*condition, RunRow.id.in_(some)], "cancelled") for some in _chunks(list(runs)))
+
+
+def states_of(store: Store, runs: Sequence[int]) -> dict[int, str]:
+    """The states of runs, by number; without those that there are not."""
+    found: dict[int, str] = {}
+    with store.session() as session:
+        for numbers in _chunks(runs):
+            rows = session.execute(select(RunRow.id, RunRow.state).where(RunRow.id.in_(numbers)))
+            found |= {number: state for number, state in rows}
+    return found
 
 
 def count_states(store: Store, *, grid: str | None = None) -> dict[str, dict[str, int]]:

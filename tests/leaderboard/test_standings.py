@@ -1,21 +1,24 @@
+import json
+
 import pytest
 
 from npas_bench.leaderboard.standings import tabulate
+from npas_bench.store.keys import board_key
 from npas_bench.store.results import Result
 
 
 def result(method="ssn", seed=0, value=1.0, **fields):
+    cell = {"recipe": fields.pop("content", {"epochs": 3}), "task": fields.get("task", "digits")}
+    cell["architecture"] = fields.get("architecture", "wrn-10-1")
     base = {
         "run": 1,
+        "board": board_key(json.dumps(cell), fields.pop("data_digest", "d"), fields.get("device_class", "cpu")),
         "task": "digits",
         "architecture": "wrn-10-1",
         "recipe": "default",
-        "canonical": '{"recipe":{"epochs":3}}',
         "data_label": "digits",
-        "data_digest": "d",
         "data_official": True,
         "device_class": "cpu",
-        "device": "x86_64",
         "method": method,
         "task_version": 1,
         "method_version": 1,
@@ -62,7 +65,7 @@ def test_higher_is_better_turns_the_order_round():
 def test_recipes_data_and_devices_are_never_pooled():
     results = [
         result(),
-        result(canonical='{"recipe":{"epochs":4}}'),
+        result(content={"epochs": 4}),
         result(data_digest="e", data_label="digits (unofficial data e)", data_official=False),
         result(device_class="cuda"),
         result(architecture="wrn-10-2"),
@@ -79,7 +82,7 @@ def test_older_versions_of_a_task_or_method_give_way_to_the_newest():
 
 
 def test_one_recipe_under_two_names_is_one():
-    results = [result(seed=0), result(seed=1, recipe="other", canonical='{"seed":1,"recipe":{"epochs":3}}')]
+    results = [result(seed=0), result(seed=1, recipe="other")]
     (table,) = tabulate(results)
     assert table.bands[0].standings[0].seeds == 2
 

@@ -37,6 +37,8 @@ RESTARTS = 5
 _AHEAD = 100
 _POLL_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
+# How long a cluster without a node that could be used is waited for: nodes join, and come back.
+_JOIN_SECONDS = 120.0
 
 
 class RayExecutor(Executor):
@@ -111,6 +113,7 @@ class _Schedule:
         self._learned: dict[tuple[object, ...], int] = {}
         self._places: dict[str, Place] = {}
         self._looked = 0.0
+        self._deserted: float | None = None
         self._restarts = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._marker = folder.resolve() / f".{secrets.token_hex(8)}"
@@ -146,14 +149,21 @@ class _Schedule:
             self._pool.forget(place)
         usable = [place for place in self._places.values() if place.trouble is None]
         if usable or self._running:
+            self._deserted = None
             return
         troubles = sorted({place.trouble for place in self._places.values() if place.trouble})
         if troubles:
             raise NpasBenchError("no worker can be used: " + "; ".join(troubles))
-        if not self._connection.own and any(self._connection.nodes()):
-            what = "GPU" if self._device.startswith("cuda") else "CPU"
-            flag = f"ray start --num-{what.lower()}s"
-            raise NpasBenchError(f"no node of the Ray cluster has a {what}: start one with {flag}")
+        what = "GPU" if self._device.startswith("cuda") else "CPU"
+        if self._deserted is None:
+            self._deserted = time.monotonic()
+            log.warning("no node of the Ray cluster has a %s; waiting for one", what)
+        elif time.monotonic() - self._deserted > _JOIN_SECONDS:
+            raise NpasBenchError(
+                f"no node of the Ray cluster has a {what}: start one with ray start --num-{what.lower()}s. What was "
+                "finished is stored; the same command goes on"
+            )
+        time.sleep(_POLL_SECONDS)
 
     def _start_what_fits(self) -> None:
         passed_over = 0

@@ -1,0 +1,105 @@
+"""`npas-bench cancel`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from npas_bench.cli import selection as choose
+from npas_bench.cli.console import output
+from npas_bench.errors import NpasBenchError, StoreError, UnknownName
+
+if TYPE_CHECKING:
+    from npas_bench.store.database import Store
+
+
+def cancel(
+    runs: Annotated[list[int] | None, typer.Argument(metavar="RUN...", help="Numbers of runs.")] = None,
+    grid: Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="All runs of this grid.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All runs of the database.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    db: choose.Database = None,
+) -> None:
+    """Cancel runs that are pending, running or stale.
+
+    A driver that is at one of them stops it within seconds, or when its epoch ends where it runs inline. What a run
+    has reached is kept: the npas-bench run command that started it goes on with it.
+    """
+    from npas_bench.leaderboard.published import refuse_published
+    from npas_bench.store.database import locate, open_beside, reaching
+
+    if (bool(runs), grid is not None, everything).count(True) != 1:
+        raise NpasBenchError("name what to cancel: numbers of runs, or --grid NAME, or --all")
+    location = locate(db)
+    refuse_published(location)
+    with reaching(location):
+        store = open_beside(location)
+        if store is None:
+            raise StoreError(f"database {location} does not exist: name another with --db")
+        try:
+            if runs:
+                _cancel_runs(store, sorted(set(runs)))
+            else:
+                _cancel_many(store, grid, ask=not yes and sys.stdin is not None and sys.stdin.isatty())
+        finally:
+            store.close()
+
+
+def _cancel_runs(store: Store, runs: list[int]) -> None:
+    from npas_bench.store.results import latest_runs
+    from npas_bench.store.runs import states_of
+    from npas_bench.store.schema import ENDED
+
+    states = states_of(store, runs)
+    unknown = [run for run in runs if run not in states]
+    if unknown:
+        latest = latest_runs(store, 1)
+        have = f"its runs go up to {latest[0]}" if latest else "it holds no runs"
+        raise StoreError(
+            f"database {store.location} has no run {', '.join(map(str, unknown))}: {have}. Nothing was cancelled"
+        )
+    _cancel(store, runs=runs)
+    for run, state in sorted(states.items()):
+        if state in ENDED:
+            output.print(f"run {run} has ended ({state}), and stays as it is")
+        elif state == "cancelled":
+            output.print(f"run {run} was cancelled before")
+
+
+def _cancel_many(store: Store, grid: str | None, *, ask: bool) -> None:
+    from npas_bench.store.labels import printable
+    from npas_bench.store.runs import CANCELLABLE, count_states
+
+    counts = count_states(store, grid=grid)
+    if grid is not None and not counts:
+        raise UnknownName("grid", grid, {name for name in count_states(store) if name}, remedy="of those with runs")
+    there = {state: sum(states.get(state, 0) for states in counts.values()) for state in CANCELLABLE}
+    where = f"grid {printable(grid)}" if grid is not None else f"all of {store.location}"
+    if ask and any(there.values()) and not typer.confirm(f"cancel {_said(there)} of {where}?"):
+        output.print("nothing was cancelled")
+        raise typer.Exit(1)
+    _cancel(store, grid=grid)
+
+
+def _cancel(store: Store, *, runs: list[int] | None = None, grid: str | None = None) -> None:
+    from npas_bench.store.runs import CANCELLABLE, cancel_runs
+
+    cancelled = dict.fromkeys(CANCELLABLE, 0)
+    while True:
+        # Again: a driver may have moved one from a state that comes later to one that came before.
+        some = {state: cancel_runs(store, runs=runs, grid=grid, states=(state,)) for state in CANCELLABLE}
+        for state, count in some.items():
+            cancelled[state] += count
+        if not any(some.values()):
+            break
+    if any(cancelled.values()):
+        output.print(f"cancelled {_said(cancelled)}; the npas-bench run command goes on with them", soft_wrap=True)
+    else:
+        output.print("nothing to cancel: no such run is pending, running or stale")
+
+
+def _said(counts: dict[str, int]) -> str:
+    said = [f"{count:,} {state}" for state, count in counts.items() if count]
+    return f"{', '.join(said)} {'run' if sum(counts.values()) == 1 else 'runs'}"
