@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 
 _STORE_BYTES = 80 * 1024**2
 _ANSWER_SECONDS = 5.0
+_STARTS = 3
 
 
 class Connection:
@@ -35,25 +37,42 @@ class Connection:
         import ray
 
         self.ray: Any = ray
+        _hush()
         self._connect()
 
     def _connect(self) -> None:
         common = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._address is None:
-            self.ray.init(
-                address="local",
-                num_cpus=os.cpu_count() or 1,
-                include_dashboard=False,
-                object_store_memory=_STORE_BYTES,
-                **common,
-            )
-            self._parts = [pid for pid, name in _children() if name in ("raylet", "gcs_server")]
+            self._start_here(common)
             return
         _knock(self._address)
         try:
             self.ray.init(address=self._address, **common)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise _silent(self._address, str(error).strip().splitlines()[0]) from error
+
+    def _start_here(self, common: dict[str, Any]) -> None:
+        for attempt in range(1, _STARTS + 1):
+            try:
+                self.ray.init(
+                    address="local",
+                    num_cpus=os.cpu_count() or 1,
+                    include_dashboard=False,
+                    object_store_memory=_STORE_BYTES,
+                    **common,
+                )
+            # Ray has no error of its own for processes that do not come up.
+            except Exception as error:
+                self.ray.shutdown()
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                if attempt == _STARTS:
+                    raise NpasBenchError(
+                        f"Ray cannot be started on this machine: {reason}. Use --executor inline to run without it"
+                    ) from error
+                log.warning("Ray did not start (%s); trying again", reason)
+            else:
+                self._parts = [pid for pid, name in _children() if name in ("raylet", "gcs_server")]
+                return
 
     @property
     def own(self) -> bool:
@@ -78,6 +97,17 @@ class Connection:
     def close(self) -> None:
         """Disconnect; a cluster that was started here ends."""
         self.ray.shutdown()
+
+
+def _hush() -> None:
+    """Let what Ray says of dead processes, pages long, go to the log: what it means for cells is said anyway."""
+    with suppress(ImportError, AttributeError):
+        from ray._private import worker
+
+        def note(data: dict[str, Any], **_: Any) -> None:
+            log.debug("Ray: %s", data.get("lines"))
+
+        worker.print_to_stdstream = note
 
 
 def _knock(address: str) -> None:

@@ -1,0 +1,150 @@
+"""Drivers, workers and Ray itself are killed again and again during a grid, and nothing is lost, doubled or changed."""
+
+import contextlib
+import functools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from npas_bench.cli.main import main
+from npas_bench.errors import StoreError
+from npas_bench.store.database import locate, open_for_reading
+from npas_bench.store.results import find_run, latest_runs
+from npas_bench.training.checkpoint import read_checkpoint
+
+KILLS = 20
+EPOCHS = 8
+CELLS = 24
+GRID = """
+tasks: [digits]
+methods: [full, ssn, reduced]
+budgets: [10%]
+seeds: 8
+"""
+RUN = ("run", "--grid", "grid.yaml", "--epochs", str(EPOCHS), "--device", "cpu")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find processes")
+
+
+def processes(mark):
+    """The processes that a run started, itself included: their number, parent and title."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"NPAS_TEST={mark}".encode() not in (path / "environ").read_bytes():
+                continue
+            title = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            state, parent = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state not in "ZX":
+            found[int(path.name)] = (int(parent), title)
+    return found
+
+
+def victims(kind, driver, mark):
+    everything = processes(mark)
+    if kind == "driver":
+        return [driver]
+    if kind == "raylet":
+        return [pid for pid, (parent, title) in everything.items() if "raylet/raylet" in title and parent == driver]
+    return [pid for pid, (_, title) in everything.items() if title.startswith("ray::Worker")]
+
+
+def results(folder):
+    store = open_for_reading(locate(str(folder / "runs.db")))
+    if store is None:
+        return []
+    rows = [find_run(store, run) for run in sorted(latest_runs(store, 999))]
+    store.close()
+    return rows
+
+
+def numbers(folder):
+    return {
+        row.identity: ({m.name: m.value for m in row.metrics}, [(e["epoch"], e["loss"]) for e in row.history])
+        for row in results(folder)
+        if row.state == "done"
+    }
+
+
+def progress(folder):
+    """Whole epochs that checkpoints and finished cells vouch for, by cell."""
+    reached = {}
+    for run in (folder / "runs.db.work").glob("*-cpu"):
+        found = [read_checkpoint(path) for path in run.glob("*.pt")]
+        reached[run.name[:20]] = max((checkpoint.epoch for checkpoint in found if checkpoint), default=0)
+    with contextlib.suppress(StoreError):  # the database is being made
+        reached |= {row.identity[:20]: EPOCHS for row in results(folder) if row.state == "done"}
+    return reached
+
+
+def gained(before, after):
+    return any(epoch > before.get(cell, 0) for cell, epoch in after.items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_grid_survives_twenty_kills_of_driver_worker_and_raylet(tmp_path, monkeypatch):
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    for folder in (undisturbed, disturbed):
+        folder.mkdir()
+        (folder / "grid.yaml").write_text(GRID, encoding="utf-8")
+    with pytest.raises(SystemExit) as exit_, contextlib.chdir(undisturbed):
+        main([*RUN, "--executor", "inline"])
+    assert exit_.value.code == 0
+    expected = numbers(undisturbed)
+    assert len(expected) == CELLS
+
+    mark = disturbed.parent.name
+    monkeypatch.setenv("NPAS_TEST", mark)
+    command = [sys.executable, "-m", "npas_bench.cli.main", *RUN, "--executor", "ray"]
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+
+    def start():
+        with (disturbed / "log").open("ab") as log:
+            return subprocess.Popen(command, cwd=disturbed, stdout=log, stderr=log, preexec_fn=heeding)
+
+    draw = random.Random(0)  # noqa: S311
+    kinds = [kind for _ in range(KILLS // 3 + 1) for kind in draw.sample(("driver", "worker", "raylet"), 3)][:KILLS]
+    driver, killed, before = start(), [], {}
+    while len(killed) < KILLS:
+        wait_for_progress(driver, disturbed, before)
+        kind = kinds[len(killed)]
+        chosen = victims(kind, driver.pid, mark)
+        if not chosen:
+            time.sleep(0.05)
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(draw.choice(chosen), signal.SIGKILL)
+            killed.append(kind)
+        if kind == "driver":
+            driver.wait()
+            driver = start()
+        # Workers whose Ray is gone go on for a moment, to no purpose: what they still save is no progress.
+        time.sleep(1.5)
+        before = progress(disturbed)
+    assert driver.wait(300) == 0, (disturbed / "log").read_text()[-3000:]
+
+    assert {kind: killed.count(kind) for kind in ("driver", "worker", "raylet")} == {
+        kind: kinds.count(kind) for kind in ("driver", "worker", "raylet")
+    }
+    rows = results(disturbed)
+    assert len(rows) == CELLS
+    assert {row.state for row in rows} == {"done"}
+    assert numbers(disturbed) == expected
+    assert max(row.attempt for row in rows) > 1
+
+
+def wait_for_progress(driver, folder, before):
+    """Until at least one epoch has been gained somewhere since `before`."""
+    end = time.monotonic() + 120
+    while not gained(before, progress(folder)):
+        assert driver.poll() is None, "the grid ended before the last kill:\n" + (folder / "log").read_text()[-3000:]
+        assert time.monotonic() < end, (folder / "log").read_text()[-3000:]
+        time.sleep(0.02)
