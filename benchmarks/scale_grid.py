@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,16 +20,21 @@ from rich.console import Console
 from rich.table import Table
 
 from npas_bench.cli.selection import Selection, chosen_items
+from npas_bench.runner.driver import run_items
+from npas_bench.runner.executors import Executor
 from npas_bench.runner.forecast import Forecast
 from npas_bench.runner.item import left_over
 from npas_bench.runner.outlook import lanes_here, look_out
+from npas_bench.runner.progress import PlainReporter
 from npas_bench.store.database import locate, open_for_writing
-from npas_bench.store.runs import add_runs, newest_runs
+from npas_bench.store.runs import newest_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from npas_bench.runner.executors import Listener
     from npas_bench.runner.item import Item
+    from npas_bench.runner.work import Work
     from npas_bench.store.database import Store
 
 # Eight methods, five budgets: 40 cells a seed.
@@ -96,8 +101,8 @@ def expansion(path: Path, timer: Timer) -> list[Item]:
     with timer.step("left over, of an empty database"):
         left = left_over(items, newest_runs(store, keys), None)
     console.print(f"{len(left):,} of them are left to run")
-    with timer.step("(pending runs of all cells are stored)"):
-        _store(store, items)
+    with timer.step("driver, up to the first cell"):
+        _drive(store, items)
     with timer.step("left over, of a full database"):
         left_over(items, newest_runs(store, keys), None)
     store.close()
@@ -124,17 +129,20 @@ def plan(path: Path, timer: Timer) -> None:
     console.print(shown.stdout, markup=False, highlight=False)
 
 
-def _store(store: Store, items: list[Item]) -> None:
-    from npas_bench.runner.driver import _cell_fields
+class _Enough(Exception):
+    """The driver is ready."""
 
-    runs = [
-        {
-            **{"identity": item.cell.identity, "grid": "scale", "data_name": "digits", "data_label": "digits"},
-            **{"data_digest": item.source.digest, "data_official": True, "device_class": "cpu", "device": "cpu"},
-        }
-        for item in items
-    ]
-    add_runs(store, [_cell_fields(item) for item in items], runs)
+
+class _Ready(Executor):
+    """Runs nothing: what comes before is what is measured."""
+
+    def run(self, works: Sequence[Work], listener: Listener) -> None:
+        raise _Enough
+
+
+def _drive(store: Store, items: list[Item]) -> None:
+    with suppress(_Enough):
+        run_items(items, store, _Ready(), PlainReporter(Console(stderr=True)))
 
 
 def _resident() -> float:

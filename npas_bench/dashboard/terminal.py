@@ -138,6 +138,8 @@ def print_run(console: Console, row: RunRow) -> None:
     if row.history:
         last = row.history[-1]
         facts.append(("last epoch", f"{last['epoch']:.0f}, training loss {last['loss']:.4g}"))
+    for entry in row.attempts or []:
+        facts.append(("earlier attempt", _attempt(entry)))
     facts += [
         ("message", row.message),
         ("origin", row.origin),
@@ -158,6 +160,18 @@ def print_run(console: Console, row: RunRow) -> None:
     console.print(_text(reproducing_command(row)), soft_wrap=True)
     if row.detail:
         console.print(Text(printable(row.detail, lines=True), style="dim"))
+
+
+def _attempt(entry: Mapping[str, Any]) -> str:
+    """How an attempt ended that was not the last."""
+    said = [str(entry.get("why"))]
+    if entry.get("seconds") is not None:
+        said.append(f"after {entry['seconds']:.4g} s")
+    if entry.get("share") is not None:
+        said.append(f"on {100 * entry['share']:.0f} % of a GPU")
+    if entry.get("alone"):
+        said.append("then alone on one")
+    return ", ".join(said)
 
 
 def _cost(cost: Mapping[str, Any]) -> list[str]:

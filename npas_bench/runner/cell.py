@@ -56,9 +56,10 @@ class Cell:
         object.__setattr__(other, "_around_seed", self._around())
         return other
 
-    @cached_property
+    @property
     def canonical(self) -> str:
         """Sorted JSON of all that determines the result."""
+        # Made anew each time: kept, it would be most of what a grid of many cells holds.
         before, after = self._around()
         return f'{before},"seed":{_json(self.seed)},{after}'
 

@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from npas_bench.recipe import Recipe
     from npas_bench.runner.cell import Cell
     from npas_bench.runner.executors import Ended, Executor
     from npas_bench.runner.progress import Reporter
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_STORED_AT_ONCE = 2000
 # How often cells that other drivers have are looked at.
 _LOOK_SECONDS = 2.0
 
@@ -201,25 +204,37 @@ def _runs_for(
         if item.key in newest and newest[item.key].state not in (*FINAL, "failed")
     }
     fresh = [item for item in left if item.cell.identity not in going_on]
-    ids = patiently(
-        add_runs,
-        store,
-        [_cell_fields(item) for item in fresh],
-        [
-            {
-                "identity": item.cell.identity,
-                "grid": grid,
-                "data_name": item.source.name,
-                "data_label": item.source.label,
-                "data_digest": item.source.digest,
-                "data_official": item.source.official,
-                "device_class": device_class(item.device),
-                "device": describe_device(item.device),
-            }
-            for item in fresh
-        ],
-    )
-    return going_on | {item.cell.identity: run for item, run in zip(fresh, ids, strict=True)}
+    # Of a hundred thousand, all rows at once would take as much memory as a small network's training.
+    for start in range(0, len(fresh), _STORED_AT_ONCE):
+        some = fresh[start : start + _STORED_AT_ONCE]
+        ids = patiently(
+            add_runs, store, [_cell_fields(item) for item in some], [_run_fields(item, grid) for item in some]
+        )
+        going_on |= {item.cell.identity: run for item, run in zip(some, ids, strict=True)}
+    return going_on
+
+
+def _run_fields(item: Item, grid: str | None) -> dict[str, object]:
+    return {
+        "identity": item.cell.identity,
+        "grid": grid,
+        "data_name": item.source.name,
+        "data_label": item.source.label,
+        "data_digest": item.source.digest,
+        "data_official": item.source.official,
+        "device_class": device_class(item.device),
+        "device": _device_name(item.device),
+    }
+
+
+@lru_cache
+def _device_name(device: str) -> str:
+    return describe_device(device)
+
+
+@lru_cache
+def _recipe_fields(recipe: Recipe) -> dict[str, object]:
+    return recipe.model_dump(mode="json")
 
 
 def _cell_fields(item: Item) -> dict[str, object]:
@@ -237,7 +252,7 @@ def _cell_fields(item: Item) -> dict[str, object]:
         "budget": cell.budget,
         "budget_text": cell.budget_text,
         "full": item.full,
-        "recipe": cell.recipe.model_dump(mode="json"),
+        "recipe": _recipe_fields(cell.recipe),
         "recipe_name": cell.recipe.name,
         "seed": cell.seed,
     }
@@ -300,7 +315,7 @@ class _Recorder(Listener):
         identity = work.cell.identity
         token = secrets.token_hex(8)
         # A run that goes on is named after the code and device that bring it to its end.
-        facts = {**self._code._asdict(), "device": describe_device(work.device)}
+        facts = {**self._code._asdict(), "device": _device_name(work.device)}
         run = self.runs[identity]
         claim = patiently(claim_run, self._store, run, self.driver, token, facts)
         if claim is None:

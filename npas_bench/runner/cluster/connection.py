@@ -107,7 +107,7 @@ def _hush() -> None:
         def note(data: dict[str, Any], **_: Any) -> None:
             log.debug("Ray: %s", data.get("lines"))
 
-        worker.print_to_stdstream = note
+        setattr(worker, "print_to_stdstream", note)  # noqa: B010 (mypy knows its type, and that it is private)
 
 
 def _knock(address: str) -> None:

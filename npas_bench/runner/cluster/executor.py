@@ -251,7 +251,9 @@ class _Schedule:
         if outcome.cause == "memory" and running.beside and identity not in self._alone:
             self._alone.add(identity)
             memory = self._learned.get(_kind(work), work.memory)
-            self._listener.retried(work, Ended("out of memory beside others", running.seconds, share, memory))
+            self._listener.retried(
+                work, Ended("out of memory beside others", running.seconds, share, memory, alone=True)
+            )
             self._waiting.insert(0, work)
             return
         self._listener.finished(work, outcome)
