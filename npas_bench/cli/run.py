@@ -159,10 +159,12 @@ def _expected(items: list[Item], store: Store, engine: Engine) -> dict[str, Expe
     from npas_bench.runner.driver import Expected
 
     estimates = learned_forecast(store, items[0].device).all(items, engine)
-    return {
-        item.cell.identity: Expected(estimate.seconds, estimate.memory if estimate.measured else None)
-        for item, estimate in zip(items, estimates, strict=True)
+    # Cells of a kind have one estimate between them.
+    expected = {
+        id(estimate): Expected(estimate.seconds, estimate.memory if estimate.measured else None)
+        for estimate in estimates
     }
+    return {item.cell.identity: expected[id(estimate)] for item, estimate in zip(items, estimates, strict=True)}
 
 
 def _executor(wanted: ExecutorName | None, items: list[Item], address: str | None, folder: Path) -> Executor:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from npas_bench.store.database import Store
     from npas_bench.store.keys import RunKey
     from npas_bench.store.runs import RunState
+    from npas_bench.tasks import Source
     from npas_bench.training.loop import EpochReport
 
 log = logging.getLogger(__name__)
@@ -139,10 +140,11 @@ def _run(
     recorder.runs = _runs_for(left, newest, store, terms.grid)
     going_on = {item.key for item in left}
     before = [newest[item.key].state for item in items if item.key not in going_on and item.key in newest]
+    root = _root(store, terms)
     for item in items:
         if item.key in newest and newest[item.key].state in FINAL:
             # Left behind by a driver that died between storing a result and tidying up.
-            remove_checkpoints(_folder(store, item, terms))
+            remove_checkpoints(_folder(root, item.cell.identity, item.source, item.device))
     reporter.begin(left=len(left), before=len(items) - len(left))
     waiting = left
     while waiting:
@@ -166,7 +168,8 @@ def _work(store: Store, item: Item, terms: Terms) -> Work:
         item.cell,
         item.source,
         item.device,
-        _folder(store, item, terms),
+        # Each has one of its own under it from when it is started: a hundred thousand paths are not small.
+        _root(store, terms),
         "",
         terms.engine,
         deadline=terms.deadline,
@@ -258,10 +261,12 @@ def _cell_fields(item: Item) -> dict[str, object]:
     }
 
 
-def _folder(store: Store, item: Item, terms: Terms) -> Path:
-    key = item.key
-    folder = terms.folder or store.location.work_folder
-    return folder / f"{key.identity[:20]}-{key.data_digest[:8]}-{key.device_class}"
+def _root(store: Store, terms: Terms) -> Path:
+    return terms.folder or store.location.work_folder
+
+
+def _folder(root: Path, identity: str, source: Source, device: str) -> Path:
+    return root / f"{identity[:20]}-{source.digest[:8]}-{device_class(device)}"
 
 
 @contextmanager
@@ -300,6 +305,7 @@ class _Recorder(Listener):
     def __init__(self, store: Store, driver: str, reporter: Reporter, terms: Terms) -> None:
         self._store = store
         self._reporter = reporter
+        self._root = _root(store, terms)
         self._code = code()
         self._guard = threading.Lock()
         self._running: dict[str, tuple[int, str]] = {}
@@ -320,12 +326,13 @@ class _Recorder(Listener):
         claim = patiently(claim_run, self._store, run, self.driver, token, facts)
         if claim is None:
             return None
-        hand_over(work.folder, claim.superseded, token)
+        folder = _folder(self._root, identity, work.source, work.device)
+        hand_over(folder, claim.superseded, token)
         with self._guard:
             self._running[identity] = (run, token)
             self._lost.discard(identity)
         self._reporter.started(work.cell)
-        return work._replace(token=token)
+        return work._replace(token=token, folder=folder)
 
     def progressed(self, work: Work, report: EpochReport) -> None:
         with self._guard:
