@@ -95,7 +95,7 @@ def test_plan_counts_parameters_and_tells_what_is_done_without_writing(ran, call
 def test_only_missing_and_only_failed_choose(ran, call):
     new = ("run", "--task", "digits", "--method", "full", "--epochs", "2", "--seeds", "1", "--executor", "inline")
     failed = call(*new, "--only", "failed")
-    assert (failed.returncode, "1 not run" in failed.stdout) == (0, True)
+    assert (failed.returncode, "1 not run" in failed.stdout) == (1, True)
     missing = call(*new, "--only", "missing")
     assert (missing.returncode, "1 done" in missing.stdout) == (0, True)
 

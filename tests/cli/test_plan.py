@@ -8,7 +8,7 @@ import pytest
 
 from npas_bench.runner.executors import Executor, InlineExecutor
 from npas_bench.store.database import locate, open_for_writing
-from npas_bench.store.exchange import add_records
+from npas_bench.store.importing import add_records
 from tests.conftest import REPOSITORY
 
 
@@ -77,7 +77,7 @@ class Workers(Executor):
 
 def test_a_run_on_several_workers_begins_with_the_longest(past, call, monkeypatch):
     workers = Workers()
-    monkeypatch.setattr("npas_bench.cli.run._executor", lambda wanted, items: workers)
+    monkeypatch.setattr("npas_bench.cli.run._executor", lambda *_: workers)
     methods = ("--method", "full", "--method", "superweights", "--budget", "25%")
     ran = call("run", "--task", "digits", *methods, "--epochs", "4", "--seeds", "1", "--db", past)
     assert ran.returncode == 0, ran.stderr

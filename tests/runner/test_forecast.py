@@ -13,7 +13,7 @@ from npas_bench.runner.grid import Change, Expander, read_grid
 from npas_bench.runner.item import Item
 from npas_bench.runner.work import Engine
 from npas_bench.store.database import locate, open_for_writing
-from npas_bench.store.exchange import add_records
+from npas_bench.store.importing import add_records
 from npas_bench.store.timings import read_timings
 from tests.conftest import REPOSITORY
 

@@ -7,6 +7,7 @@ import pytest
 from npas_bench.runner.execution import execute
 from npas_bench.runner.work import Work
 from npas_bench.tasks.classification.digits import Digits
+from npas_bench.training.checkpoint import hand_over
 from tests.runner.test_execution import RECIPE, cell
 
 # Budgets at which SuperWeights have templates to mix, and so something to refine.
@@ -54,6 +55,7 @@ def test_a_search_is_repeatable_timed_and_not_repeated_after_an_interruption(tmp
         assert "_Interrupted" in execute(work(folder, name, "a"), interrupt).message
         with monkeypatch.context() as patched:
             patched.setattr("npas_bench.training.search.Search.__call__", None)  # a second search would fail
+            hand_over(folder, "a", "b")
             resumed = execute(work(folder, name, "b"), lambda _: None)
         assert resumed.state == "done", resumed.detail
         assert comparable(resumed) == comparable(whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class Connection:
                         f"Ray cannot be started on this machine: {reason}. Use --executor inline to run without it"
                     ) from error
                 log.warning("Ray did not start (%s); trying again", reason)
+                time.sleep(3 * attempt)
             else:
                 self._parts = [pid for pid, name in _children() if name in ("raylet", "gcs_server")]
                 return

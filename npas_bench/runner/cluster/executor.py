@@ -112,7 +112,7 @@ class _Schedule:
         self._alone: set[str] = set()
         self._learned: dict[tuple[object, ...], int] = {}
         self._places: dict[str, Place] = {}
-        self._looked = 0.0
+        self._looked = -_LOOK_SECONDS
         self._deserted: float | None = None
         self._restarts = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ class _Schedule:
                 self._marker.unlink()
 
     def _look_at_nodes(self) -> None:
-        if self._places and time.monotonic() - self._looked < _LOOK_SECONDS:
+        if self._deserted is None and time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
         now = {place.name: place for place in places_of(self._connection.nodes(), self._device, self._processes)}
@@ -147,22 +147,30 @@ class _Schedule:
             place = self._places.pop(name)
             log.warning("node %s is gone", place.node[:8])
             self._pool.forget(place)
-        usable = [place for place in self._places.values() if place.trouble is None]
-        if usable or self._running:
+        for place in self._places.values():
+            if place.again is not None and time.monotonic() > place.again:
+                place.trouble, place.again = None, None
+        if self._running or any(place.trouble is None for place in self._places.values()):
             self._deserted = None
             return
-        troubles = sorted({place.trouble for place in self._places.values() if place.trouble})
-        if troubles:
-            raise NpasBenchError("no worker can be used: " + "; ".join(troubles))
+        self._wait_for_a_place()
+
+    def _wait_for_a_place(self) -> None:
+        """Nothing runs, and nothing can be run now: nodes may join, or come back."""
+        troubles = "; ".join(sorted({place.trouble for place in self._places.values() if place.trouble}))
+        hopeless = self._places and all(place.again is None for place in self._places.values())
         what = "GPU" if self._device.startswith("cuda") else "CPU"
         if self._deserted is None:
             self._deserted = time.monotonic()
-            log.warning("no node of the Ray cluster has a %s; waiting for one", what)
-        elif time.monotonic() - self._deserted > _JOIN_SECONDS:
-            raise NpasBenchError(
-                f"no node of the Ray cluster has a {what}: start one with ray start --num-{what.lower()}s. What was "
-                "finished is stored; the same command goes on"
+            if not troubles:
+                log.warning("no node of the Ray cluster has a %s; waiting for one", what)
+        if hopeless or time.monotonic() - self._deserted > _JOIN_SECONDS:
+            reason = (
+                f"no worker can be used: {troubles}"
+                if troubles
+                else f"no node of the Ray cluster has a {what}: start one with ray start --num-{what.lower()}s"
             )
+            raise NpasBenchError(f"{reason}. What was finished is stored; the same command goes on")
         time.sleep(_POLL_SECONDS)
 
     def _start_what_fits(self) -> None:

@@ -53,6 +53,7 @@ class Place:
         memory: bytes of the GPU's memory, or of the node's; None where nobody knows.
         taken: what is running there, by the key of whatever took it.
         trouble: why nothing can be run there; None if all is well.
+        again: when, by a clock that never jumps, it is tried again all the same; None for never.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Place:
     memory: int | None = None
     taken: dict[str, Needs] = field(default_factory=dict)
     trouble: str | None = None
+    again: float | None = None
 
     def fits(self, needs: Needs) -> bool:
         """Whether a cell can be run here now."""

@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 _GROWTH_BYTES = 1024**3
 # Longer than any import takes, on a machine that is busy with others.
 _START_SECONDS = 300.0
-# A place where workers die before they ever answer is given up.
+# A place where workers die before they ever answer is left alone for a while.
 _FAILED_STARTS = 3
+_REST_SECONDS = 20.0
 # The user's settings that workers on other machines need too.
 _PASSED = ("NPAS_BENCH_DATA",)
 # Of a GPU that a place holds whole: enough for as many workers as may share it.
@@ -158,6 +159,9 @@ class Pool:
         if self._failed_starts[name] >= _FAILED_STARTS and worker.place.trouble is None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             worker.place.trouble = f"workers cannot be started on it ({lines[-1].strip()})"
+            # It may be about to be known as dead, or be better soon.
+            worker.place.again = time.monotonic() + _REST_SECONDS
+            self._failed_starts[name] = 0
             log.warning("node %s is not used: %s", worker.place.node[:8], worker.place.trouble)
 
     def free(self, worker: PoolWorker, resident: int) -> None:
