@@ -4,12 +4,15 @@ import contextlib
 import functools
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from npas_bench.cli.main import main
 from npas_bench.errors import StoreError
@@ -172,6 +175,35 @@ def test_a_full_disk_fails_the_cell_with_a_message_and_loses_no_epoch(undisturbe
     assert [row.state for row in runs(tmp_path)] == ["failed", "failed"]
     assert epochs_trained(tmp_path) == 3
     finish(tmp_path)
+    assert numbers(tmp_path) == undisturbed
+
+
+def test_a_database_on_a_full_disk_ends_the_run_with_a_message_and_loses_nothing(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
+    def full(*_):
+        raise OperationalError("UPDATE runs", {}, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as patch, contextlib.chdir(tmp_path), pytest.raises(SystemExit) as exit_:
+        patch.setattr("npas_bench.runner.driver.finish_run", full)
+        main([*CELLS, "--epochs", str(EPOCHS), "--executor", "inline"])
+    assert exit_.value.code == 2
+    assert "database or disk is full. What was finished is stored; the same command goes on" in capsys.readouterr().err
+    assert epochs_trained(tmp_path) == EPOCHS
+    finish(tmp_path)
+    assert numbers(tmp_path) == undisturbed
+
+
+def test_a_clock_that_is_set_back_changes_nothing(undisturbed, tmp_path, monkeypatch):
+    process = start(tmp_path)
+    wait_until(lambda: epochs_trained(tmp_path) >= 2, process)
+    process.kill()
+    process.wait()
+    with monkeypatch.context() as patch:
+        earlier = datetime(2001, 1, 1, tzinfo=UTC)
+        patch.setattr("npas_bench.store.runs.now", lambda: earlier)
+        patch.setattr("npas_bench.store.drivers.clock", lambda _: earlier)
+        finish(tmp_path)
     assert numbers(tmp_path) == undisturbed
 
 

@@ -47,9 +47,16 @@ class Connection:
             self._start_here(common)
             return
         _knock(self._address)
+        failures = (ConnectionError, RuntimeError, ValueError, TimeoutError, self.ray.exceptions.RayError)
         try:
-            self.ray.init(address=self._address, **common)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            try:
+                self.ray.init(address=self._address, **common)
+            except failures:
+                if not _show_token():
+                    raise
+                self.ray.shutdown()
+                self.ray.init(address=self._address, **common)
+        except failures as error:
             raise _silent(self._address, str(error).strip().splitlines()[0]) from error
 
     def _start_here(self, common: dict[str, Any]) -> None:
@@ -99,6 +106,23 @@ class Connection:
     def close(self) -> None:
         """Disconnect; a cluster that was started here ends."""
         self.ray.shutdown()
+
+
+def _show_token() -> bool:
+    """Let Ray show this user's token from now on, where there is one and nobody has decided; whether it will.
+
+    A head node that finds a token asks for it, but drivers show theirs only if they are told to.
+    """
+    known = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if "RAY_AUTH_MODE" in os.environ or not (known or (Path.home() / ".ray" / "auth_token").is_file()):
+        return False
+    os.environ["RAY_AUTH_MODE"] = "token"
+    with suppress(ImportError, AttributeError):
+        from ray._raylet import Config
+
+        # The setting was read when Ray was imported.
+        Config.initialize("")
+    return True
 
 
 def _hush() -> None:
