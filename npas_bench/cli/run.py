@@ -130,16 +130,16 @@ def run(
             folder = _folder(workdir, location)
             chosen = _executor(executor, items, ray_address, folder)
             engine = Engine(regenerate, compiled, processes)
-            terms = Terms(
-                grid=grid,
-                only=only.value if only else None,
-                engine=engine,
-                deadline=seconds,
-                folder=folder,
-                # One after the other, cells take as long in any order.
-                expected=None if isinstance(chosen, InlineExecutor) else _expected(items, store, engine),
-            )
             with logged(log or default_log(folder)), chosen:
+                terms = Terms(
+                    grid=grid,
+                    only=only.value if only else None,
+                    engine=engine,
+                    deadline=seconds,
+                    folder=folder,
+                    # One after the other, cells take as long in any order.
+                    expected=None if isinstance(chosen, InlineExecutor) else _expected(items, store, engine),
+                )
                 summary = run_items(items, store, chosen, reporter_for(output), terms)
         except KeyboardInterrupt:
             errors.print("stopped; the same command goes on from here", style="yellow")
@@ -159,9 +159,11 @@ def _expected(items: list[Item], store: Store, engine: Engine) -> dict[str, Expe
     from npas_bench.runner.driver import Expected
 
     estimates = learned_forecast(store, items[0].device).all(items, engine)
-    # Cells of a kind have one estimate between them.
+    # Cells of a kind have one estimate between them. What others of the task took says nothing of this one's memory.
     expected = {
-        id(estimate): Expected(estimate.seconds, estimate.memory if estimate.measured else None)
+        id(estimate): Expected(
+            estimate.seconds, estimate.memory if estimate.measured and estimate.basis == "runs" else None
+        )
         for estimate in estimates
     }
     return {item.cell.identity: expected[id(estimate)] for item, estimate in zip(items, estimates, strict=True)}
@@ -207,7 +209,8 @@ def _deadline(written: str | None) -> float | None:
 
 
 def _folder(written: Path | None, location: Location) -> Path:
-    folder = (written or location.work_folder).expanduser()
+    # Of several databases that share a folder each has a part of its own.
+    folder = (written / location.name if written else location.work_folder).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,7 +7,6 @@ waited for, and taken over should that driver die.
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from contextlib import contextmanager
@@ -18,38 +17,30 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from npas_bench import __version__
 from npas_bench.runner.cell import IDENTITY_VERSION
-from npas_bench.runner.device import describe_device, device_class
-from npas_bench.runner.executors import Listener
+from npas_bench.runner.device import device_class
 from npas_bench.runner.item import FINAL, Item, Only, left_over
-from npas_bench.runner.provenance import code, source_digest
+from npas_bench.runner.provenance import source_digest
+from npas_bench.runner.recorder import Recorder, device_name, run_folder
 from npas_bench.runner.work import Engine, Work
 from npas_bench.store.drivers import HEARTBEAT_SECONDS, Code, beat, enter, leave, reap
 from npas_bench.store.patience import patiently
 from npas_bench.store.runs import (
     add_runs,
-    claim_run,
-    finish_run,
     newest_runs,
-    note_attempt,
     reopen_runs,
-    still_running,
 )
-from npas_bench.training.checkpoint import hand_over, remove_checkpoints
+from npas_bench.training.checkpoint import remove_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from npas_bench.recipe import Recipe
-    from npas_bench.runner.cell import Cell
-    from npas_bench.runner.executors import Ended, Executor
+    from npas_bench.runner.executors import Executor
     from npas_bench.runner.progress import Reporter
-    from npas_bench.runner.work import Outcome
     from npas_bench.store.database import Store
     from npas_bench.store.keys import RunKey
     from npas_bench.store.runs import RunState
-    from npas_bench.tasks import Source
-    from npas_bench.training.loop import EpochReport
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +112,7 @@ def run_items(
         StoreError: if a driver of other code is at work on the store.
     """
     me = patiently(enter, store, Code(__version__, source_digest()))
-    recorder = _Recorder(store, me, reporter, terms)
+    recorder = Recorder(store, me, reporter, _root(store, terms))
     try:
         with _heart(store, me, recorder):
             return _run(items, store, executor, reporter, recorder, terms)
@@ -132,7 +123,7 @@ def run_items(
 
 
 def _run(
-    items: Sequence[Item], store: Store, executor: Executor, reporter: Reporter, recorder: _Recorder, terms: Terms
+    items: Sequence[Item], store: Store, executor: Executor, reporter: Reporter, recorder: Recorder, terms: Terms
 ) -> Summary:
     keys = [item.key for item in items]
     newest = patiently(newest_runs, store, keys)
@@ -144,7 +135,7 @@ def _run(
     for item in items:
         if item.key in newest and newest[item.key].state in FINAL:
             # Left behind by a driver that died between storing a result and tidying up.
-            remove_checkpoints(_folder(root, item.cell.identity, item.source, item.device))
+            remove_checkpoints(run_folder(root, item.cell.identity, item.source, item.device))
     reporter.begin(left=len(left), before=len(items) - len(left))
     waiting = left
     while waiting:
@@ -177,7 +168,7 @@ def _work(store: Store, item: Item, terms: Terms) -> Work:
     )
 
 
-def _others_left(items: Sequence[Item], store: Store, recorder: _Recorder) -> list[Item]:
+def _others_left(items: Sequence[Item], store: Store, recorder: Recorder) -> list[Item]:
     """Wait until cells that other drivers have are finished, or left behind; those left behind."""
     others = [item for item in items if item.cell.identity not in recorder.settled]
     while others:
@@ -226,13 +217,8 @@ def _run_fields(item: Item, grid: str | None) -> dict[str, object]:
         "data_digest": item.source.digest,
         "data_official": item.source.official,
         "device_class": device_class(item.device),
-        "device": _device_name(item.device),
+        "device": device_name(item.device),
     }
-
-
-@lru_cache
-def _device_name(device: str) -> str:
-    return describe_device(device)
 
 
 @lru_cache
@@ -265,12 +251,8 @@ def _root(store: Store, terms: Terms) -> Path:
     return terms.folder or store.location.work_folder
 
 
-def _folder(root: Path, identity: str, source: Source, device: str) -> Path:
-    return root / f"{identity[:20]}-{source.digest[:8]}-{device_class(device)}"
-
-
 @contextmanager
-def _heart(store: Store, me: str, recorder: _Recorder) -> Iterator[None]:
+def _heart(store: Store, me: str, recorder: Recorder) -> Iterator[None]:
     """While the block runs, say that this driver lives, and look which of its runs are wanted no more."""
     stop = threading.Event()
 
@@ -279,9 +261,9 @@ def _heart(store: Store, me: str, recorder: _Recorder) -> Iterator[None]:
             try:
                 beat(store, me, recorder.epochs())
                 recorder.look()
-            except SQLAlchemyError as error:
-                # Whoever needs the database says so; this one tries again.
-                log.debug("no heartbeat: %s", error)
+            # Whoever needs the database says so; without this one, the others would take this driver for dead.
+            except Exception as error:
+                log.info("no heartbeat: %s", error)
 
     thread = threading.Thread(target=go, name="heart", daemon=True)
     thread.start()
@@ -297,105 +279,3 @@ def _last_words(store: Store, me: str) -> None:
         leave(store, me)
     except SQLAlchemyError as error:
         log.warning("the database does not answer; what was running there is taken up by the next run: %s", error)
-
-
-class _Recorder(Listener):
-    """What an executor tells of cells goes to the store and the display."""
-
-    def __init__(self, store: Store, driver: str, reporter: Reporter, terms: Terms) -> None:
-        self._store = store
-        self._reporter = reporter
-        self._root = _root(store, terms)
-        self._code = code()
-        self._guard = threading.Lock()
-        self._running: dict[str, tuple[int, str]] = {}
-        self._epochs: dict[int, int] = {}
-        self._lost: set[str] = set()
-        self.driver = driver
-        self.runs: dict[str, int] = {}
-        self.states: list[str] = []
-        # Cells that this driver need not look after any more.
-        self.settled: set[str] = set()
-
-    def started(self, work: Work) -> Work | None:
-        identity = work.cell.identity
-        token = secrets.token_hex(8)
-        # A run that goes on is named after the code and device that bring it to its end.
-        facts = {**self._code._asdict(), "device": _device_name(work.device)}
-        run = self.runs[identity]
-        claim = patiently(claim_run, self._store, run, self.driver, token, facts)
-        if claim is None:
-            return None
-        folder = _folder(self._root, identity, work.source, work.device)
-        hand_over(folder, claim.superseded, token)
-        with self._guard:
-            self._running[identity] = (run, token)
-            self._lost.discard(identity)
-        self._reporter.started(work.cell)
-        return work._replace(token=token, folder=folder)
-
-    def progressed(self, work: Work, report: EpochReport) -> None:
-        with self._guard:
-            self._epochs[self.runs[work.cell.identity]] = report.epoch
-        self._reporter.progressed(work.cell, report)
-
-    def retried(self, work: Work, ended: Ended) -> None:
-        patiently(note_attempt, self._store, self.runs[work.cell.identity], ended.as_json())
-
-    def finished(self, work: Work, outcome: Outcome) -> None:
-        identity, run = work.cell.identity, self.runs[work.cell.identity]
-        fields = outcome.model_dump(mode="json", exclude={"metrics", "resumable", "cause"})
-        if not outcome.device:
-            del fields["device"]
-        fields["parameters"] = outcome.ledger.total if outcome.ledger else None
-        for name in ("seconds_per_step", "train_seconds", "peak_memory"):
-            fields[name] = getattr(outcome.cost, name) if outcome.cost else None
-        metrics = [metric.model_dump() for metric in outcome.metrics]
-        stored = patiently(finish_run, self._store, run, work.token, fields, metrics)
-        self._forget(identity)
-        if stored:
-            # Only now: a driver that dies before the result is stored finds the last epoch again.
-            if not outcome.resumable:
-                remove_checkpoints(work.folder)
-            self.states.append(outcome.state)
-            self.settled.add(identity)
-            self._reporter.finished(work.cell, outcome)
-        else:
-            self._reporter.dropped(work.cell)
-
-    def dropped(self, work: Work) -> None:
-        self._forget(work.cell.identity)
-        self._reporter.dropped(work.cell)
-
-    def unwanted(self) -> set[str]:
-        with self._guard:
-            return set(self._lost)
-
-    def settle(self, cell: Cell, state: str) -> None:
-        """A cell that another driver had is over."""
-        self.settled.add(cell.identity)
-        if state in ("done", "unsupported", "failed"):
-            self.states.append(state)
-        self._reporter.settled(cell, state)
-
-    def epochs(self) -> dict[int, int]:
-        """What runs have reached since this was asked last."""
-        with self._guard:
-            epochs, self._epochs = self._epochs, {}
-        return epochs
-
-    def look(self) -> None:
-        """See which running cells were cancelled, or taken by another driver."""
-        with self._guard:
-            running = dict(self._running)
-        tokens = {run: token for run, token in running.values()}
-        wanted = still_running(self._store, tokens) if tokens else set()
-        with self._guard:
-            for identity, (run, token) in running.items():
-                if run not in wanted and self._running.get(identity) == (run, token):
-                    self._lost.add(identity)
-
-    def _forget(self, identity: str) -> None:
-        with self._guard:
-            self._running.pop(identity, None)
-            self._lost.discard(identity)

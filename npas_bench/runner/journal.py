@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,17 @@ def default_log(folder: Path) -> Path:
     return folder / "logs" / f"{datetime.now():%Y-%m-%d-%H%M%S}-{os.getpid()}.log"
 
 
+class _Handler(logging.FileHandler):
+    """A log that fails says so once, and nothing fails with it."""
+
+    told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.told:
+            self.told = True
+            logging.getLogger().warning("the log %s cannot be written", self.baseFilename)
+
+
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
     """While the block runs, write what the package logs to a file; warnings go on to the terminal as before.
@@ -32,7 +43,7 @@ def logged(path: Path) -> Iterator[None]:
     package, root = logging.getLogger("npas_bench"), logging.getLogger()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _Handler(path, encoding="utf-8")
     except OSError as error:
         raise NpasBenchError(f"the log {path} cannot be written: {error}; name another with --log") from None
     handler.setFormatter(logging.Formatter(_FORMAT))
@@ -49,4 +60,5 @@ def logged(path: Path) -> Iterator[None]:
         package.setLevel(before)
         for other, level in levels:
             other.setLevel(level)
-        handler.close()
+        with suppress(OSError):
+            handler.close()

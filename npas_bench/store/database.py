@@ -259,7 +259,14 @@ def _engine(location: Location, *, read_only: bool = False, immutable: bool = Fa
             return create_engine(
                 location.url,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": 10},
+                # A server that vanishes without a word is missed within a minute and a half.
+                connect_args={
+                    "connect_timeout": 10,
+                    "keepalives_idle": 30,
+                    "keepalives_interval": 10,
+                    "keepalives_count": 3,
+                    "tcp_user_timeout": 90_000,
+                },
                 execution_options={"postgresql_readonly": read_only},
             )
         except ModuleNotFoundError:

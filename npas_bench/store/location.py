@@ -36,6 +36,13 @@ class Location:
         return str(self.path) if self.path else self.url.render_as_string(hide_password=True)
 
     @property
+    def name(self) -> str:
+        """What tells it from other stores in a folder that they share."""
+        if self.path is None:
+            return self.work_folder.name
+        return f"{self.path.name}-{hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:12]}.work"
+
+    @property
     def work_folder(self) -> Path:
         """Where checkpoints of its runs lie: beside an SQLite file, in the working directory for a server."""
         if self.path is not None:

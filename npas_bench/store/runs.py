@@ -114,6 +114,8 @@ def claim_run(store: Store, run: int, driver: str, token: str, facts: Mapping[st
 
     Of several drivers that claim a run at the same time, one gets it.
 
+    One whose cell another driver has brought to an end meanwhile is not to be had either, and goes.
+
     Args:
         store: open for writing.
         run: pending or stale, or running under this driver's own name, whose attempt is given up.
@@ -123,10 +125,18 @@ def claim_run(store: Store, run: int, driver: str, token: str, facts: Mapping[st
     """
     with store.session.begin() as session:
         row = session.get_one(RunRow, run, with_for_update=True)
+        if row.token == token:
+            # Taken by a call whose answer got lost.
+            return Claim(row.attempt, row.superseded) if row.state == "running" else None
         mine = row.state == "running" and row.driver == driver
         if row.state not in _CLAIMABLE and not mine:
             return None
-        superseded = row.token
+        earlier, brought_to_an_end = _earlier(session, row)
+        if brought_to_an_end and row.attempt == 0:
+            session.delete(row)
+            return None
+        # A new run goes on from what a failed one left.
+        superseded = row.token or earlier
         # By a condition, not by what was just read: SQLite locks no rows.
         taken = session.execute(
             update(RunRow)
@@ -135,6 +145,7 @@ def claim_run(store: Store, run: int, driver: str, token: str, facts: Mapping[st
                 state="running",
                 driver=driver,
                 token=token,
+                superseded=superseded,
                 attempt=row.attempt + 1,
                 started=row.started or now(),
                 epoch=None,
@@ -143,6 +154,22 @@ def claim_run(store: Store, run: int, driver: str, token: str, facts: Mapping[st
             .execution_options(synchronize_session=False)
         )
         return Claim(row.attempt + 1, superseded) if taken.rowcount == 1 else None  # type: ignore[attr-defined]
+
+
+def _earlier(session: Session, row: RunRow) -> tuple[str | None, bool]:
+    """The last token of other runs of a run's key, and whether one of them is done or unsupported."""
+    others = session.execute(
+        select(RunRow.token, RunRow.state)
+        .where(
+            RunRow.identity == row.identity,
+            RunRow.data_digest == row.data_digest,
+            RunRow.device_class == row.device_class,
+            RunRow.id != row.id,
+        )
+        .order_by(RunRow.id.desc())
+    ).all()
+    token = next((token for token, _ in others if token is not None), None)
+    return token, any(state in ("done", "unsupported") for _, state in others)
 
 
 def finish_run(

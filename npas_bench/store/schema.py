@@ -122,6 +122,7 @@ class RunRow(Base):
         uid: the same in every database that the run was brought to.
         board: of the table that its result belongs to: task, architecture, recipe, data and device class.
         current: whether it is the newest ended run of its cell, data and device class.
+        superseded: token of the attempt before, whose checkpoint the last one was handed.
         driver: that started its last attempt.
         epoch: whole epochs that its last attempt is known to have reached.
         attempts: how attempts before the last ended, and on what share of a device.
@@ -136,6 +137,7 @@ class RunRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(default=0)
     token: Mapped[str | None] = mapped_column(String(32))
+    superseded: Mapped[str | None] = mapped_column(String(32))
     driver: Mapped[str | None] = mapped_column(ForeignKey("drivers.id"))
     epoch: Mapped[int | None]
     attempts: Mapped[list[Any] | None]

@@ -152,14 +152,21 @@ def hand_over(folder: Path, superseded: str | None, token: str) -> None:
         folder: of the run.
         superseded: token of the attempt before; None for the first.
         token: of the new one.
+
+    Raises:
+        StorageError: if what there is cannot be handed over; it is kept then.
     """
-    if not folder.is_dir():
-        return
     mine = folder / f"{token}.pt"
-    if superseded is not None:
-        with contextlib.suppress(OSError):
-            _copy(folder / f"{superseded}.pt", mine)
-    for path in folder.iterdir():
+    try:
+        if not folder.is_dir():
+            return
+        if superseded is not None and not mine.exists():
+            with contextlib.suppress(FileNotFoundError):
+                _copy(folder / f"{superseded}.pt", mine)
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise StorageError(f"the checkpoints in {folder} cannot be handed over: {error}") from error
+    for path in paths:
         if path != mine:
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -103,7 +103,6 @@ class Node:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"RAY_AUTH_MODE": "disabled"},
         )
 
     def kill(self):
@@ -118,9 +117,8 @@ def free_port():
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster():
     """A head without anything to compute on, and two nodes of a thread and two declared GPUs each."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     port = free_port()
     address = f"127.0.0.1:{port}"
     here = ("--node-ip-address=127.0.0.1", "--object-store-memory=80000000")

@@ -106,3 +106,13 @@ def test_the_places_of_a_cluster_are_nodes_or_gpus():
         (f"a/{number}", 4, 1, 24 * GIB) for number in range(4)
     ]
     assert [(p.name, p.threads, p.gpus) for p in places_of(resources, "cuda", 2)] == [("a/0", 8, 2), ("a/1", 8, 2)]
+
+
+def test_idle_workers_on_a_gpu_take_memory_too():
+    place = gpu(memory=10 * GIB)
+    place.taken["a"] = Needs(1, 7 * GIB)
+    assert place.spares(0)
+    assert place.spares(1)
+    assert not place.spares(3)
+    place.taken["a"] = Needs(1)
+    assert not place.spares(1)

@@ -18,6 +18,7 @@ from npas_bench.cli.main import main
 from npas_bench.errors import StoreError
 from npas_bench.store.database import locate, open_for_reading
 from npas_bench.store.results import find_run, latest_runs
+from npas_bench.training import loop
 from npas_bench.training.checkpoint import read_checkpoint
 
 EPOCHS = 6
@@ -146,7 +147,7 @@ def test_a_driver_that_dies_around_storing_a_result_neither_loses_nor_doubles_it
 
     with monkeypatch.context() as patch, contextlib.chdir(tmp_path), pytest.raises(Died):
         target = "finish_run" if "stored" in point else "remove_checkpoints"
-        patch.setattr(f"npas_bench.runner.driver.{target}", die)
+        patch.setattr(f"npas_bench.runner.recorder.{target}", die)
         patch.setattr("npas_bench.runner.driver.leave", lambda *_: None)
         main([*CELLS, "--epochs", str(EPOCHS), "--executor", "inline"])
     assert [row.state for row in runs(tmp_path)] == ["running" if "stored" in point else "done", "pending"]
@@ -174,8 +175,22 @@ def test_a_full_disk_fails_the_cell_with_a_message_and_loses_no_epoch(undisturbe
     assert "No space left on device" in capsys.readouterr().out
     assert [row.state for row in runs(tmp_path)] == ["failed", "failed"]
     assert epochs_trained(tmp_path) == 3
-    finish(tmp_path)
+    assert trained_anew(tmp_path) == 2 * EPOCHS - 3
     assert numbers(tmp_path) == undisturbed
+
+
+def trained_anew(folder):
+    """How many epochs the same command trains to its end."""
+    trained, train_epoch = [], loop.train_epoch
+
+    def counted(*arguments, **named):
+        trained.append(1)
+        return train_epoch(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_epoch", counted)
+        finish(folder)
+    return len(trained)
 
 
 def test_a_database_on_a_full_disk_ends_the_run_with_a_message_and_loses_nothing(
@@ -185,7 +200,7 @@ def test_a_database_on_a_full_disk_ends_the_run_with_a_message_and_loses_nothing
         raise OperationalError("UPDATE runs", {}, sqlite3.OperationalError("database or disk is full"))
 
     with monkeypatch.context() as patch, contextlib.chdir(tmp_path), pytest.raises(SystemExit) as exit_:
-        patch.setattr("npas_bench.runner.driver.finish_run", full)
+        patch.setattr("npas_bench.runner.recorder.finish_run", full)
         main([*CELLS, "--epochs", str(EPOCHS), "--executor", "inline"])
     assert exit_.value.code == 2
     assert "database or disk is full. What was finished is stored; the same command goes on" in capsys.readouterr().err
@@ -210,12 +225,12 @@ def test_a_clock_that_is_set_back_changes_nothing(undisturbed, tmp_path, monkeyp
 def test_a_deadline_fails_the_cell_which_goes_on_in_the_next_run(undisturbed, tmp_path):
     finish(tmp_path, "inline", "--deadline", "0.01s", expected=1)
     assert {row.message for row in runs(tmp_path)} == {f"its deadline of 0.01 s passed after epoch 1 of {EPOCHS}"}
-    finish(tmp_path)
+    assert trained_anew(tmp_path) == 2 * (EPOCHS - 1)
     assert numbers(tmp_path) == undisturbed
 
 
 def test_a_cancelled_cell_is_stopped_and_goes_on_when_it_is_run_again(undisturbed, tmp_path, monkeypatch):
-    from npas_bench.runner import driver
+    from npas_bench.runner.recorder import Recorder
     from npas_bench.store.database import open_beside
     from npas_bench.store.runs import cancel_runs
 
@@ -226,11 +241,11 @@ def test_a_cancelled_cell_is_stopped_and_goes_on_when_it_is_run_again(undisturbe
         recorder.look()
 
     with monkeypatch.context() as patch:
-        patch.setattr(driver._Recorder, "progressed", cancel)
+        patch.setattr(Recorder, "progressed", cancel)
         finish(tmp_path, expected=1)
     assert [row.state for row in runs(tmp_path)] == ["cancelled", "cancelled"]
     assert epochs_trained(tmp_path) == 2
-    finish(tmp_path)
+    assert trained_anew(tmp_path) == 2 * (EPOCHS - 1)
     assert numbers(tmp_path) == undisturbed
 
 

@@ -66,10 +66,10 @@ def driver(store):
     return enter(store, CODE)
 
 
-def finished(store, identity, value=1.0, **fields):
+def finished(store, identity, value=1.0, state="done", **fields):
     (number,) = add_runs(store, [cell(identity, **fields)], [run(identity)])
     assert claim_run(store, number, enter(store, CODE), "token", {})
-    assert finish_run(store, number, "token", {"state": "done", "parameters": 5}, [metric(value)])
+    assert finish_run(store, number, "token", {"state": state, "parameters": 5}, [metric(value)])
     return number
 
 
@@ -114,6 +114,29 @@ def test_a_run_that_another_driver_has_is_not_to_be_had(store, driver):
     assert claim_run(store, number, "b", "u", {}) is None
     assert finish_run(store, number, "t", {"state": "done"}, [metric(1)])
     assert claim_run(store, number, "b", "u", {}) is None
+
+
+def test_a_claim_whose_answer_got_lost_is_one_attempt(store, driver):
+    (number,) = add_runs(store, [cell("a")], [run("a")])
+    claim_run(store, number, driver, "s", {})
+    release_runs(store, [number])
+    assert claim_run(store, number, driver, "t", {}) == (2, "s")
+    assert claim_run(store, number, driver, "t", {}) == (2, "s")
+
+
+def test_a_new_run_goes_on_from_what_a_failed_one_left(store, driver):
+    failed = finished(store, "a", state="failed")
+    (number,) = add_runs(store, [cell("a")], [run("a")])
+    assert number != failed
+    assert claim_run(store, number, driver, "t", {}) == (1, "token")
+
+
+def test_a_cell_that_another_driver_finished_meanwhile_is_not_run_again(store, driver):
+    done = finished(store, "a")
+    (number,) = add_runs(store, [cell("a")], [run("a")])
+    assert claim_run(store, number, driver, "t", {}) is None
+    key = RunKey("a", "d", "cpu")
+    assert newest_runs(store, [key]) == {key: (done, "done")}
 
 
 def test_of_many_that_claim_a_run_at_once_one_gets_it(store, driver):
@@ -243,7 +266,7 @@ def test_many_cells_are_looked_up_at_once(store):
 
 
 def test_results_are_the_newest_ended_runs_with_the_metric_asked_for(store, driver):
-    finished(store, "a", 5.0)
+    finished(store, "a", 5.0, state="failed")
     newest = finished(store, "a", 4.0)
     finished(store, "b", 7.0, task="other")
     (number,) = add_runs(store, [cell("c")], [run("c")])

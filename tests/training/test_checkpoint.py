@@ -54,6 +54,15 @@ def test_checkpoints_are_handed_over_where_there_are_no_links(tmp_path, monkeypa
     assert (folder(tmp_path, "b").latest().epoch, names(tmp_path)) == (3, ["b.pt"])
 
 
+def test_a_checkpoint_that_cannot_be_handed_over_is_kept(tmp_path, monkeypatch):
+    folder(tmp_path, "a").save(checkpoint(3))
+    monkeypatch.setattr("pathlib.Path.hardlink_to", lambda *_: (_ for _ in ()).throw(OSError(95, "not supported")))
+    monkeypatch.setattr("shutil.copyfile", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(StorageError, match=r"cannot be handed over: .*No space left"):
+        hand_over(tmp_path / "run", "a", "b")
+    assert folder(tmp_path, "a").latest().epoch == 3
+
+
 @pytest.mark.parametrize("superseded", [None, "never-saved"])
 def test_without_a_predecessor_s_checkpoint_an_attempt_starts_afresh(tmp_path, superseded):
     hand_over(tmp_path / "run", superseded, "b")

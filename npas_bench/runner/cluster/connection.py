@@ -57,7 +57,7 @@ class Connection:
                 self.ray.shutdown()
                 self.ray.init(address=self._address, **common)
         except failures as error:
-            raise _silent(self._address, str(error).strip().splitlines()[0]) from error
+            raise _silent(self._address, (str(error).strip() or type(error).__name__).splitlines()[0]) from error
 
     def _start_here(self, common: dict[str, Any]) -> None:
         for attempt in range(1, _STARTS + 1):
@@ -118,7 +118,7 @@ def _show_token() -> bool:
         return False
     os.environ["RAY_AUTH_MODE"] = "token"
     with suppress(ImportError, AttributeError):
-        from ray._raylet import Config
+        from ray._raylet import Config  # type: ignore[attr-defined]
 
         # The setting was read when Ray was imported.
         Config.initialize("")

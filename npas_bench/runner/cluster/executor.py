@@ -12,6 +12,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from npas_bench import __version__
 from npas_bench.errors import NpasBenchError
 from npas_bench.runner.cluster.connection import Connection
@@ -113,11 +115,15 @@ class _Schedule:
         self._learned: dict[tuple[object, ...], int] = {}
         self._places: dict[str, Place] = {}
         self._looked = -_LOOK_SECONDS
+        self._read_progress = 0.0
         self._deserted: float | None = None
         self._restarts = 0
-        folder.mkdir(parents=True, exist_ok=True)
         self._marker = folder.resolve() / f".{secrets.token_hex(8)}"
-        self._marker.write_text("npas-bench looks whether workers see this folder\n", encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._marker.write_text("npas-bench looks whether workers see this folder\n", encoding="utf-8")
+        except OSError as error:
+            raise NpasBenchError(f"{folder} cannot be written: {error}; name another with --workdir") from None
         preloaded = [sorted({work.cell.task for work in works}), sorted({work.cell.method for work in works})]
         self._pool = Pool(connection, self._marker, worker, preloaded)
 
@@ -174,27 +180,32 @@ class _Schedule:
         time.sleep(_POLL_SECONDS)
 
     def _start_what_fits(self) -> None:
-        passed_over = 0
+        passed_over, begun = 0, time.monotonic()
+        reserved: set[str] = set()
         while passed_over < min(_AHEAD, len(self._waiting)):
             planned = self._waiting[passed_over]
             needs = self._needs(planned)
-            if not any(place.fits(needs) for place in self._places.values()):
+            places = [place for name, place in self._places.items() if name not in reserved]
+            if not any(place.fits(needs) for place in places):
                 # What is smaller must not hold back for ever what waits for a place of its own.
-                if needs.alone:
-                    return
+                if places and (needs.alone or (places[0].gpus and needs.memory is None)):
+                    reserved.add(min(places, key=lambda place: len(place.taken)).name)
                 passed_over += 1
                 continue
-            worker = self._worker(needs)
+            worker = self._worker(needs, places)
             if worker is None:
+                return
+            if time.monotonic() - begun > _POLL_SECONDS:
+                # Many that are not to be had; those that run want to be looked at.
                 return
             del self._waiting[passed_over]
             work = self._listener.started(planned)
             if work is not None:
                 self._assign(work, worker, needs)
 
-    def _worker(self, needs: Needs) -> PoolWorker | None:
+    def _worker(self, needs: Needs, places: list[Place]) -> PoolWorker | None:
         """An idle worker on a place where this fits; None while the ones that would do are on their way."""
-        fitting = [place for place in self._places.values() if place.fits(needs)]
+        fitting = [place for place in places if place.fits(needs)]
         # The emptiest first; GPUs that are shared already last, so that all of them are at work.
         fitting.sort(key=lambda place: len(place.taken))
         for place in fitting:
@@ -211,11 +222,12 @@ class _Schedule:
         for other in self._running.values():
             if other.worker.place is place:
                 other.beside = True
-        if place.gpus and (needs.alone or needs.memory is None):
+        beside = bool(place.taken)
+        place.taken[identity] = needs
+        if place.gpus and not place.spares(self._pool.waiting_on(place) - 1):
             # Those that only wait for work hold memory too.
             self._pool.clear(place, worker)
-        self._running[identity] = _Running(work, worker, beside=bool(place.taken))
-        place.taken[identity] = needs
+        self._running[identity] = _Running(work, worker, beside=beside)
         self._pool.submit(worker, work)
 
     def _needs(self, work: Work) -> Needs:
@@ -236,8 +248,12 @@ class _Schedule:
                 self._died(running, answer)
             elif isinstance(answer, Answer):
                 self._restarts = 0
-                self._ended(running, Outcome.model_validate_json(answer.outcome), share)
+                outcome = _read(answer.outcome)
+                self._ended(running, outcome, share)
                 self._pool.free(worker, answer.resident)
+                if outcome.state == "failed":
+                    # Who knows what it left behind: a broken context of a GPU, memory, threads.
+                    self._pool.discard(worker)
 
     def _introduce(self, worker: PoolWorker, answer: Any) -> None:
         """A new worker said what it is, or could not be started."""
@@ -284,6 +300,9 @@ class _Schedule:
         self._listener.finished(work, Outcome(state="failed", message=message, resumable=True))
 
     def _look_at_progress(self) -> None:
+        if time.monotonic() - self._read_progress < _POLL_SECONDS:
+            return
+        self._read_progress = time.monotonic()
         for identity, running in self._running.items():
             progress = read_progress(running.work)
             if progress is None or progress.report.epoch <= running.epoch:
@@ -331,6 +350,13 @@ class _Schedule:
         self._places.clear()
         self._pool.lost()
         self._connection.restart()
+
+
+def _read(content: str) -> Outcome:
+    try:
+        return Outcome.model_validate_json(content)
+    except ValidationError as error:
+        return Outcome(state="failed", message=f"its result cannot be read: {_first_line(error)}")
 
 
 def _kind(work: Work) -> tuple[object, ...]:

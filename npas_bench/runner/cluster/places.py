@@ -50,6 +50,7 @@ class Place:
         node: that it is on.
         threads: CPU threads that it has.
         gpus: GPUs that it has; none for a node as such.
+        cpus: of the node's declared CPUs, those that are reserved with the GPUs: none where there are fewer.
         memory: bytes of the GPU's memory, or of the node's; None where nobody knows.
         taken: what is running there, by the key of whatever took it.
         trouble: why nothing can be run there; None if all is well.
@@ -64,6 +65,7 @@ class Place:
     taken: dict[str, Needs] = field(default_factory=dict)
     trouble: str | None = None
     again: float | None = None
+    cpus: int = 0
 
     def fits(self, needs: Needs) -> bool:
         """Whether a cell can be run here now."""
@@ -95,6 +97,15 @@ class Place:
             return True
         return sum(SLACK * (one.memory or 0) for one in (*others, needs)) <= self.memory
 
+    def spares(self, idle: int) -> bool:
+        """Whether its memory is enough for so many idle workers beside what is running."""
+        if idle <= 0:
+            return True
+        if self.memory is None or any(one.alone or one.memory is None for one in self.taken.values()):
+            return False
+        taken = sum(SLACK * (one.memory or 0) + CONTEXT_BYTES for one in self.taken.values())
+        return taken + idle * CONTEXT_BYTES <= self.memory
+
     def share(self, key: str) -> float | None:
         """The share of the GPU's memory that one takes; all of it where nobody knows better."""
         if not self.gpus:
@@ -123,7 +134,9 @@ def places_of(resources: dict[str, dict[str, float]], device: str, processes: in
         count = int(has.get("GPU", 0)) // processes
         memory = int(has["gpu_memory"]) if has.get("gpu_memory") else None
         found += [
-            Place(f"{node}/{number}", node, max(1, threads // count), gpus=processes, memory=memory)
+            Place(
+                f"{node}/{number}", node, max(1, threads // count), gpus=processes, memory=memory, cpus=threads // count
+            )
             for number in range(count)
         ]
     return found

@@ -83,10 +83,13 @@ class Pool:
 
     def prepare(self, place: Place, threads: int, wanted: int) -> None:
         """Start workers there, as far as it has room and there is work for them."""
+        if place.node not in self._connection.nodes():
+            # It went since the last look, which the next one will see.
+            return
         for other in [w for w in self._workers if w.place is place and w.threads != threads and _resting(w)]:
             self.discard(other)
         there = [worker for worker in self._workers if worker.place is place]
-        coming = sum(not worker.ready for worker in self._workers)
+        coming = sum(not worker.ready for worker in there)
         room = place.threads - sum(worker.threads for worker in there)
         # A GPU's memory is known when its first worker answers, and who may share it when that one's cell is measured.
         if place.gpus:
@@ -118,13 +121,13 @@ class Pool:
         from ray.util.placement_group import placement_group
 
         if place.name not in self._groups:
-            bundle = {"GPU": place.gpus, f"node:{self._address(place)}": 0.001, "CPU": place.threads}
-            self._groups[place.name] = placement_group([bundle], strategy="STRICT_PACK")
+            bundle: dict[str, float] = {"GPU": place.gpus}
+            if place.cpus:
+                bundle["CPU"] = place.cpus
+            # By the node's id: two of Ray's nodes may have one address.
+            label = {"ray.io/node-id": place.node}
+            self._groups[place.name] = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[label])
         return self._groups[place.name]
-
-    def _address(self, place: Place) -> str:
-        names = [name for name in self._connection.nodes()[place.node] if name.startswith("node:")]
-        return next(name for name in names if name != "node:__internal_head__").removeprefix("node:")
 
     def submit(self, worker: PoolWorker, work: Work) -> None:
         """Let an idle worker run a cell."""
@@ -136,7 +139,11 @@ class Pool:
         if not self._calls:
             time.sleep(seconds)
             return
-        ready, _ = self._connection.ray.wait(list(self._calls), num_returns=1, timeout=seconds)
+        calls = list(self._calls)
+        ready, rest = self._connection.ray.wait(calls, num_returns=1, timeout=seconds)
+        if ready and rest:
+            # And whoever else has answered meanwhile.
+            ready += self._connection.ray.wait(rest, num_returns=len(rest), timeout=0)[0]
         for reference in ready:
             worker = self._calls.pop(reference, None)
             if worker is None:
@@ -148,6 +155,8 @@ class Pool:
                 answer = error
             if worker.work is None and isinstance(answer, Exception):
                 self._note_failed_start(worker, answer)
+            elif worker.work is None:
+                self._failed_starts.pop(worker.place.name, None)
             yield worker, answer
         for worker in [w for w in self._workers if not w.ready and time.monotonic() - w.begun > _START_SECONDS]:
             self._note_failed_start(worker, TimeoutError("it did not start"))
@@ -190,7 +199,19 @@ class Pool:
         """A place is gone: its idle workers are, and of its busy ones Ray will say so."""
         for worker in [w for w in self._workers if w.place is place and w.work is None]:
             self.discard(worker)
-        self._groups.pop(place.name, None)
+        group = self._groups.pop(place.name, None)
+        if group is not None:
+            self._release(group)
+
+    def _release(self, group: Any) -> None:
+        from ray.util.placement_group import remove_placement_group
+
+        with suppress(Exception):
+            remove_placement_group(group)
+
+    def waiting_on(self, place: Place) -> int:
+        """Workers there that have nothing to do."""
+        return sum(worker.place is place and _resting(worker) for worker in self._workers)
 
     def lost(self) -> None:
         """All of Ray is gone."""
@@ -205,13 +226,10 @@ class Pool:
 
     def close(self) -> None:
         """End all workers."""
-        from ray.util.placement_group import remove_placement_group
-
         for worker in list(self._workers):
             self.discard(worker)
         for group in self._groups.values():
-            with suppress(Exception):
-                remove_placement_group(group)
+            self._release(group)
         self._groups.clear()
 
 

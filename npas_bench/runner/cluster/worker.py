@@ -107,7 +107,8 @@ class Worker:
         outcome = execute(work, tell)
         if device.type == "cuda":
             # What is cached for the next cell is nobody else's: others share this GPU.
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):
+                torch.cuda.empty_cache()
         return Answer(outcome.model_dump_json(), _resident())
 
 

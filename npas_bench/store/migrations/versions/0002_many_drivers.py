@@ -34,6 +34,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("uid", sa.String(length=32), nullable=True))
+        batch_op.add_column(sa.Column("superseded", sa.String(length=32), nullable=True))
         batch_op.add_column(sa.Column("driver", sa.String(length=16), nullable=True))
         batch_op.add_column(sa.Column("epoch", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("attempts", sa.JSON(), nullable=True))
@@ -76,34 +77,34 @@ def _fill() -> None:
     )
     cells = sa.table("cells", sa.column("identity"), sa.column("canonical"))
     connection = op.get_bind()
-    rows = connection.execute(
-        sa.select(
-            runs.c.id,
-            runs.c.identity,
-            runs.c.state,
-            runs.c.data_digest,
-            runs.c.device_class,
-            runs.c.created,
-            runs.c.cost,
-            cells.c.canonical,
-        )
-        .join(cells, cells.c.identity == runs.c.identity)
-        .order_by(runs.c.id)
-    ).all()
+    # A database may be large: the long columns are read in portions.
+    keys = (runs.c.identity, runs.c.data_digest, runs.c.device_class)
     ended: dict[tuple[str, ...], int] = {}
     still_open: dict[tuple[str, ...], int] = {}
-    for row in rows:
-        key = (row.identity, row.data_digest, row.device_class)
-        (ended if row.state in _ENDED else still_open)[key] = row.id
+    numbers: list[int] = []
+    left: list[int] = []
+    for number, state, *fields in connection.execute(
+        sa.select(runs.c.id, runs.c.state, *keys).order_by(runs.c.id)
+    ).all():
+        numbers.append(number)
+        key = tuple(fields)
+        if state not in _ENDED and key in still_open:
+            # An older one that never ended holds nothing, and only the newest can go on.
+            left.append(still_open[key])
+        (ended if state in _ENDED else still_open)[key] = number
     update = (
         runs.update()
         .where(runs.c.id == sa.bindparam("number"))
         .values({name: sa.bindparam(f"new_{name}") for name in ("uid", "board", "current", *_COSTS)})
     )
     uids: set[str] = set()
-    for start in range(0, len(rows), _BATCH):
+    query = sa.select(runs.c.id, *keys, runs.c.created, runs.c.cost, cells.c.canonical).join(
+        cells, cells.c.identity == runs.c.identity
+    )
+    for start in range(0, len(numbers), _BATCH):
+        some = numbers[start : start + _BATCH]
         values: list[dict[str, Any]] = []
-        for row in rows[start : start + _BATCH]:
+        for row in connection.execute(query.where(runs.c.id.between(some[0], some[-1])).order_by(runs.c.id)).all():
             key = (row.identity, row.data_digest, row.device_class)
             created = row.created if row.created.tzinfo else row.created.replace(tzinfo=UTC)
             uid = _digest([*key, created.astimezone(UTC).isoformat()], 32)
@@ -120,9 +121,6 @@ def _fill() -> None:
                 }
             )
         connection.execute(update, values)
-    # An older one that never ended holds nothing, and only the newest can go on.
-    newest = set(still_open.values())
-    left = [row.id for row in rows if row.state not in _ENDED and row.id not in newest]
     for number in left:
         connection.execute(runs.delete().where(runs.c.id == number))
 

@@ -1,0 +1,187 @@
+"""What becomes of cells: claimed, under way, ended, and in the store."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from npas_bench.errors import StorageError
+from npas_bench.runner.device import describe_device, device_class
+from npas_bench.runner.executors import Listener
+from npas_bench.runner.provenance import code
+from npas_bench.runner.work import Outcome
+from npas_bench.store.patience import patiently
+from npas_bench.store.runs import claim_run, finish_run, note_attempt, still_running
+from npas_bench.training.checkpoint import hand_over, remove_checkpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from npas_bench.runner.cell import Cell
+    from npas_bench.runner.executors import Ended
+    from npas_bench.runner.progress import Reporter
+    from npas_bench.runner.work import Work
+    from npas_bench.store.database import Store
+    from npas_bench.tasks import Source
+    from npas_bench.training.loop import EpochReport
+
+# The longest texts that the schema's columns take.
+_LONGEST = {"device": 200, "host": 200}
+
+
+def storable(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields without what some database refuses: a NUL, half of a character, a number that is none, too long a name."""
+    return {key: _clean(value, _LONGEST.get(key)) for key, value in fields.items()}
+
+
+def _clean(value: Any, longest: int | None = None) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")[:longest]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {_clean(key): _clean(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(entry) for entry in value]
+    return value
+
+
+@lru_cache
+def device_name(device: str) -> str:
+    """The device's own name; asked for once."""
+    return describe_device(device)
+
+
+def run_folder(root: Path, identity: str, source: Source, device: str) -> Path:
+    """Where a run's checkpoints lie."""
+    return root / f"{identity[:20]}-{source.digest[:8]}-{device_class(device)}"
+
+
+class Recorder(Listener):
+    """What an executor tells of cells goes to the store and the display.
+
+    Args:
+        store: open for writing.
+        driver: this driver's id.
+        reporter: shows progress.
+        root: folder that the folders of runs' checkpoints lie in.
+
+    Attributes:
+        driver: this driver's id.
+        runs: the run of each cell, by the cell's identity.
+        states: how cells ended.
+        settled: cells that this driver need not look after any more.
+    """
+
+    def __init__(self, store: Store, driver: str, reporter: Reporter, root: Path) -> None:
+        self._store = store
+        self._reporter = reporter
+        self._root = root
+        self._code = code()
+        self._guard = threading.Lock()
+        self._running: dict[str, tuple[int, str]] = {}
+        self._epochs: dict[int, int] = {}
+        self._lost: set[str] = set()
+        self.driver = driver
+        self.runs: dict[str, int] = {}
+        self.states: list[str] = []
+        self.settled: set[str] = set()
+
+    def started(self, work: Work) -> Work | None:
+        """Claim its run, and hand the new attempt what the one before had reached."""
+        identity = work.cell.identity
+        token = secrets.token_hex(8)
+        # A run that goes on is named after the code and device that bring it to its end.
+        facts = {**self._code._asdict(), "device": device_name(work.device)}
+        run = self.runs[identity]
+        claim = patiently(claim_run, self._store, run, self.driver, token, facts)
+        if claim is None:
+            return None
+        folder = run_folder(self._root, identity, work.source, work.device)
+        with self._guard:
+            self._running[identity] = (run, token)
+            self._lost.discard(identity)
+        self._reporter.started(work.cell)
+        begun = work._replace(token=token, folder=folder)
+        try:
+            hand_over(folder, claim.superseded, token)
+        except StorageError as error:
+            self.finished(begun, Outcome(state="failed", message=str(error), resumable=True, cause="storage"))
+            return None
+        return begun
+
+    def progressed(self, work: Work, report: EpochReport) -> None:
+        """Show it, and let the next heartbeat tell the store."""
+        with self._guard:
+            self._epochs[self.runs[work.cell.identity]] = report.epoch
+        self._reporter.progressed(work.cell, report)
+
+    def retried(self, work: Work, ended: Ended) -> None:
+        """Note with the run how the attempt ended."""
+        patiently(note_attempt, self._store, self.runs[work.cell.identity], ended.as_json())
+
+    def finished(self, work: Work, outcome: Outcome) -> None:
+        """Store the outcome, unless the attempt was superseded or cancelled."""
+        identity, run = work.cell.identity, self.runs[work.cell.identity]
+        fields = outcome.model_dump(mode="json", exclude={"metrics", "resumable", "cause"})
+        if not outcome.device:
+            del fields["device"]
+        fields["parameters"] = outcome.ledger.total if outcome.ledger else None
+        for name in ("seconds_per_step", "train_seconds", "peak_memory"):
+            fields[name] = getattr(outcome.cost, name) if outcome.cost else None
+        metrics = [metric.model_dump() for metric in outcome.metrics]
+        stored = patiently(finish_run, self._store, run, work.token, storable(fields), metrics)
+        self._forget(identity)
+        if stored:
+            # Only now: a driver that dies before the result is stored finds the last epoch again.
+            if not outcome.resumable:
+                remove_checkpoints(work.folder)
+            self.states.append(outcome.state)
+            self.settled.add(identity)
+            self._reporter.finished(work.cell, outcome)
+        else:
+            self._reporter.dropped(work.cell)
+
+    def dropped(self, work: Work) -> None:
+        """Forget it."""
+        self._forget(work.cell.identity)
+        self._reporter.dropped(work.cell)
+
+    def unwanted(self) -> set[str]:
+        """What the last look at the store found."""
+        with self._guard:
+            return set(self._lost)
+
+    def settle(self, cell: Cell, state: str) -> None:
+        """A cell that another driver had is over."""
+        self._forget(cell.identity)
+        self.settled.add(cell.identity)
+        if state in ("done", "unsupported", "failed"):
+            self.states.append(state)
+        self._reporter.settled(cell, state)
+
+    def epochs(self) -> dict[int, int]:
+        """What runs have reached since this was asked last."""
+        with self._guard:
+            epochs, self._epochs = self._epochs, {}
+        return epochs
+
+    def look(self) -> None:
+        """See which running cells were cancelled, or taken by another driver."""
+        with self._guard:
+            running = dict(self._running)
+        tokens = {run: token for run, token in running.values()}
+        wanted = still_running(self._store, tokens) if tokens else set()
+        with self._guard:
+            for identity, (run, token) in running.items():
+                if run not in wanted and self._running.get(identity) == (run, token):
+                    self._lost.add(identity)
+
+    def _forget(self, identity: str) -> None:
+        with self._guard:
+            self._running.pop(identity, None)
+            self._lost.discard(identity)
