@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from npas_bench.store.record import Record
 
 # What only the database that a run was made in has a use for.
-_LOCAL = {"id", "identity", "token", "driver", "epoch", "board", "current"}
+_LOCAL = {"id", "identity", "token", "superseded", "driver", "epoch", "board", "current"}
 _CELL_FIELDS = [column.key for column in CellRow.__table__.columns]
 _RUN_FIELDS = [column.key for column in RunRow.__table__.columns if column.key not in _LOCAL]
 _METRIC_FIELDS = ("name", "value", "position", "unit", "higher_is_better")
