@@ -1,5 +1,6 @@
 """`status` and `cancel` as a user meets them."""
 
+import functools
 import json
 import os
 import signal
@@ -119,7 +120,11 @@ def test_watching_says_what_changes_and_ends_when_nothing_is_left(busy, call, mo
 
 def test_watching_ends_with_ctrl_c_and_holds_no_driver_up(busy, tmp_path):
     watching = subprocess.Popen(
-        [sys.executable, "-u", "-m", "npas_bench.cli.main", "status", "--watch"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-u", "-m", "npas_bench.cli.main", "status", "--watch"],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell starts what it puts in the background with SIGINT ignored, and children inherit that.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(3):
         assert watching.stdout.readline()
