@@ -5,6 +5,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -123,9 +124,16 @@ class Server:
         self.call("pg_ctl", "-D", self.folder / "data", "-m", mode, "-w", "stop")
 
 
+@pytest.fixture
+def own_folder():
+    # Not pytest's: whenever another session of it begins, that is closed to the server's user.
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
-def test_a_server_that_is_restarted_in_the_middle_loses_nothing(grid, tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("pg") / "server")
+def test_a_server_that_is_restarted_in_the_middle_loses_nothing(grid, own_folder):
+    server = Server(own_folder / "server")
     server.start()
     try:
         process = driver(grid, server.url)
