@@ -16,6 +16,7 @@ from sqlalchemy.orm import sessionmaker
 from npas_bench.errors import StoreError
 from npas_bench.store.location import Location as Location
 from npas_bench.store.location import locate as locate
+from npas_bench.store.papers import fill_papers, papers_current
 from npas_bench.store.schema import REVISION, REVISIONS, VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def open_for_writing(location: Location) -> Store:
         with _explained(location, engine):
             with engine.connect() as connection:
                 _check(location, _revision(connection))
+            _renew_papers(engine)
             with _outside_transactions(engine) as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     except BaseException:
@@ -110,6 +112,7 @@ def _open_server(location: Location) -> Store:
             _migrate(engine)
         with engine.connect() as connection:
             _check(location, _revision(connection))
+        _renew_papers(engine)
     return Store(location, engine)
 
 
@@ -350,6 +353,22 @@ def _known_revision(location: Location, revision: str | None) -> str:
     return revision
 
 
+def _renew_papers(engine: Engine) -> None:
+    """Bring the papers' numbers up to this package's, where another version filled them in."""
+    with engine.connect() as connection:
+        current = papers_current(connection)
+    if not current:
+        with engine.begin() as connection:
+            _take_turns(connection)
+            fill_papers(connection)
+
+
+def _take_turns(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        # Of several drivers that find the same to do, one does it first.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SERVER_LOCK})
+
+
 def _migrate(engine: Engine) -> None:
     from alembic import command
     from alembic.config import Config
@@ -357,11 +376,10 @@ def _migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", "npas_bench.store:migrations")
     with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            # Of several drivers that find the same empty database, one makes the tables.
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SERVER_LOCK})
-        else:
+        _take_turns(connection)
+        if engine.dialect.name == "sqlite":
             # A table that is altered is dropped and made anew, with others still referring to it.
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        fill_papers(connection)

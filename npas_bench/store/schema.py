@@ -2,7 +2,7 @@
 
 A cell is stored once, by identity. A run of it, on some data and device class, may take several attempts;
 its metrics are rows of their own, so that boards aggregate in SQL. Drivers have rows too: a run that is under way
-belongs to one, whose heartbeat says whether it lives.
+belongs to one, whose heartbeat says whether it lives. The papers' numbers are rows of their own kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
 # The revisions in migrations/versions, oldest first; the newest is what this code reads and writes.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "npas_bench_version"
 
@@ -212,3 +212,49 @@ class MetricRow(Base):
     higher_is_better: Mapped[bool]
 
     run: Mapped[RunRow] = relationship(back_populates="metrics")
+
+
+class PaperRow(Base):
+    """A number that a paper prints: shown beside results, never one of them.
+
+    Attributes:
+        position: in the package's list, from 0.
+        edition: of that list.
+        source: the paper.
+        table: where in it.
+        task: kind of task.
+        dataset: that it is about; empty where it is about none.
+        method: as the paper calls it.
+        variant: of the method; empty if it has none.
+        budget_percent: of the full architecture's parameters; None if not printed.
+        params_millions: as printed; None if not.
+        value: as printed.
+        spread: what the paper prints after a plus-minus sign, without saying what it means.
+        runs: how many it is the mean of; None if not printed.
+        method_here: the method of this suite that it can be set against; None if there is none.
+        options_here: that method's options.
+        budget_here: per cent of the full architecture, where the paper leaves the budget to be inferred.
+    """
+
+    __tablename__ = "papers"
+
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    edition: Mapped[str] = mapped_column(String(16))
+    source: Mapped[str] = mapped_column(String(64))
+    table: Mapped[str] = mapped_column(String(64))
+    task: Mapped[str] = mapped_column(String(64))
+    dataset: Mapped[str] = mapped_column(String(64))
+    architecture: Mapped[str] = mapped_column(String(200))
+    method: Mapped[str] = mapped_column(String(64))
+    variant: Mapped[str] = mapped_column(String(200))
+    budget_percent: Mapped[float | None]
+    params_millions: Mapped[float | None]
+    metric: Mapped[str] = mapped_column(String(64))
+    value: Mapped[str] = mapped_column(String(32))
+    spread: Mapped[str | None] = mapped_column(String(32))
+    runs: Mapped[int | None]
+    higher_is_better: Mapped[bool]
+    note: Mapped[str] = mapped_column(Text)
+    method_here: Mapped[str | None] = mapped_column(String(64))
+    options_here: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    budget_here: Mapped[float | None]

@@ -101,12 +101,12 @@ def test_what_came_from_elsewhere_cannot_command_the_terminal(call):
 
 
 def test_an_old_database_is_upgraded_and_kept(call):
-    old(locate("runs.db"))
+    old(locate("runs.db"), "0001")
     assert "npas-bench db upgrade --db runs.db" in call("leaderboard").stderr
     upgraded = call("db", "upgrade")
-    assert upgraded.stdout == "database runs.db brought from schema 0001 to 0002; as it was, it is runs.db.0001\n"
+    assert upgraded.stdout == "database runs.db brought from schema 0001 to 0003; as it was, it is runs.db.0001\n"
     assert Path("runs.db.0001").exists()
-    assert call("db", "upgrade").stdout == "database runs.db has schema 0002 already: nothing to do\n"
+    assert call("db", "upgrade").stdout == "database runs.db has schema 0003 already: nothing to do\n"
     assert call("leaderboard", "--source", "mine").returncode == 0
 
 

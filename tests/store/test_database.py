@@ -13,8 +13,9 @@ from sqlalchemy.exc import DatabaseError
 from npas_bench.errors import StoreError
 from npas_bench.store.database import locate, open_beside, open_for_reading, open_for_writing, upgrade
 from npas_bench.store.keys import RunKey, board_key, run_uid
+from npas_bench.store.papers import read_papers
 from npas_bench.store.results import find_run, latest_runs
-from npas_bench.store.schema import REVISION, VERSION_TABLE, Base
+from npas_bench.store.schema import REVISION, REVISIONS, VERSION_TABLE, Base
 
 
 def test_a_new_store_has_the_newest_schema_and_opens_again(location):
@@ -120,12 +121,13 @@ def test_a_file_takes_one_driver_and_a_server_several(location):
     open_for_writing(location).close()
 
 
-def test_an_old_database_is_refused_with_the_command_that_upgrades_it_and_kept(location, command):
-    old(location)
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_an_old_database_is_refused_with_the_command_that_upgrades_it_and_kept(location, revision):
+    old(location, revision)
     for opener in (open_for_reading, open_for_writing, open_beside):
-        with pytest.raises(StoreError, match=r"has schema 0001, .* npas-bench db upgrade --db "):
+        with pytest.raises(StoreError, match=rf"has schema {revision}, .* npas-bench db upgrade --db "):
             opener(location)
-    assert upgrade(location) == ("0001", REVISION)
+    assert upgrade(location) == (revision, REVISION)
     store = open_for_reading(location)
     rows = [find_run(store, run) for run in sorted(latest_runs(store, 9))]
     assert [(row.state, row.current, row.train_seconds, row.peak_memory) for row in rows] == [
@@ -134,21 +136,24 @@ def test_an_old_database_is_refused_with_the_command_that_upgrades_it_and_kept(l
         ("running", False, None, None),
     ]
     assert len({row.uid for row in rows}) == 3
-    assert {row.board for row in rows} == {board_key(rows[0].cell.canonical, "d", "cpu")}
+    assert len({row.board for row in rows}) == 1
     assert [metric.value for metric in rows[1].metrics] == [4.0]
-    assert rows[1].uid == run_uid(RunKey("a" * 64, "d", "cpu"), rows[1].created)
+    if revision == "0001":
+        assert rows[0].board == board_key(rows[0].cell.canonical, "d", "cpu")
+        assert rows[1].uid == run_uid(RunKey("a" * 64, "d", "cpu"), rows[1].created)
+    assert len(read_papers(store)) == 579
     store.close()
     assert upgrade(location) == (REVISION, REVISION)
     if location.path:
-        with sqlite3.connect(f"{location.path}.0001") as kept:
-            assert kept.execute("SELECT count(*) FROM runs").fetchone() == (4,)
+        with sqlite3.connect(f"{location.path}.{revision}") as kept:
+            assert kept.execute("SELECT count(*) FROM runs").fetchone() == ({"0001": 4, "0002": 3}[revision],)
     with MigrationsAgree(location) as differences:
         assert differences == []
 
 
-def old(location):
-    """A database as the first schema made it, with runs in it."""
-    statements = (Path(__file__).parent / "schema-0001.sql").read_text(encoding="utf-8")
+def old(location, revision):
+    """A database as a past schema made it, with runs in it."""
+    statements = (Path(__file__).parent / f"schema-{revision}.sql").read_text(encoding="utf-8")
     engine = create_engine(location.url)
     server = engine.dialect.name == "postgresql"
     # The two dialects call three types otherwise; all else is the same.
