@@ -12,7 +12,8 @@ from npas_bench.cli.console import output
 from npas_bench.errors import UnknownName
 
 if TYPE_CHECKING:
-    from npas_bench.store.database import Store
+    from npas_bench.leaderboard.sources import Source
+    from npas_bench.leaderboard.standings import BoardTable
 
 
 class BoardSource(StrEnum):
@@ -23,65 +24,99 @@ class BoardSource(StrEnum):
     published = "published"
 
 
+class BoardFormat(StrEnum):
+    """How to write a board."""
+
+    table = "table"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+
+
 def leaderboard(
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
     metric: Annotated[str | None, typer.Option(help="This metric [default: each task's primary one].")] = None,
+    method: Annotated[str | None, typer.Option(help="Only rows whose method and options contain this.")] = None,
+    from_budget: Annotated[
+        str | None,
+        typer.Option("--from-budget", metavar="BUDGET", help="Leave out smaller budgets: 5%, 3.65M, 365000."),
+    ] = None,
+    to_budget: Annotated[
+        str | None, typer.Option("--to-budget", metavar="BUDGET", help="Leave out larger budgets.")
+    ] = None,
     source: Annotated[BoardSource, typer.Option(help="Your own runs, the published board, or both.")] = BoardSource.all,
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, help="Show at most N tables of each: those with the newest results.")
     ] = 10,
-    from_budget: Annotated[
-        int | None, typer.Option("--from-budget", metavar="N", min=1, help="Leave out budgets below N parameters.")
-    ] = None,
+    form: Annotated[BoardFormat, typer.Option("--format", help="For people, papers or programs.")] = BoardFormat.table,
     db: choose.Database = None,
 ) -> None:
     """Show results: your own runs, and the published board that comes with the package."""
-    from contextlib import ExitStack
+    from npas_bench.budget import Budget
+    from npas_bench.leaderboard.reading import Choice, read_tables
+    from npas_bench.leaderboard.sources import Which, open_sources
+    from npas_bench.leaderboard.standings import only_methods
+    from npas_bench.store.database import locate
 
+    choice = Choice(
+        task=task,
+        architecture=architecture,
+        metric=metric,
+        lowest=None if from_budget is None else Budget.parse(from_budget),
+        highest=None if to_budget is None else Budget.parse(to_budget),
+        limit=limit,
+    )
+    wanted = {"task": task, "architecture": architecture, "metric": metric}
+    with open_sources(locate(db), Which(source.value)) as sources:
+        _check_names(wanted, sources)
+        boards = []
+        for one in sources:
+            tables = read_tables(one.store, choice, beside=[other.store for other in sources if other is not one])
+            boards.append((one, only_methods(tables.shown, method), tables.total))
+        if form is BoardFormat.table:
+            _print(boards, wanted)
+        else:
+            _write(form, [(one, tables) for one, tables, _ in boards])
+
+
+def _print(boards: list[tuple[Source, list[BoardTable], int]], wanted: dict[str, str | None]) -> None:
     from npas_bench.dashboard.terminal import print_board, print_legend
-    from npas_bench.leaderboard.published import open_published, published_location
-    from npas_bench.leaderboard.reading import read_tables
-    from npas_bench.store.database import locate, open_for_reading, reaching
     from npas_bench.store.results import count_unfinished
 
-    location, published = locate(db), published_location()
-    with ExitStack() as stack:
-        stores: list[tuple[str, Store]] = []
-        if source is not BoardSource.published:
-            stack.enter_context(reaching(location))
-            mine = open_for_reading(location)
-            if mine is not None:
-                stack.callback(mine.close)
-                stores.append((f"Your runs ({location})", mine))
-        if source is not BoardSource.mine and published is not None:
-            stack.enter_context(reaching(published))
-            shipped = open_published()
-            if shipped is not None and shipped.location.path is not None:
-                stack.callback(shipped.close)
-                stores.append((f"Published board ({shipped.location.path.name})", shipped))
-        wanted = {"task": task, "architecture": architecture, "metric": metric}
-        _check_names(wanted, [store for _, store in stores])
-        shown = False
-        for heading, store in stores:
-            tables = read_tables(
-                store, task=task, architecture=architecture, metric=metric, limit=limit, smallest=from_budget
-            )
-            if tables.shown:
-                print_board(output, heading, tables.shown)
-                if tables.total > len(tables.shown):
-                    output.print(_more(len(tables.shown), tables.total), style="yellow", soft_wrap=True)
-                output.print()
-                shown = True
-            waiting = count_unfinished(store)
-            if waiting:
-                output.print(f"{waiting:,} cells are not finished; the command that started them goes on with them\n")
+    shown = False
+    for one, tables, total in boards:
+        if tables:
+            print_board(output, one.title, tables)
+            if total > len(tables):
+                output.print(_more(len(tables), total), style="yellow", soft_wrap=True)
+            output.print()
+            shown = True
+        waiting = count_unfinished(one.store)
+        if waiting:
+            output.print(f"{waiting:,} cells are not finished; the command that started them goes on with them\n")
     if shown:
         print_legend(output)
     else:
         chosen = [f"{kind} {name}" for kind, name in wanted.items() if name is not None]
         what = f" for {', '.join(chosen)}" if chosen else ""
         output.print(f"no results yet{what}: npas-bench run --grid lowbudget makes some", soft_wrap=True)
+
+
+def _write(form: BoardFormat, boards: list[tuple[Source, list[BoardTable]]]) -> None:
+    from npas_bench.dashboard.formats import board_csv, board_json, board_latex, board_markdown
+    from npas_bench.store.papers import read_papers
+
+    if form is BoardFormat.json:
+        papers = read_papers(boards[-1][0].store) if boards else []
+        text = board_json([(one.name, tables) for one, tables in boards], papers)
+    elif form is BoardFormat.csv:
+        text = board_csv([(one.name, tables) for one, tables in boards])
+    else:
+        write = board_markdown if form is BoardFormat.markdown else board_latex
+        text = write([(one.title, tables) for one, tables in boards])
+    typer.echo(text.rstrip("\n"))
 
 
 def _more(shown: int, total: int) -> str:
@@ -91,7 +126,7 @@ def _more(shown: int, total: int) -> str:
     )
 
 
-def _check_names(wanted: dict[str, str | None], stores: list[Store]) -> None:
+def _check_names(wanted: dict[str, str | None], sources: list[Source]) -> None:
     """Refuse a name that no result has, unless there are no results at all.
 
     Raises:
@@ -99,6 +134,7 @@ def _check_names(wanted: dict[str, str | None], stores: list[Store]) -> None:
     """
     from npas_bench.store.results import has_name, stored_names
 
+    stores = [source.store for source in sources]
     for kind, name in wanted.items():
         if name is None or any(has_name(store, kind, name) for store in stores):
             continue

@@ -3,26 +3,47 @@
 What counts: each cell's newest ended run, of the newest version of its task and method that has one.
 Methods are compared within one task, architecture, recipe, data
 and device class, and ranked within one budget. Unsupported and failed cells keep their row and say so; they
-take no part in means and ranks.
+take no part in means and ranks; nor does a metric that is no finite number, whose cell counts as failed.
 """
 
 from __future__ import annotations
 
+import math
 import statistics as plain
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npas_bench.leaderboard.statistics import half_width, ranks
 from npas_bench.store.labels import method_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from npas_bench.store.results import Result
 
 # The method that step times are given relative to.
 REFERENCE = "full"
+# What is said of a standing beside its numbers.
+UNOFFICIAL = "unofficial data"
+FEWER_SEEDS = "not all seeds"
+REPRODUCED = "reproduced"
+
+
+class Trial(NamedTuple):
+    """One seed of a standing.
+
+    Attributes:
+        seed: its number.
+        run: its id in its store.
+        state: how it ended.
+        value: of the metric; None where there is none.
+    """
+
+    seed: int
+    run: int
+    state: str
+    value: float | None
 
 
 class Standing(NamedTuple):
@@ -36,10 +57,16 @@ class Standing(NamedTuple):
         half_width: of the 95 % t-interval; None below three seeds.
         seeds: how many are done.
         parameters: trainable scalars really used, of the largest run.
-        relative_time: seconds per step over the reference method's; None without one.
+        seconds_per_step: median over seeds.
+        relative_time: that over the reference method's; None without one.
+        peak_memory: bytes, the most of any seed.
+        forward_flops: of one example's forward pass, weights as they are.
+        generation_flops: of generating all weights once.
         unsupported: how many cells the method could not support.
         failed: how many cells failed.
         note: why, in the words of the first such cell.
+        trials: the seeds one by one, in order.
+        badges: what a reader must know of it.
     """
 
     method: str
@@ -49,15 +76,26 @@ class Standing(NamedTuple):
     half_width: float | None
     seeds: int
     parameters: int | None
+    seconds_per_step: float | None
     relative_time: float | None
+    peak_memory: int | None
+    forward_flops: float | None
+    generation_flops: float | None
     unsupported: int
     failed: int
     note: str | None
+    trials: tuple[Trial, ...]
+    badges: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """The method with its options."""
         return method_label(self.method, self.options)
+
+    @property
+    def values(self) -> dict[int, float]:
+        """The metric of each seed that is done."""
+        return {trial.seed: trial.value for trial in self.trials if trial.value is not None}
 
 
 class Band(NamedTuple):
@@ -91,6 +129,7 @@ class BoardTable:
     """One table of a board.
 
     Attributes:
+        key: of the table, the same in every store.
         task: name of the task.
         architecture: name of the architecture.
         recipe: name of the recipe.
@@ -105,6 +144,7 @@ class BoardTable:
         cut: what of a very large table is not among them.
     """
 
+    key: str
     task: str
     architecture: str
     recipe: str
@@ -119,12 +159,44 @@ class BoardTable:
     cut: Cut | None = None
 
 
-def tabulate(results: Iterable[Result]) -> list[BoardTable]:
-    """Group results into tables, in the order of task, architecture, recipe, data and device class."""
+def tabulate(results: Iterable[Result], reproduced: Collection[int] = ()) -> list[BoardTable]:
+    """Group results into tables, in the order of task, architecture, recipe, data and device class.
+
+    Args:
+        results: of one store.
+        reproduced: runs whose cells were run again, to the same or another result.
+    """
     groups: dict[str, list[Result]] = defaultdict(list)
-    for result in _newest_versions(list(results)):
+    for result in _newest_versions([_finite(result) for result in results]):
         groups[result.board].append(result)
-    return in_order(_table(group) for group in groups.values())
+    return in_order(_table(group, reproduced) for group in groups.values())
+
+
+def only_methods(tables: Iterable[BoardTable], wanted: str | None) -> list[BoardTable]:
+    """Tables without the rows whose label does not contain a text, in any case; ranks stay those among all.
+
+    Args:
+        tables: whole.
+        wanted: part of a label; None or empty for all.
+    """
+    if not wanted:
+        return list(tables)
+    found = []
+    for table in tables:
+        bands = [
+            band._replace(standings=[s for s in band.standings if wanted.casefold() in s.label.casefold()])
+            for band in table.bands
+        ]
+        if any(band.standings for band in bands):
+            found.append(replace(table, bands=[band for band in bands if band.standings]))
+    return found
+
+
+def _finite(result: Result) -> Result:
+    if result.value is None or math.isfinite(result.value):
+        return result
+    message = f"its {result.metric} is {result.value}, which is no finite number"
+    return result._replace(state="failed", value=None, message=message)
 
 
 def in_order(tables: Iterable[BoardTable]) -> list[BoardTable]:
@@ -142,7 +214,7 @@ def _newest_versions(results: list[Result]) -> list[Result]:
     return [r for r in results if (r.task_version, r.method_version) == (tasks[r.task], methods[r.method])]
 
 
-def _table(group: Sequence[Result]) -> BoardTable:
+def _table(group: Sequence[Result], reproduced: Collection[int]) -> BoardTable:
     first = group[0]
     measured = next((result for result in group if result.metric is not None), None)
     higher = bool(measured.higher_is_better) if measured else False
@@ -150,7 +222,9 @@ def _table(group: Sequence[Result]) -> BoardTable:
     bands: dict[int, list[Result]] = defaultdict(list)
     for result in group:
         bands[result.budget].append(result)
+    asked = max(Counter(_row(result) for result in group).values())
     return BoardTable(
+        key=first.board,
         task=first.task,
         architecture=first.architecture,
         recipe=first.recipe,
@@ -161,11 +235,27 @@ def _table(group: Sequence[Result]) -> BoardTable:
         metric=measured.metric if measured else None,
         unit=(measured.unit or "") if measured else "",
         higher_is_better=higher,
-        bands=[_band(results, reference, higher=higher) for _, results in sorted(bands.items())],
+        bands=[
+            _band(results, _Table(reference, asked, first.data_official, reproduced), higher=higher)
+            for _, results in sorted(bands.items())
+        ],
     )
 
 
-def _band(results: Sequence[Result], reference: float | None, *, higher: bool) -> Band:
+def _row(result: Result) -> tuple[int, str]:
+    return result.budget, method_label(result.method, result.options)
+
+
+class _Table(NamedTuple):
+    """What a standing is told relative to: the reference method's step time, the most seeds of a row, the data."""
+
+    reference: float | None
+    seeds: int
+    official: bool
+    reproduced: Collection[int]
+
+
+def _band(results: Sequence[Result], table: _Table, *, higher: bool) -> Band:
     methods: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         methods[method_label(result.method, result.options)].append(result)
@@ -175,15 +265,16 @@ def _band(results: Sequence[Result], reference: float | None, *, higher: bool) -
     }
     ranked = ranks(values, higher_is_better=higher)
     standings = [
-        _standing(runs, list(values[label].values()), ranked.get(label), reference) for label, runs in methods.items()
+        _standing(runs, list(values[label].values()), ranked.get(label), table) for label, runs in methods.items()
     ]
     sign = -1 if higher else 1
     standings.sort(key=lambda s: (s.mean is None, s.rank or 0, sign * (s.mean or 0.0), s.label))
     return Band(results[0].budget, results[0].budget_text, standings)
 
 
-def _standing(runs: Sequence[Result], values: Sequence[float], rank: int | None, reference: float | None) -> Standing:
-    time = _step_time(runs)
+def _standing(runs: Sequence[Result], values: Sequence[float], rank: int | None, table: _Table) -> Standing:
+    time, reference = _step_time(runs), table.reference
+    done = [run for run in runs if run.state == "done"]
     troubled = [run for run in runs if run.state in ("unsupported", "failed")]
     return Standing(
         method=runs[0].method,
@@ -193,11 +284,26 @@ def _standing(runs: Sequence[Result], values: Sequence[float], rank: int | None,
         half_width=half_width(values),
         seeds=len(values),
         parameters=max((run.parameters for run in runs if run.parameters is not None), default=None),
+        seconds_per_step=time,
         relative_time=time / reference if time is not None and reference else None,
+        peak_memory=max((run.peak_memory for run in done if run.peak_memory is not None), default=None),
+        forward_flops=max((run.forward_flops for run in done if run.forward_flops is not None), default=None),
+        generation_flops=max((run.generation_flops for run in done if run.generation_flops is not None), default=None),
         unsupported=sum(run.state == "unsupported" for run in runs),
         failed=sum(run.state == "failed" for run in runs),
         note=troubled[0].message if troubled else None,
+        trials=tuple(sorted(Trial(run.seed, run.run, run.state, run.value) for run in runs)),
+        badges=tuple(_badges(runs, len(values), table)),
     )
+
+
+def _badges(runs: Sequence[Result], done: int, table: _Table) -> Iterator[str]:
+    if not table.official:
+        yield UNOFFICIAL
+    if 0 < done < table.seeds:
+        yield FEWER_SEEDS
+    if any(run.run in table.reproduced for run in runs):
+        yield REPRODUCED
 
 
 def _step_time(runs: Iterable[Result]) -> float | None:

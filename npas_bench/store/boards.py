@@ -150,6 +150,18 @@ def _has_result(session: Session, *conditions: ColumnElement[bool]) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
+def board_full(store: Store, board: Board) -> int:
+    """Trainable scalars of the full architecture that a table is about."""
+    query = (
+        select(CellRow.full)
+        .join(RunRow, CellRow.identity == RunRow.identity)
+        .where(RunRow.current, RunRow.board == board.key)
+        .limit(1)
+    )
+    with store.session() as session:
+        return session.scalar(query) or 0
+
+
 def board_budgets(store: Store, board: Board) -> list[BudgetCount]:
     """The budgets of a table, rising."""
     query = (

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 _BUSY_SECONDS = 60
+_CONNECT_SECONDS = 10
 # Any number, the same in every version: "npas" in ASCII.
 _SERVER_LOCK = 0x6E706173
 
@@ -238,25 +239,28 @@ def _outside_transactions(engine: Engine) -> Iterator[Connection]:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def open_for_reading(location: Location, *, immutable: bool = False) -> Store | None:
+def open_for_reading(location: Location, *, immutable: bool = False, patience: float | None = None) -> Store | None:
     """Open a store read-only; None where there is no such file.
 
     Args:
         location: where.
         immutable: promise that nobody writes to the SQLite file, so that it may lie on read-only media.
+        patience: seconds to wait for a file that is locked, or a server that does not answer.
 
     Raises:
         StoreError: as `open_for_writing` does.
     """
     if location.path is not None and not location.path.exists():
         return None
-    engine = _engine(location, read_only=True, immutable=immutable)
+    engine = _engine(location, read_only=True, immutable=immutable, patience=patience)
     with _explained(location, engine), engine.connect() as connection:
         _check(location, _revision(connection))
     return Store(location, engine)
 
 
-def _engine(location: Location, *, read_only: bool = False, immutable: bool = False) -> Engine:
+def _engine(
+    location: Location, *, read_only: bool = False, immutable: bool = False, patience: float | None = None
+) -> Engine:
     if location.path is None:
         try:
             return create_engine(
@@ -264,7 +268,7 @@ def _engine(location: Location, *, read_only: bool = False, immutable: bool = Fa
                 pool_pre_ping=True,
                 # A server that vanishes without a word is missed within a minute and a half.
                 connect_args={
-                    "connect_timeout": 10,
+                    "connect_timeout": _CONNECT_SECONDS if patience is None else max(1, round(patience)),
                     "keepalives_idle": 30,
                     "keepalives_interval": 10,
                     "keepalives_count": 3,
@@ -280,7 +284,7 @@ def _engine(location: Location, *, read_only: bool = False, immutable: bool = Fa
     if read_only:
         flags = "mode=ro&uri=true" + ("&immutable=1" if immutable else "")
         url = f"sqlite:///file:{quote(str(location.path.resolve()))}?{flags}"
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS if patience is None else patience})
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: object) -> None:

@@ -23,7 +23,12 @@ class Result(NamedTuple):
 
     Attributes:
         run: its id in its store.
+        identity: of its cell.
         board: key of the table that it belongs to.
+        seconds_per_step: median.
+        peak_memory: bytes.
+        forward_flops: floating-point operations of one example's forward pass, weights as they are.
+        generation_flops: of generating all weights once.
         metric: name of the metric; None where the run is not done.
         value: the metric's value.
         unit: its unit.
@@ -31,11 +36,13 @@ class Result(NamedTuple):
     """
 
     run: int
+    identity: str
     board: str
     task: str
     architecture: str
     recipe: str
     data_label: str
+    data_digest: str
     data_official: bool
     device_class: str
     method: str
@@ -49,6 +56,9 @@ class Result(NamedTuple):
     state: str
     parameters: int | None
     seconds_per_step: float | None
+    peak_memory: int | None
+    forward_flops: float | None
+    generation_flops: float | None
     message: str | None
     metric: str | None
     value: float | None
@@ -60,11 +70,13 @@ class Result(NamedTuple):
 _AT_ONCE = 500
 _COLUMNS = (
     RunRow.id,
+    RunRow.identity,
     RunRow.board,
     CellRow.task,
     CellRow.architecture,
     CellRow.recipe_name,
     RunRow.data_label,
+    RunRow.data_digest,
     RunRow.data_official,
     RunRow.device_class,
     CellRow.method,
@@ -78,6 +90,10 @@ _COLUMNS = (
     RunRow.state,
     RunRow.parameters,
     RunRow.seconds_per_step,
+    RunRow.peak_memory,
+    # As numbers of any size: a server's integers would end at two thousand million.
+    RunRow.cost["forward_flops"].as_float(),
+    RunRow.cost["generation_flops"].as_float(),
     RunRow.message,
     MetricRow.name,
     MetricRow.value,

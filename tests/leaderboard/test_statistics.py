@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from npas_bench.leaderboard.statistics import half_width, ranks
+from npas_bench.leaderboard.statistics import half_width, paired_difference, ranks, rejected_by_holm
 
 
 @pytest.mark.parametrize("count", [3, 5, 10])
@@ -70,3 +70,89 @@ def test_equal_values_share_a_rank_and_exact_differences_do_not():
     same = {s: 2.0 for s in range(3)}
     assert ranks({"a": same, "b": dict(same)}, higher_is_better=True) == {"a": 1, "b": 1}
     assert ranks({"a": same, "b": {s: 3.0 for s in range(3)}}, higher_is_better=True) == {"a": 2, "b": 1}
+
+
+def test_ranks_are_those_of_holms_procedure_pair_by_pair():
+    rng = np.random.default_rng(2)
+    for methods, seeds in ((2, 2), (3, 3), (5, 3), (8, 5), (30, 3)):
+        for spread in (0.3, 1.0, 5.0):
+            centres = rng.normal(scale=spread, size=methods)
+            values = centres[:, None] + rng.normal(size=seeds) + rng.normal(size=(methods, seeds))
+            table = {f"m{i:02}": dict(enumerate(row)) for i, row in enumerate(values)}
+            assert ranks(table, higher_is_better=True) == pair_by_pair(values)
+
+
+def pair_by_pair(values):
+    """Ranks by the book: an analysis of variance, a t-test of every pair, Holm's procedure."""
+    methods, seeds = values.shape
+    residual = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+    freedom = (methods - 1) * (seeds - 1)
+    error = np.sqrt((residual**2).sum() / freedom * 2 / seeds)
+    pairs = list(itertools.combinations(range(methods), 2))
+    p = [2 * stats.t.sf(abs(values[a].mean() - values[b].mean()) / error, freedom) for a, b in pairs]
+    better = [0] * methods
+    for count, place in enumerate(np.argsort(p)):
+        if p[place] > 0.05 / (len(pairs) - count):
+            break
+        a, b = pairs[place]
+        better[a if values[a].mean() < values[b].mean() else b] += 1
+    return {f"m{i:02}": 1 + count for i, count in enumerate(better)}
+
+
+def test_ten_thousand_methods_are_ranked():
+    rng = np.random.default_rng(3)
+    table = {f"m{i}": dict(enumerate(i / 100 + rng.normal(size=3))) for i in range(10_000)}
+    found = ranks(table, higher_is_better=True)
+    assert found["m9999"] < 100
+    assert found["m0"] > 9_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_95_in_100_intervals_hold_the_mean(count):
+    draws = np.random.default_rng(count).normal(3, 2, size=(20_000, count))
+    inside = sum(abs(values.mean() - 3) <= half_width(values) for values in draws)
+    assert 0.945 <= inside / len(draws) <= 0.955
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("methods", [2, 4, 8])
+def test_equal_methods_are_told_apart_in_at_most_5_of_100(methods, seeds):
+    rng = np.random.default_rng(methods)
+    apart = 0
+    for _ in range(20_000):
+        values = rng.normal(size=(methods, seeds)) + 2 * rng.normal(size=seeds)
+        table = {str(i): dict(enumerate(row)) for i, row in enumerate(values.tolist())}
+        apart += len(set(ranks(table, higher_is_better=True).values())) > 1
+    # The second only says that the test is no idle one.
+    assert 0.02 <= apart / 20_000 <= 0.055
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_a_paired_difference_is_that_of_the_paired_t_test(count):
+    first, second = np.random.default_rng(count).normal([[1.0], [0.4]], 1, size=(2, count))
+    found = paired_difference(dict(enumerate(first)), {**dict(enumerate(second)), 99: 5.0})
+    book = stats.ttest_rel(first, second)
+    assert found.mean == pytest.approx((first - second).mean())
+    assert found.pairs == count
+    assert found.p == pytest.approx(book.pvalue)
+    if count > 2:
+        low, high = book.confidence_interval(0.95)
+        assert found.half_width == pytest.approx((high - low) / 2)
+    else:
+        assert found.half_width is None
+
+
+def test_what_shares_no_seed_has_no_difference_and_equals_differ_by_nothing():
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None
+    assert paired_difference({0: 3.0}, {0: 1.0}) == (2.0, None, 1, None)
+    assert paired_difference({0: 1.0, 1: 2.0, 2: 2.5}, {0: 1.0, 1: 2.0, 2: 2.5}) == (0.0, 0.0, 3, 1.0)
+    assert paired_difference({0: 2.0, 1: 3.0, 2: 4.0}, {0: 1.0, 1: 2.0, 2: 3.0}).p < 1e-6
+
+
+def test_holms_procedure_stops_at_the_first_it_keeps():
+    assert rejected_by_holm([]) == []
+    assert rejected_by_holm([0.04]) == [True]
+    assert rejected_by_holm([0.04, 0.01]) == [True, True]
+    assert rejected_by_holm([0.04, 0.03, 0.001]) == [False, False, True]

@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy import event, update
 
-from npas_bench.leaderboard.reading import read_tables
+from npas_bench.budget import Budget
+from npas_bench.leaderboard.reading import Choice, read_tables
 from npas_bench.store.boards import choose_boards, read_boards
 from npas_bench.store.database import open_for_reading
 from npas_bench.store.drivers import Code, enter
@@ -100,24 +101,28 @@ def test_many_runs_make_the_tables_that_all_results_make(many):
     tables = read_tables(many)
     assert tables.shown == tabulate(read_results(many))
     assert tables.total == len(tables.shown) > 8
-    some = read_tables(many, limit=3)
+    some = read_tables(many, Choice(limit=3))
     assert (len(some.shown), some.total) == (3, tables.total)
     assert all(table in tables.shown for table in some.shown)
-    chosen = read_tables(many, task="digits", architecture="wrn-16-2")
+    chosen = read_tables(many, Choice(task="digits", architecture="wrn-16-2"))
     assert chosen.shown == [t for t in tables.shown if (t.task, t.architecture) == ("digits", "wrn-16-2")]
 
 
 def test_a_very_large_table_is_shown_in_part_with_complete_budgets(many):
-    whole = read_tables(many, task="digits", architecture="wrn-10-1").shown[0]
-    part = read_tables(many, task="digits", architecture="wrn-10-1", page=100).shown[0]
+    whole = read_tables(many, Choice(task="digits", architecture="wrn-10-1")).shown[0]
+    part = read_tables(many, Choice(task="digits", architecture="wrn-10-1", page=100)).shown[0]
     # The reference at 100 % is there, and step times are relative to it.
     assert part.bands == [*whole.bands[:2], whole.bands[-1]]
     assert part.cut == (4, whole.bands[2].budget)
-    after = read_tables(many, task="digits", architecture="wrn-10-1", page=100, smallest=part.cut.after).shown[0]
+    after = read_tables(
+        many, Choice(task="digits", architecture="wrn-10-1", page=100, lowest=Budget.parse(part.cut.after))
+    ).shown[0]
     assert after.bands == [*whole.bands[2:4], whole.bands[-1]]
-    last = read_tables(many, task="digits", architecture="wrn-10-1", page=100, smallest=whole.bands[5].budget).shown[0]
+    last = read_tables(
+        many, Choice(task="digits", architecture="wrn-10-1", page=100, lowest=Budget.parse(whole.bands[5].budget))
+    ).shown[0]
     assert (last.bands, last.cut) == (whole.bands[5:], None)
-    assert read_tables(many, task="digits", architecture="wrn-10-1", smallest=10**9).shown == []
+    assert read_tables(many, Choice(task="digits", architecture="wrn-10-1", lowest=Budget.parse(10**9))).shown == []
 
 
 def sqlite_only(store):
@@ -142,9 +147,9 @@ def test_nothing_looks_at_all_rows(many):
     with Plans(many) as plans:
         read_status(many)
         read_status(many, grid="grid-1")
-        read_tables(many, limit=2)
-        read_tables(many, limit=2, task="digits", metric="nll")
-        read_tables(many, limit=2, page=10)
+        read_tables(many, Choice(limit=2))
+        read_tables(many, Choice(limit=2, task="digits", metric="nll"))
+        read_tables(many, Choice(limit=2, page=10))
         has_name(many, "task", "digits")
     for table in ("runs", "cells", "metrics"):
         looks = plans.looks(table)

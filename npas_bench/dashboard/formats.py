@@ -1,0 +1,183 @@
+"""A board in files: JSON, CSV, Markdown, LaTeX. The numbers are those of `leaderboard.record`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from npas_bench.leaderboard.record import FORMAT, flat_rows, line_record, table_record
+from npas_bench.store.labels import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pandas as pd
+
+    from npas_bench.leaderboard.papers import Line
+    from npas_bench.leaderboard.standings import BoardTable, Standing
+    from npas_bench.store.schema import PaperRow
+
+# What separates the numbers of a row from the word for there being none.
+NOTHING = "—"
+_MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|~$"})
+_LATEX = str.maketrans(
+    {mark: f"\\{mark}" for mark in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "±": r"$\pm$",
+        "·": r"$\cdot$",
+        "—": "---",
+    }
+)
+
+
+def board_json(boards: Sequence[tuple[str, Sequence[BoardTable]]], papers: Sequence[PaperRow]) -> str:
+    """Boards by the name of their source, as one JSON text."""
+    content = {
+        "format": FORMAT,
+        "boards": [
+            {"source": source, "tables": [table_record(table, papers) for table in tables]} for source, tables in boards
+        ],
+    }
+    return json.dumps(content, indent=2, allow_nan=False)
+
+
+def board_csv(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
+    """A flat table, a row a method and budget."""
+    import pandas as pd
+
+    rows = [row for source, tables in boards for row in flat_rows(tables, source)]
+    return pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows]).to_csv(
+        index=False, lineterminator="\n"
+    )
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet takes for text, and not for a formula."""
+    if isinstance(value, str):
+        value = printable(value)
+        return f"'{value}" if value[:1] in ("=", "+", "-", "@") else value
+    return value
+
+
+def board_markdown(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
+    """A heading and a table for each of the board's tables."""
+    parts = []
+    for source, tables in boards:
+        for table in tables:
+            frame = _frame(table, markdown)
+            parts.append(
+                f"### {markdown(heading(table))}\n\n{markdown(f'{source}: {subheading(table)}')}\n\n"
+                + frame.to_markdown(index=False, disable_numparse=True, colalign=_alignment(frame))
+            )
+    return "\n\n".join(parts) + "\n"
+
+
+def board_latex(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
+    """A `table` with `booktabs` rules for each of the board's tables."""
+    parts = []
+    for source, tables in boards:
+        for table in tables:
+            frame = _frame(table, latex)
+            columns = "".join(where[0] for where in _alignment(frame))
+            lines = [
+                r"\begin{table}",
+                rf"\caption{{{latex(f'{source}: {heading(table)}. {subheading(table)}')}}}",
+                rf"\begin{{tabular}}{{{columns}}}",
+                r"\toprule",
+                " & ".join(frame.columns) + r" \\",
+                r"\midrule",
+                *(" & ".join(row) + r" \\" for row in frame.itertuples(index=False)),
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+            ]
+            parts.append("\n".join(lines))
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(parts) + "\n"
+
+
+def _frame(table: BoardTable, escape: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    metric = f"{table.metric or 'result'}{f' ({table.unit})' if table.unit else ''}"
+    rows = [
+        {
+            "Budget": escape(band.text),
+            "Rank": str(standing.rank or ""),
+            "Method": escape(printable(standing.label)),
+            metric: escape(value_text(standing, table)),
+            "Seeds": str(standing.seeds or ""),
+            "Parameters": "" if standing.parameters is None else f"{standing.parameters:,}",
+            "Step": "" if standing.relative_time is None else f"{standing.relative_time:.2f}x",
+            "Notes": escape(", ".join(standing.badges)),
+        }
+        for band in table.bands
+        for standing in band.standings
+    ]
+    frame = pd.DataFrame(rows)
+    if not frame["Notes"].any():
+        frame = frame.drop(columns="Notes")
+    return frame.rename(columns={metric: escape(printable(metric))})
+
+
+def _alignment(frame: pd.DataFrame) -> list[str]:
+    return ["left" if name in ("Method", "Budget", "Notes") else "right" for name in frame.columns]
+
+
+def value_text(standing: Standing, table: BoardTable) -> str:
+    """A standing's mean with its interval; or why there is none."""
+    if standing.mean is None:
+        return "failed" if standing.failed else "unsupported" if standing.unsupported else NOTHING
+    decimals = 2 if table.unit == "%" else 4
+    spread = f" ± {standing.half_width:.{decimals}f}" if standing.half_width is not None else ""
+    return f"{standing.mean:.{decimals}f}{spread}"
+
+
+def heading(table: BoardTable) -> str:
+    """What a table is about, in a line."""
+    return printable(f"{table.task} · {table.architecture} ({table.full:,} parameters)")
+
+
+def subheading(table: BoardTable) -> str:
+    """How its results were made, in a line."""
+    data = table.data_label if table.data_official else f"{table.data_label}, unofficial data"
+    metric = (
+        f"{table.metric}{f' {table.unit}' if table.unit else ''}, "
+        f"{'higher' if table.higher_is_better else 'lower'} is better"
+        if table.metric
+        else "no finished run"
+    )
+    return printable(f"recipe {table.recipe} · data {data} · device {table.device_class} · {metric}")
+
+
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    return printable(text).translate(_MARKDOWN)
+
+
+def latex(text: str) -> str:
+    """Text that LaTeX sets as it is, in one line."""
+    return printable(text).translate(_LATEX)
+
+
+def lines_csv(lines: Iterable[Line]) -> str:
+    """The papers' numbers and what was measured, a row a number."""
+    import pandas as pd
+
+    rows = []
+    for line in lines:
+        record = line_record(line)
+        measured: Mapping[str, Any] = record.pop("measured") or {}
+        rows.append({**record, **{f"measured_{name}": value for name, value in measured.items()}})
+    return pd.DataFrame([{k: _cell(v) for k, v in row.items()} for row in rows]).to_csv(
+        index=False, lineterminator="\n"
+    )
+
+
+def lines_json(lines: Iterable[Line]) -> str:
+    """The papers' numbers and what was measured, as JSON."""
+    return json.dumps({"format": FORMAT, "lines": [line_record(line) for line in lines]}, indent=2, allow_nan=False)

@@ -1,0 +1,165 @@
+"""Two methods head to head: over all budgets, architectures and tasks at which both have results.
+
+Methods see the same data in the same order for a seed, so results are paired by seed. Every shared budget is one
+comparison, a paired t-test; Holm's procedure over all of them keeps the error of the family at 5 %. Cells that one
+of the two lacks, or that failed or were unsupported, take no part, and are counted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from npas_bench.leaderboard.statistics import Difference, paired_difference, rejected_by_holm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from npas_bench.leaderboard.standings import Band, BoardTable, Standing
+
+
+class Encounter(NamedTuple):
+    """One budget of a table at which both methods have results.
+
+    Attributes:
+        table: that it is in.
+        budget: trainable scalars allowed.
+        text: the budget as it was asked for.
+        first: standing of the first method.
+        second: of the second.
+        difference: first minus second, over the seeds that both have; None where they share none.
+        winner: label of the method that is significantly better; None if they cannot be told apart.
+    """
+
+    table: BoardTable
+    budget: int
+    text: str
+    first: Standing
+    second: Standing
+    difference: Difference | None
+    winner: str | None
+
+
+class Overall(NamedTuple):
+    """A table's encounters together.
+
+    Attributes:
+        table: the table.
+        budgets: how many are shared.
+        difference: of the means over all shared budgets, paired by seed; None where no seed is done at all of them.
+    """
+
+    table: BoardTable
+    budgets: int
+    difference: Difference | None
+
+
+class HeadToHead(NamedTuple):
+    """Two methods over all that they share.
+
+    Attributes:
+        first: label of one method.
+        second: of the other.
+        encounters: in the order of tables and budgets.
+        overall: a line for each table with encounters.
+        missing: at how many budgets one of the two has a row and the other no result, or none either.
+    """
+
+    first: str
+    second: str
+    encounters: list[Encounter]
+    overall: list[Overall]
+    missing: int
+
+    @property
+    def wins(self) -> tuple[int, int]:
+        """How often the first and the second are significantly better."""
+        winners = [encounter.winner for encounter in self.encounters]
+        return winners.count(self.first), winners.count(self.second)
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words."""
+        count = len(self.encounters)
+        if not count:
+            return f"{self.first} and {self.second} have no budget in common at which both have a result."
+        first, second = self.wins
+        level = count - first - second
+        said = [f"Over {_times(count, 'shared comparison')}, "]
+        if not first and not second:
+            said.append(f"{self.first} and {self.second} cannot be told apart in any.")
+        else:
+            said.append(
+                f"{self.first} is significantly better in {first or 'none'}, {self.second} in {second or 'none'}"
+            )
+            said.append(f", and {level} cannot be told apart." if level else ".")
+        untested = sum(e.difference is None or e.difference.p is None for e in self.encounters)
+        if untested:
+            said.append(f" {_times(untested, 'of them')} could not be tested: it takes two seeds that both have.")
+        return "".join(said)
+
+
+def head_to_head(tables: Iterable[BoardTable], first: str, second: str) -> HeadToHead:
+    """Compare two methods.
+
+    Args:
+        tables: to compare them in.
+        first: label of a method, with its options.
+        second: of another.
+    """
+    encounters: list[Encounter] = []
+    missing = 0
+    for table in tables:
+        for band in table.bands:
+            one, other = (_find(band, label) for label in (first, second))
+            if one is None and other is None:
+                continue
+            if one is None or other is None or one.mean is None or other.mean is None:
+                missing += 1
+                continue
+            difference = paired_difference(one.values, other.values)
+            encounters.append(Encounter(table, band.budget, band.text, one, other, difference, None))
+    return HeadToHead(first, second, _decided(encounters, first, second), _overall(encounters), missing)
+
+
+def _find(band: Band, label: str) -> Standing | None:
+    return next((standing for standing in band.standings if standing.label == label), None)
+
+
+def _decided(encounters: list[Encounter], first: str, second: str) -> list[Encounter]:
+    tested = [
+        place
+        for place, encounter in enumerate(encounters)
+        if encounter.difference is not None and encounter.difference.p is not None
+    ]
+    rejected = rejected_by_holm([encounters[place].difference.p for place in tested])  # type: ignore[union-attr, misc]
+    decided = list(encounters)
+    for place, certain in zip(tested, rejected, strict=True):
+        encounter = encounters[place]
+        if certain and encounter.difference is not None:
+            better = (encounter.difference.mean > 0) == encounter.table.higher_is_better
+            decided[place] = encounter._replace(winner=first if better else second)
+    return decided
+
+
+def _overall(encounters: list[Encounter]) -> list[Overall]:
+    tables: dict[str, list[Encounter]] = {}
+    for encounter in encounters:
+        tables.setdefault(encounter.table.key, []).append(encounter)
+    return [
+        Overall(
+            some[0].table, len(some), paired_difference(_mean(e.first for e in some), _mean(e.second for e in some))
+        )
+        for some in tables.values()
+    ]
+
+
+def _mean(standings: Iterable[Standing]) -> dict[int, float]:
+    """Of each seed that is done at all budgets, its mean over them."""
+    values = [standing.values for standing in standings]
+    seeds = set.intersection(*map(set, values))
+    return {seed: math.fsum(value[seed] for value in values) / len(values) for seed in seeds}
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count > 1 and not what.startswith('of') else ''}"

@@ -1,0 +1,189 @@
+"""The papers' numbers beside measured ones: which can be set against which, and how far they are apart.
+
+A paper's number is never ranked or pooled with measured ones, nor with another paper's: their protocols differ.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from npas_bench.errors import UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from npas_bench.leaderboard.standings import Band, BoardTable, Standing
+    from npas_bench.store.schema import PaperRow
+
+# How a paper is cited.
+CITATIONS = {
+    "plummer2022npas": "Plummer et al. 2022",
+    "teterwak2023superweights": "Teterwak et al. 2023",
+    "plummer2021ssn": "Plummer et al. 2021",
+    "npas2022slides": "Plummer et al. 2022, slides",
+}
+_COMPLEMENTS = re.compile(r"(accuracy|error)(@\d+)")
+_HUNDRED = 100.0
+
+
+class Point(NamedTuple):
+    """A paper's number, in the metric of a table that it stands beside.
+
+    Attributes:
+        row: the number as printed, with where.
+        share: of the full architecture's parameters, in per cent; None if the budget is not known.
+        value: in the table's metric.
+        spread: as printed; None if not.
+    """
+
+    row: PaperRow
+    share: float | None
+    value: float
+    spread: float | None
+
+
+class Line(NamedTuple):
+    """A paper's number and what was measured for it.
+
+    Attributes:
+        row: the number as printed, with where.
+        value: the number.
+        spread: as printed; None if not.
+        table: that the measured result is in; None if there is none.
+        standing: the measured result; None if there is none.
+        mean: of the measured result, in the paper's metric; None where no seed is done.
+        half_width: of its 95 % t-interval; None below three seeds.
+        difference: measured minus printed.
+        within: whether the measured mean lies within the printed spread; None if the paper prints none.
+    """
+
+    row: PaperRow
+    value: float
+    spread: float | None
+    table: BoardTable | None
+    standing: Standing | None
+    mean: float | None
+    half_width: float | None
+    difference: float | None
+    within: bool | None
+
+
+def citation(source: str) -> str:
+    """How a paper is cited in running text."""
+    return CITATIONS.get(source, source)
+
+
+def method_there(row: PaperRow) -> str:
+    """The method as the paper calls it, with its variant."""
+    return f"{row.method} ({row.variant})" if row.variant else row.method
+
+
+def place_of(row: PaperRow) -> str:
+    """Where a number is printed, as grids name it: `plummer2022npas Table 5`."""
+    return f"{row.source} {row.table}"
+
+
+def in_metric(row: PaperRow, metric: str | None) -> float | None:
+    """A paper's number in a metric; None if it is another. Errors and accuracies in per cent are complements."""
+    if metric is None:
+        return None
+    if row.metric == metric:
+        return float(row.value)
+    return _HUNDRED - float(row.value) if _complement(row.metric) == metric else None
+
+
+def _complement(metric: str) -> str | None:
+    match = _COMPLEMENTS.fullmatch(metric)
+    return None if match is None else f"{'error' if match[1] == 'accuracy' else 'accuracy'}{match[2]}"
+
+
+def points_beside(table: BoardTable, rows: Iterable[PaperRow]) -> list[Point]:
+    """The papers' numbers of a table's task, architecture and metric; of methods of this suite and of others."""
+    found = []
+    for row in rows:
+        if (row.dataset, row.architecture) == (table.task, table.architecture):
+            value = in_metric(row, table.metric)
+            if value is not None:
+                found.append(Point(row, _share(row, table.full), value, float(row.spread) if row.spread else None))
+    return found
+
+
+def _share(row: PaperRow, full: int) -> float | None:
+    if row.budget_percent is not None:
+        return row.budget_percent
+    if row.budget_here is not None:
+        return row.budget_here
+    return None if row.params_millions is None else 100e6 * row.params_millions / full
+
+
+def choose_rows(rows: Sequence[PaperRow], places: Iterable[str]) -> list[PaperRow]:
+    """The numbers printed at some places.
+
+    Args:
+        rows: all of them.
+        places: as `plummer2022npas Table 5`.
+
+    Raises:
+        UnknownName: if nothing is printed at one of them.
+    """
+    known = {place_of(row) for row in rows}
+    wanted = set(places)
+    for place in sorted(wanted - known):
+        raise UnknownName("table", place, known, remedy="of the papers'")
+    return [row for row in rows if place_of(row) in wanted]
+
+
+def set_beside(rows: Iterable[PaperRow], tables: Mapping[str, Sequence[BoardTable]]) -> list[Line]:
+    """Each number with what was measured for it; with several results, by recipe, data and device, several times.
+
+    Args:
+        rows: papers' numbers.
+        tables: measured results, by the metric that was read.
+    """
+    lines = []
+    for row in rows:
+        found = [
+            _line(row, table, standing)
+            for metric in (row.metric, _complement(row.metric))
+            for table in (tables.get(metric, ()) if metric else ())
+            for standing in _standings(row, table)
+        ]
+        found.sort(key=lambda line: line.table is not None and line.table.recipe != "default")
+        lines += found or [Line(row, float(row.value), _spread(row), None, None, None, None, None, None)]
+    return lines
+
+
+def _standings(row: PaperRow, table: BoardTable) -> Iterator[Standing]:
+    if row.method_here is None or (row.dataset, row.architecture) != (table.task, table.architecture):
+        return
+    for band in table.bands:
+        if _same_budget(row, band, table.full):
+            for standing in band.standings:
+                if (standing.method, dict(standing.options)) == (row.method_here, row.options_here or {}):
+                    yield standing
+
+
+def _same_budget(row: PaperRow, band: Band, full: int) -> bool:
+    percent = row.budget_percent if row.budget_percent is not None else row.budget_here
+    if percent is not None:
+        # As a budget in per cent is resolved; in integers, as 1.4 is no binary fraction.
+        return band.budget == round(percent * 1000) * full // 100_000
+    if row.params_millions is None:
+        return False
+    # One unit of the last digit printed: papers cut as well as round.
+    digits = len(f"{row.params_millions:g}".partition(".")[2])
+    return abs(band.budget - 1e6 * row.params_millions) <= 10.0 ** (6 - digits)
+
+
+def _spread(row: PaperRow) -> float | None:
+    return float(row.spread) if row.spread else None
+
+
+def _line(row: PaperRow, table: BoardTable, standing: Standing) -> Line:
+    value, spread, mean = float(row.value), _spread(row), standing.mean
+    if mean is not None and table.metric != row.metric:
+        mean = _HUNDRED - mean
+    difference = None if mean is None else mean - value
+    within = None if difference is None or spread is None else abs(difference) <= spread + 1e-9
+    return Line(row, value, spread, table, standing, mean, standing.half_width, difference, within)

@@ -1,0 +1,69 @@
+"""Whose results a board shows: a user's own, and those of the published board. They are never mixed."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from npas_bench.leaderboard.published import open_published, published_location
+from npas_bench.store.database import open_for_reading, reaching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from npas_bench.store.database import Location, Store
+
+
+class Which(StrEnum):
+    """Whose results to show."""
+
+    all = "all"
+    mine = "mine"
+    published = "published"
+
+
+class Source(NamedTuple):
+    """Results of one store.
+
+    Attributes:
+        name: `mine` or `published`.
+        title: for people.
+        store: open for reading.
+    """
+
+    name: str
+    title: str
+    store: Store
+
+
+@contextmanager
+def open_sources(
+    location: Location, which: Which = Which.all, *, patience: float | None = None
+) -> Iterator[list[Source]]:
+    """Open what there is of a user's own database and the published board, for as long as the block lasts.
+
+    Args:
+        location: of the user's database, which may not be there.
+        which: of the two.
+        patience: seconds to wait for a file that is locked.
+
+    Raises:
+        StoreError: if one of them cannot be read.
+    """
+    found = []
+    with ExitStack() as stack:
+        if which is not Which.published:
+            stack.enter_context(reaching(location))
+            mine = open_for_reading(location, patience=patience)
+            if mine is not None:
+                stack.callback(mine.close)
+                found.append(Source("mine", f"Your runs ({location})", mine))
+        published = published_location()
+        if which is not Which.mine and published is not None:
+            stack.enter_context(reaching(published))
+            shipped = open_published()
+            if shipped is not None and shipped.location.path is not None:
+                stack.callback(shipped.close)
+                found.append(Source("published", f"Published board ({shipped.location.path.name})", shipped))
+        yield found
