@@ -12,6 +12,7 @@ import typer
 from npas_bench import __version__
 from npas_bench.cli.cancel import cancel
 from npas_bench.cli.console import errors
+from npas_bench.cli.dashboard import dashboard
 from npas_bench.cli.database import database_app
 from npas_bench.cli.download import download
 from npas_bench.cli.exporting import export_runs
@@ -38,6 +39,7 @@ app.command()(plan)
 app.command()(status)
 app.command()(cancel)
 app.command()(leaderboard)
+app.command()(dashboard)
 app.add_typer(list_app, name="list")
 app.command()(show)
 app.command("export")(export_runs)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from npas_bench.leaderboard.papers import Line
     from npas_bench.leaderboard.standings import BoardTable, Standing
-    from npas_bench.store.schema import PaperRow
+    from npas_bench.store.papers import PaperNumber
 
 # What separates the numbers of a row from the word for there being none.
 NOTHING = "—"
@@ -35,7 +35,7 @@ _LATEX = str.maketrans(
 )
 
 
-def board_json(boards: Sequence[tuple[str, Sequence[BoardTable]]], papers: Sequence[PaperRow]) -> str:
+def board_json(boards: Sequence[tuple[str, Sequence[BoardTable]]], papers: Sequence[PaperNumber]) -> str:
     """Boards by the name of their source, as one JSON text."""
     content = {
         "format": FORMAT,

@@ -134,7 +134,7 @@ def print_run(console: Console, row: RunRow) -> None:
         if row.ledger["remark"]:
             facts.append(("allocation", row.ledger["remark"]))
     if row.cost:
-        facts.append(("cost", ", ".join(_cost(row.cost))))
+        facts.append(("cost", ", ".join(cost_lines(row.cost))))
     if row.history:
         last = row.history[-1]
         facts.append(("last epoch", f"{last['epoch']:.0f}, training loss {last['loss']:.4g}"))
@@ -174,7 +174,7 @@ def _attempt(entry: Mapping[str, Any]) -> str:
     return ", ".join(said)
 
 
-def _cost(cost: Mapping[str, Any]) -> list[str]:
+def cost_lines(cost: Mapping[str, Any]) -> list[str]:
     """What a run cost, in units that can be read."""
     said = [f"{key.replace('_', ' ')} {cost[key]:.4g}" for key in cost if "seconds" in key and cost[key] is not None]
     if cost.get("peak_memory"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from npas_bench.leaderboard.standings import Band, BoardTable, Standing
-    from npas_bench.store.schema import PaperRow
+    from npas_bench.store.papers import PaperNumber
 
 # How a paper is cited.
 CITATIONS = {
@@ -37,7 +37,7 @@ class Point(NamedTuple):
         spread: as printed; None if not.
     """
 
-    row: PaperRow
+    row: PaperNumber
     share: float | None
     value: float
     spread: float | None
@@ -58,7 +58,7 @@ class Line(NamedTuple):
         within: whether the measured mean lies within the printed spread; None if the paper prints none.
     """
 
-    row: PaperRow
+    row: PaperNumber
     value: float
     spread: float | None
     table: BoardTable | None
@@ -74,17 +74,17 @@ def citation(source: str) -> str:
     return CITATIONS.get(source, source)
 
 
-def method_there(row: PaperRow) -> str:
+def method_there(row: PaperNumber) -> str:
     """The method as the paper calls it, with its variant."""
     return f"{row.method} ({row.variant})" if row.variant else row.method
 
 
-def place_of(row: PaperRow) -> str:
+def place_of(row: PaperNumber) -> str:
     """Where a number is printed, as grids name it: `plummer2022npas Table 5`."""
     return f"{row.source} {row.table}"
 
 
-def in_metric(row: PaperRow, metric: str | None) -> float | None:
+def in_metric(row: PaperNumber, metric: str | None) -> float | None:
     """A paper's number in a metric; None if it is another. Errors and accuracies in per cent are complements."""
     if metric is None:
         return None
@@ -98,7 +98,7 @@ def _complement(metric: str) -> str | None:
     return None if match is None else f"{'error' if match[1] == 'accuracy' else 'accuracy'}{match[2]}"
 
 
-def points_beside(table: BoardTable, rows: Iterable[PaperRow]) -> list[Point]:
+def points_beside(table: BoardTable, rows: Iterable[PaperNumber]) -> list[Point]:
     """The papers' numbers of a table's task, architecture and metric; of methods of this suite and of others."""
     found = []
     for row in rows:
@@ -109,7 +109,7 @@ def points_beside(table: BoardTable, rows: Iterable[PaperRow]) -> list[Point]:
     return found
 
 
-def _share(row: PaperRow, full: int) -> float | None:
+def _share(row: PaperNumber, full: int) -> float | None:
     if row.budget_percent is not None:
         return row.budget_percent
     if row.budget_here is not None:
@@ -117,7 +117,7 @@ def _share(row: PaperRow, full: int) -> float | None:
     return None if row.params_millions is None else 100e6 * row.params_millions / full
 
 
-def choose_rows(rows: Sequence[PaperRow], places: Iterable[str]) -> list[PaperRow]:
+def choose_rows(rows: Sequence[PaperNumber], places: Iterable[str]) -> list[PaperNumber]:
     """The numbers printed at some places.
 
     Args:
@@ -134,7 +134,7 @@ def choose_rows(rows: Sequence[PaperRow], places: Iterable[str]) -> list[PaperRo
     return [row for row in rows if place_of(row) in wanted]
 
 
-def set_beside(rows: Iterable[PaperRow], tables: Mapping[str, Sequence[BoardTable]]) -> list[Line]:
+def set_beside(rows: Iterable[PaperNumber], tables: Mapping[str, Sequence[BoardTable]]) -> list[Line]:
     """Each number with what was measured for it; with several results, by recipe, data and device, several times.
 
     Args:
@@ -154,7 +154,7 @@ def set_beside(rows: Iterable[PaperRow], tables: Mapping[str, Sequence[BoardTabl
     return lines
 
 
-def _standings(row: PaperRow, table: BoardTable) -> Iterator[Standing]:
+def _standings(row: PaperNumber, table: BoardTable) -> Iterator[Standing]:
     if row.method_here is None or (row.dataset, row.architecture) != (table.task, table.architecture):
         return
     for band in table.bands:
@@ -164,7 +164,7 @@ def _standings(row: PaperRow, table: BoardTable) -> Iterator[Standing]:
                     yield standing
 
 
-def _same_budget(row: PaperRow, band: Band, full: int) -> bool:
+def _same_budget(row: PaperNumber, band: Band, full: int) -> bool:
     percent = row.budget_percent if row.budget_percent is not None else row.budget_here
     if percent is not None:
         # As a budget in per cent is resolved; in integers, as 1.4 is no binary fraction.
@@ -176,14 +176,20 @@ def _same_budget(row: PaperRow, band: Band, full: int) -> bool:
     return abs(band.budget - 1e6 * row.params_millions) <= 10.0 ** (6 - digits)
 
 
-def _spread(row: PaperRow) -> float | None:
+def _spread(row: PaperNumber) -> float | None:
     return float(row.spread) if row.spread else None
 
 
-def _line(row: PaperRow, table: BoardTable, standing: Standing) -> Line:
+def _line(row: PaperNumber, table: BoardTable, standing: Standing) -> Line:
     value, spread, mean = float(row.value), _spread(row), standing.mean
     if mean is not None and table.metric != row.metric:
         mean = _HUNDRED - mean
     difference = None if mean is None else mean - value
     within = None if difference is None or spread is None else abs(difference) <= spread + 1e-9
     return Line(row, value, spread, table, standing, mean, standing.half_width, difference, within)
+
+
+def metrics_of(rows: Iterable[PaperNumber]) -> list[str]:
+    """The metrics to read of measured results, so that they can be set beside some numbers."""
+    names = {metric for row in rows for metric in (row.metric, _complement(row.metric)) if metric is not None}
+    return sorted(names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from npas_bench.errors import BudgetError
 from npas_bench.leaderboard.standings import REFERENCE, BoardTable, Cut, in_order, tabulate
-from npas_bench.store.boards import board_budgets, board_full, choose_boards, method_budgets, read_boards
+from npas_bench.store.boards import board_budgets, board_full, choose_boards, method_budgets, one_board, read_boards
 from npas_bench.store.reproductions import reproduced_runs
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Choice:
         lowest: leave out smaller budgets.
         highest: leave out larger budgets.
         limit: at most so many tables, those with the newest results; all if left out.
+        table: key of the only table to show.
         page: how many results of a table are shown at a time.
     """
 
@@ -54,6 +55,7 @@ class Choice:
     lowest: Budget | None = None
     highest: Budget | None = None
     limit: int | None = None
+    table: str | None = None
     page: int = PAGE
 
 
@@ -68,7 +70,10 @@ def read_tables(store: Store, choice: Choice | None = None, *, beside: Sequence[
         beside: other stores, where cells may have been run again.
     """
     choice = choice or Choice()
-    boards = choose_boards(store, task=choice.task, architecture=choice.architecture, limit=choice.limit)
+    if choice.table is not None:
+        boards = one_board(store, choice.table)
+    else:
+        boards = choose_boards(store, task=choice.task, architecture=choice.architecture, limit=choice.limit)
     reader = _Reader(store, choice, (store, *beside))
     whole = [board for board in boards.chosen if board.results <= choice.page]
     tables = [reader.within(table) for table in reader.tables(read_boards(store, whole, metric=choice.metric))]

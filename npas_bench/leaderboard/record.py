@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.frontier import Frontier
     from npas_bench.leaderboard.papers import Line, Point
     from npas_bench.leaderboard.standings import Band, BoardTable, Standing
-    from npas_bench.store.schema import PaperRow
+    from npas_bench.store.papers import PaperNumber
 
 FORMAT = 1
 
 
-def table_record(table: BoardTable, papers: Iterable[PaperRow] = ()) -> dict[str, Any]:
+def table_record(table: BoardTable, papers: Iterable[PaperNumber] = ()) -> dict[str, Any]:
     """A table with its frontier, and the papers' numbers beside it."""
     return {
         **table_facts(table),
@@ -82,7 +82,7 @@ def _point(point: Point) -> dict[str, Any]:
     return {**paper_facts(point.row), "percent": point.share, "value": point.value, "spread": point.spread}
 
 
-def paper_facts(row: PaperRow) -> dict[str, Any]:
+def paper_facts(row: PaperNumber) -> dict[str, Any]:
     """Where a number is printed, and what it is about."""
     return {
         "paper": citation(row.source),

@@ -14,7 +14,7 @@ from npas_bench.store.results import Result, read_results
 from npas_bench.store.schema import CellRow, RunRow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -44,6 +44,26 @@ class Boards(NamedTuple):
 
     chosen: list[Board]
     total: int
+
+
+class BoardFacts(NamedTuple):
+    """What a table is about.
+
+    Attributes:
+        key: of its runs.
+        task: name of the task.
+        architecture: name of the architecture.
+        recipe: name of the recipe.
+        data_label: what the data is to be called.
+        device_class: `cpu` or `cuda`.
+    """
+
+    key: str
+    task: str
+    architecture: str
+    recipe: str
+    data_label: str
+    device_class: str
 
 
 class BudgetCount(NamedTuple):
@@ -148,6 +168,32 @@ def _newest(session: Session, name: InstrumentedAttribute[str], version: Instrum
 def _has_result(session: Session, *conditions: ColumnElement[bool]) -> bool:
     query = select(RunRow.id).join(CellRow, CellRow.identity == RunRow.identity).where(*conditions, RunRow.current)
     return session.scalar(query.limit(1)) is not None
+
+
+def one_board(store: Store, key: str) -> Boards:
+    """The table of a key; none where no result has it."""
+    query = select(func.count()).where(RunRow.current, RunRow.board == key)
+    with store.session() as session:
+        results = session.scalar(query) or 0
+    return Boards([Board(key, results)] if results else [], min(results, 1))
+
+
+def describe_boards(store: Store, boards: Iterable[Board]) -> list[BoardFacts]:
+    """What tables are about, in the order of their names."""
+    columns = (CellRow.task, CellRow.architecture, CellRow.recipe_name, RunRow.data_label, RunRow.device_class)
+    found = []
+    with store.session() as session:
+        for board in boards:
+            query = (
+                select(*columns)
+                .join(RunRow, CellRow.identity == RunRow.identity)
+                .where(RunRow.current, RunRow.board == board.key)
+                .limit(1)
+            )
+            row = session.execute(query).first()
+            if row is not None:
+                found.append(BoardFacts(board.key, *row))
+    return sorted(found, key=lambda facts: (*facts[1:], facts.key))
 
 
 def board_full(store: Store, board: Board) -> int:

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from npas_bench.store.schema import CellRow
+
 
 def method_label(method: str, options: Mapping[str, Any]) -> str:
     """A method with its options, as a board's row names it: `ssn (upsample=inter)`."""
     chosen = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
     return f"{method} ({chosen})" if chosen else method
+
+
+def cell_label(cell: CellRow) -> str:
+    """A cell in words, its options with it."""
+    budget = cell.budget_text or f"{cell.budget:,}"
+    return f"{cell.task} {cell.architecture} {method_label(cell.method, cell.options)} {budget} seed {cell.seed}"
 
 
 def printable(text: str, *, lines: bool = False) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, func, insert, select
 
@@ -43,10 +43,36 @@ def papers_current(connection: Connection) -> bool:
     return list(editions) == [_edition(_content())]
 
 
-def read_papers(store: Store) -> list[PaperRow]:
+class PaperNumber(NamedTuple):
+    """A number that a paper prints; fields are those of `PaperRow`."""
+
+    source: str
+    table: str
+    task: str
+    dataset: str
+    architecture: str
+    method: str
+    variant: str
+    budget_percent: float | None
+    params_millions: float | None
+    metric: str
+    value: str
+    spread: str | None
+    runs: int | None
+    higher_is_better: bool
+    note: str
+    method_here: str | None
+    options_here: dict[str, Any] | None
+    budget_here: float | None
+
+
+_COLUMNS = tuple(getattr(PaperRow, name) for name in PaperNumber._fields)
+
+
+def read_papers(store: Store) -> list[PaperNumber]:
     """The papers' numbers of a store, in the order of the package's list."""
     with store.session() as session:
-        return list(session.scalars(select(PaperRow).order_by(PaperRow.position)))
+        return [PaperNumber(*row) for row in session.execute(select(*_COLUMNS).order_by(PaperRow.position))]
 
 
 def _content() -> bytes:

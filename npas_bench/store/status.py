@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import func, or_, select
 
 from npas_bench.store.drivers import clock, dead_drivers
-from npas_bench.store.labels import method_label
+from npas_bench.store.labels import cell_label
 from npas_bench.store.runs import count_states
 from npas_bench.store.schema import CellRow, DriverRow, RunRow
 
@@ -169,7 +169,7 @@ def _under_way(session: Session, here: ColumnElement[bool], alive: set[str], lim
         UnderWay(
             run=run.id,
             grid=run.grid,
-            cell=_label(cell),
+            cell=cell_label(cell),
             state="running" if run.state == "running" and run.driver in alive else "stale",
             epoch=run.epoch,
             epochs=_epochs(cell.recipe),
@@ -179,11 +179,6 @@ def _under_way(session: Session, here: ColumnElement[bool], alive: set[str], lim
         )
         for run, cell in session.execute(query)
     ]
-
-
-def _label(cell: CellRow) -> str:
-    budget = cell.budget_text or f"{cell.budget:,}"
-    return f"{cell.task} {cell.architecture} {method_label(cell.method, cell.options)} {budget} seed {cell.seed}"
 
 
 def _epochs(recipe: Mapping[str, Any]) -> int | None:

@@ -1,0 +1,373 @@
+"""Charts: Plotly figures of numbers that `leaderboard` made."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from npas_bench.dashboard.words import drawn, share_text, with_unit
+from npas_bench.leaderboard.papers import citation, method_there
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from npas_bench.leaderboard.comparison import HeadToHead
+    from npas_bench.leaderboard.cost import Cost, Spent
+    from npas_bench.leaderboard.papers import Point
+    from npas_bench.leaderboard.standings import BoardTable, Standing
+
+# Paul Tol's "bright" scheme, told apart with any colour vision, on white and on black; shapes repeat what colours say.
+COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#999999")
+_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon", "star", "hexagon")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+REFERENCE_COLOUR = "#888888"
+
+
+class Style(NamedTuple):
+    """How a method is drawn wherever it is."""
+
+    colour: str
+    shape: str
+    dash: str
+
+
+def styles(labels: Iterable[str]) -> dict[str, Style]:
+    """A style for each method, by its place among all of a table."""
+    return {
+        label: Style(
+            COLOURS[place % len(COLOURS)],
+            _SHAPES[place % len(_SHAPES)],
+            _DASHES[place // len(COLOURS) % len(_DASHES)],
+        )
+        for place, label in enumerate(sorted(set(labels)))
+    }
+
+
+def _layout(figure: go.Figure, x: str, y: str, height: int = 460) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0, "xanchor": "left"},
+        hovermode="closest",
+        dragmode=False,
+    )
+    figure.update_xaxes(title_text=drawn(x, 120), automargin=True)
+    figure.update_yaxes(title_text=drawn(y, 120), automargin=True)
+    return figure
+
+
+def frontier_chart(table: BoardTable, points: Sequence[Point], whole: str = "full") -> go.Figure:
+    """The metric against the budget, a line and a band a method; papers' numbers hollow; the dense network as a line.
+
+    Args:
+        table: with the results.
+        points: papers' numbers beside it.
+        whole: the method that is the dense network itself.
+    """
+    figure = go.Figure()
+    curves: dict[str, list[tuple[float, int, str, Standing]]] = {}
+    for band in table.bands:
+        for standing in band.standings:
+            if standing.mean is not None:
+                percent = 100 * band.budget / table.full
+                curves.setdefault(standing.label, []).append((percent, band.budget, band.text, standing))
+    look = styles([*curves, *(point.row.method_here or point.row.method for point in points)])
+    dense = curves.pop(whole, [])
+    for label, curve in curves.items():
+        _add_band(figure, [(x, s) for x, _, _, s in curve], look[label].colour)
+    for label, curve in curves.items():
+        style = look[label]
+        figure.add_scatter(
+            x=[x for x, *_ in curve],
+            y=[standing.mean for *_, standing in curve],
+            customdata=[[label, budget, text, standing.seeds] for _, budget, text, standing in curve],
+            name=drawn(label),
+            mode="lines+markers",
+            line={"color": style.colour, "dash": style.dash, "width": 2},
+            marker={"symbol": style.shape, "size": 10, "color": style.colour},
+            unselected={"marker": {"opacity": 0.7}},
+            hovertemplate=_hover(label, table, "budget %{customdata[2]}", "%{customdata[3]} seeds"),
+        )
+    for _, _, _, standing in dense[-1:]:
+        _add_dense(figure, standing, table)
+    _add_papers(figure, points, table, look)
+    shares = sorted({100 * band.budget / table.full for band in table.bands})
+    figure.update_xaxes(type="log", **_ticks([*shares, *(p.share for p in points if p.share)]))
+    return _layout(figure, "budget, % of the full architecture's parameters", metric_axis(table))
+
+
+def _add_band(figure: go.Figure, curve: Sequence[tuple[float, Standing]], colour: str) -> None:
+    there = [(x, s.mean, s.half_width) for x, s in curve if s.mean is not None and s.half_width is not None]
+    if len(there) > 1:
+        figure.add_scatter(
+            x=[x for x, *_ in there] + [x for x, *_ in reversed(there)],
+            y=[m + h for _, m, h in there] + [m - h for _, m, h in reversed(there)],
+            fill="toself",
+            fillcolor=_see_through(colour),
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            showlegend=False,
+        )
+
+
+def _see_through(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.14)"
+
+
+def _add_dense(figure: go.Figure, standing: Standing, table: BoardTable) -> None:
+    figure.add_hline(y=standing.mean, line={"color": REFERENCE_COLOUR, "dash": "dash", "width": 1.5})
+    # A line across a figure has no entry in its legend.
+    figure.add_scatter(
+        x=[100.0],
+        y=[standing.mean],
+        customdata=[[standing.label, table.full, "100%", standing.seeds]],
+        name=f"{drawn(standing.label)} (dense network)",
+        mode="lines+markers",
+        line={"color": REFERENCE_COLOUR, "dash": "dash"},
+        marker={"symbol": "star", "size": 12, "color": REFERENCE_COLOUR},
+        unselected={"marker": {"opacity": 0.7}},
+        hovertemplate=_hover(standing.label, table, "dense network", "%{customdata[3]} seeds"),
+    )
+
+
+def _add_papers(figure: go.Figure, points: Sequence[Point], table: BoardTable, look: Mapping[str, Style]) -> None:
+    series: dict[tuple[str, str], list[Point]] = {}
+    for point in points:
+        if point.share:
+            series.setdefault((point.row.source, point.row.method_here or point.row.method), []).append(point)
+    for (source, method), some in series.items():
+        style = look[method]
+        figure.add_scatter(
+            x=[point.share for point in some],
+            y=[point.value for point in some],
+            text=[drawn(f"{method_there(p.row)}, {p.row.table}") for p in some],
+            error_y={"array": [point.spread or 0 for point in some], "thickness": 1, "color": style.colour},
+            name=drawn(f"{method} in {citation(source)}"),
+            mode="markers",
+            marker={"symbol": f"{style.shape}-open", "size": 10, "color": style.colour, "line": {"width": 2}},
+            hovertemplate="<br>".join(["%{text}", drawn(citation(source)), f"{drawn(table.metric or '')} %{{y}}"])
+            + "<extra></extra>",
+        )
+
+
+def _hover(label: str, table: BoardTable, *more: str) -> str:
+    decimals = 2 if table.unit == "%" else 4
+    lines = [f"<b>{drawn(label)}</b>", f"{drawn(with_unit(table.metric or '', table.unit))} %{{y:.{decimals}f}}", *more]
+    return "<br>".join(lines) + "<extra></extra>"
+
+
+def _ticks(shares: Sequence[float | None]) -> dict[str, Any]:
+    """Marks on a logarithmic axis at round shares within its range."""
+    there = [share for share in shares if share]
+    if not there:
+        return {}
+    marks = [m * 10.0**e for e in range(-3, 5) for m in (1, 2, 5)]
+    low, high = min(there) / 1.15, max(there) * 1.15
+    inside = [mark for mark in marks if low <= mark <= high]
+    return {
+        "range": [math.log10(low), math.log10(high)],
+        "tickvals": inside,
+        "ticktext": [share_text(mark) for mark in inside],
+    }
+
+
+def metric_axis(table: BoardTable) -> str:
+    """The metric with its unit and direction."""
+    arrow = "higher is better" if table.higher_is_better else "lower is better"
+    return f"{with_unit(table.metric or 'result', table.unit)}, {arrow}"
+
+
+def cost_chart(table: BoardTable, results: Sequence[Spent], cost: Cost) -> go.Figure:
+    """The metric against a cost; what nothing beats is joined by a line and ringed."""
+    figure = go.Figure()
+    look = styles(one.standing.label for one in results)
+    best = [one for one in results if one.best]
+    figure.add_scatter(
+        x=[one.cost for one in best],
+        y=[one.standing.mean for one in best],
+        name="best at its cost (Pareto set)",
+        mode="lines+markers",
+        line={"color": REFERENCE_COLOUR, "width": 1.5, "shape": "hv"},
+        marker={"symbol": "circle-open", "size": 20, "color": REFERENCE_COLOUR, "line": {"width": 2}},
+        hoverinfo="skip",
+    )
+    series: dict[str, list[Spent]] = {}
+    for one in results:
+        series.setdefault(one.standing.label, []).append(one)
+    unit = f" {cost.unit}" if cost.unit else ""
+    for label, some in series.items():
+        style = look[label]
+        figure.add_scatter(
+            x=[one.cost for one in some],
+            y=[one.standing.mean for one in some],
+            customdata=[[one.band.text] for one in some],
+            name=drawn(label),
+            mode="markers",
+            marker={"symbol": style.shape, "size": 10, "color": style.colour},
+            error_y={"array": [one.standing.half_width or 0 for one in some], "thickness": 1, "color": style.colour},
+            hovertemplate=_hover(label, table, "budget %{customdata[0]}", f"{cost.name} %{{x:.4g}}{unit}"),
+        )
+    return _layout(figure, with_unit(cost.name, cost.unit), metric_axis(table))
+
+
+def difference_chart(found: HeadToHead, unit: str) -> go.Figure:
+    """Differences with their intervals, one below the other; certain ones filled."""
+    shown = [one for one in found.encounters if one.difference is not None]
+    names = [drawn(f"{one.table.task} · {one.table.architecture} · {one.text}", 80) for one in shown]
+    figure = go.Figure()
+    for certain in (True, False):
+        some = [place for place, one in enumerate(shown) if (one.winner is not None) is certain]
+        differences = [shown[place].difference for place in some]
+        if some:
+            figure.add_scatter(
+                x=[difference.mean for difference in differences if difference],
+                y=some,
+                text=[names[place] for place in some],
+                error_x={"array": [d.half_width or 0 for d in differences if d], "thickness": 1.5},
+                mode="markers",
+                name="significant" if certain else "cannot be told apart",
+                marker={"symbol": "circle" if certain else "circle-open", "size": 11, "color": COLOURS[0]},
+                hovertemplate="%{text}<br>%{x:.4g}<extra></extra>",
+            )
+    figure.add_vline(x=0, line={"color": REFERENCE_COLOUR, "dash": "dash", "width": 1.5})
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed")
+    difference = f"{found.first} − {found.second}"
+    return _layout(figure, with_unit(f"difference, {difference}", unit), "", height=140 + 34 * len(names))
+
+
+def curve_chart(history: Sequence[Mapping[str, Any]], field: str, title: str, marks: Mapping[int, str]) -> go.Figure:
+    """A quantity of a training, epoch by epoch, with marks where something happened."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[entry["epoch"] for entry in history],
+        y=[entry.get(field) for entry in history],
+        mode="lines+markers",
+        line={"color": COLOURS[0]},
+        marker={"size": 6},
+        hovertemplate="epoch %{x}<br>%{y:.4g}<extra></extra>",
+    )
+    for epoch, what in marks.items():
+        figure.add_vline(x=epoch, line={"color": COLOURS[1], "dash": "dot"}, annotation_text=drawn(what))
+    return _layout(figure, "epoch", title, height=300)
+
+
+def ledger_chart(parts: Mapping[str, int], budget: int) -> go.Figure:
+    """What the trainable scalars are, as one bar as long as the budget."""
+    figure = go.Figure()
+    for place, (name, count) in enumerate(parts.items()):
+        figure.add_bar(
+            x=[count],
+            y=["parameters"],
+            orientation="h",
+            name=f"{name} {count:,}",
+            marker={"color": COLOURS[place % len(COLOURS)]},
+            hovertemplate=f"{name} {count:,} ({100 * count / budget:.2f} % of the budget)<extra></extra>",
+        )
+    figure.add_vline(x=budget, line={"color": REFERENCE_COLOUR, "dash": "dash"})
+    figure.update_layout(barmode="stack")
+    figure.update_yaxes(showticklabels=False)
+    figure = _layout(figure, "trainable scalars; the dashed line is the budget", "", height=190)
+    figure.update_layout(legend={"y": -0.75})
+    return figure
+
+
+class Segment(NamedTuple):
+    """What a layer reads of a store with one template.
+
+    Attributes:
+        layer: its name.
+        group: the parameter group.
+        first: scalar of the group's store.
+        length: in scalars.
+        coefficient: the template's; None where it has none.
+        rule: how the weight comes out of it.
+    """
+
+    layer: str
+    group: int
+    first: int
+    length: int
+    coefficient: float | None
+    rule: str
+
+
+# More would be too small to see, and slow to draw.
+MOST_SEGMENTS = 4000
+
+
+def sharing_chart(segments: Sequence[Segment]) -> go.Figure:
+    """Layers by parameter groups: what each reads of which store, templates coloured by their coefficients."""
+    layers = list(dict.fromkeys(segment.layer for segment in segments))
+    ends: dict[int, int] = {}
+    for segment in segments:
+        ends[segment.group] = max(ends.get(segment.group, 0), segment.first + segment.length)
+    offsets, place = {}, 0.0
+    gap = 0.02 * sum(ends.values())
+    for group in sorted(ends):
+        offsets[group] = place
+        place += ends[group] + gap
+    figure = go.Figure()
+    mixed = [segment for segment in segments if segment.coefficient is not None]
+    whole = [segment for segment in segments if segment.coefficient is None]
+    if mixed:
+        most = max(abs(segment.coefficient or 0.0) for segment in mixed) or 1.0
+        _add_segments(
+            figure,
+            mixed,
+            offsets,
+            "template, coloured by its coefficient",
+            {
+                "color": [segment.coefficient for segment in mixed],
+                "colorscale": "RdBu",
+                "cmin": -most,
+                "cmax": most,
+                "colorbar": {"title": "coefficient", "thickness": 12, "len": 0.6},
+                "line": {"width": 0.5, "color": "#ffffff"},
+            },
+        )
+    if whole:
+        colours = [COLOURS[segment.group % len(COLOURS)] for segment in whole]
+        marker = {"color": colours, "line": {"width": 0.5, "color": "#ffffff"}}
+        _add_segments(figure, whole, offsets, "read without a coefficient, coloured by group", marker)
+    figure.update_layout(barmode="overlay", showlegend=False)
+    figure.update_yaxes(
+        categoryorder="array", categoryarray=[drawn(name) for name in reversed(layers)], tickfont={"size": 10}
+    )
+    figure.update_xaxes(
+        tickvals=[offsets[group] + ends[group] / 2 for group in offsets],
+        ticktext=[f"{group}<br>{ends[group]:,}" for group in offsets],
+        tickangle=0,
+    )
+    height = max(260, 90 + 20 * len(layers))
+    return _layout(figure, "parameter group, and how many scalars of its store are read", "", height=height)
+
+
+def _add_segments(
+    figure: go.Figure, segments: Sequence[Segment], offsets: Mapping[int, float], name: str, marker: dict[str, Any]
+) -> None:
+    figure.add_bar(
+        x=[segment.length for segment in segments],
+        base=[offsets[segment.group] + segment.first for segment in segments],
+        y=[drawn(segment.layer) for segment in segments],
+        orientation="h",
+        name=name,
+        marker=marker,
+        customdata=[
+            [
+                segment.group,
+                f"{segment.first:,}",
+                f"{segment.length:,}",
+                drawn(segment.rule),
+                "" if segment.coefficient is None else f", coefficient {segment.coefficient:.3g}",
+            ]
+            for segment in segments
+        ],
+        hovertemplate=(
+            "<b>%{y}</b><br>group %{customdata[0]}, %{customdata[2]} scalars from %{customdata[1]} on"
+            "<br>%{customdata[3]}%{customdata[4]}<extra></extra>"
+        ),
+    )

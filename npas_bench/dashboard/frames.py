@@ -1,0 +1,220 @@
+"""Tables of a board as data frames; columns that say the same in every row are told once, above."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from npas_bench.dashboard.words import mebibytes, millions, with_unit
+from npas_bench.store.labels import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from npas_bench.leaderboard.comparison import HeadToHead
+    from npas_bench.leaderboard.cost import Cost, Spent
+    from npas_bench.leaderboard.frontier import Frontier
+    from npas_bench.leaderboard.papers import Line
+    from npas_bench.leaderboard.standings import BoardTable, Standing
+
+column = st.column_config
+
+
+class Framed(NamedTuple):
+    """A data frame, how its columns are shown, and what all its rows have in common."""
+
+    frame: pd.DataFrame
+    columns: dict[str, Any]
+    common: dict[str, str]
+
+
+def _facts(table: BoardTable) -> dict[str, Any]:
+    return {
+        "Task": printable(table.task),
+        "Architecture": printable(table.architecture),
+        "Recipe": printable(table.recipe),
+        "Data": printable(table.data_label),
+        "Device": table.device_class,
+        "Metric": with_unit(table.metric or "none", table.unit),
+    }
+
+
+def board_frame(tables: Sequence[BoardTable]) -> Framed:
+    """Standings one below the other, best first within each budget."""
+    rows = [
+        {
+            **_facts(table),
+            "Budget": printable(band.text),
+            "Rank": standing.rank,
+            "Method": printable(standing.label),
+            "Mean": standing.mean,
+            "±": standing.half_width,
+            "Seeds": standing.seeds,
+            "Parameters": standing.parameters,
+            "Step": standing.relative_time,
+            "Memory": mebibytes(standing.peak_memory),
+            "Notes": [*standing.badges, *_troubles(standing)],
+            "Why": printable(standing.note or ""),
+        }
+        for table in tables
+        for band in table.bands
+        for standing in band.standings
+    ]
+    decimals = 2 if all(table.unit == "%" for table in tables) else 4
+    number = f"%.{decimals}f"
+    common = {name: str(rows[0][name]) for name in _facts(tables[0]) if len({row[name] for row in rows}) == 1}
+    frame = _whole_numbers(pd.DataFrame(rows), "Rank", "Seeds", "Parameters").drop(columns=[*common])
+    frame = frame.drop(columns=[name for name in ("Why", "Notes") if not frame[name].astype(bool).any()])
+    mean = common.get("Metric", "Mean")
+    columns = {
+        "Task": column.TextColumn(width="small"),
+        "Method": column.TextColumn(pinned=True, width="medium"),
+        "Rank": column.NumberColumn(
+            width="small", help="One plus the number of methods that are significantly better at the same budget"
+        ),
+        "Mean": column.NumberColumn(mean, format=number, help="Mean over seeds"),
+        "±": column.NumberColumn(format=number, width="small", help="Half the 95 % t-interval, from three seeds up"),
+        "Seeds": column.NumberColumn(width="small"),
+        "Parameters": column.NumberColumn(format="localized", help="Trainable scalars really used"),
+        "Step": column.NumberColumn("Step (× full)", format="%.2f", help="Time of a training step relative to full"),
+        "Memory": column.NumberColumn("Memory (MiB)", format="%.0f", help="Peak memory of the process or GPU"),
+        "Notes": column.ListColumn(width="medium"),
+        "Why": column.TextColumn("Why not", width="large"),
+    }
+    return Framed(frame, {name: shown for name, shown in columns.items() if name in frame}, common)
+
+
+def _whole_numbers(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """Columns of whole numbers some of which are missing."""
+    return frame.astype({name: "Int64" for name in names})
+
+
+def _troubles(standing: Standing) -> list[str]:
+    said = []
+    if standing.failed:
+        said.append(f"{standing.failed} failed")
+    if standing.unsupported:
+        said.append("unsupported" if standing.mean is None else f"{standing.unsupported} unsupported")
+    return said
+
+
+def score_frame(found: Frontier) -> pd.DataFrame:
+    """Frontier scores, best first."""
+    rows = [
+        {
+            "Rank": score.rank,
+            "Method": printable(score.label),
+            "Score": score.score,
+            "±": score.half_width,
+            "Seeds": score.seeds or None,
+            "Why": score.reason or "",
+        }
+        for score in found.scores
+    ]
+    return _whole_numbers(pd.DataFrame(rows), "Rank", "Seeds")
+
+
+def trial_frame(standing: Standing) -> pd.DataFrame:
+    """A standing's seeds one by one."""
+    return pd.DataFrame([trial._asdict() for trial in standing.trials])
+
+
+def cost_frame(results: Sequence[Spent], cost: Cost) -> pd.DataFrame:
+    """Results with their cost, cheapest first."""
+    return pd.DataFrame(
+        [
+            {
+                "Best": one.best,
+                "Method": printable(one.standing.label),
+                "Budget": printable(one.band.text),
+                "Mean": one.standing.mean,
+                "±": one.standing.half_width,
+                "Cost": one.cost,
+                "Parameters": one.standing.parameters,
+                "MFLOP forward": millions(one.standing.forward_flops),
+                "MFLOP generation": millions(one.standing.generation_flops),
+            }
+            for one in results
+        ]
+    )
+
+
+def encounter_frame(found: HeadToHead) -> pd.DataFrame:
+    """Every shared budget of two methods."""
+    rows = [
+        {
+            "Task": printable(one.table.task),
+            "Architecture": printable(one.table.architecture),
+            "Recipe": printable(one.table.recipe),
+            "Device": one.table.device_class,
+            "Budget": printable(one.text),
+            "Metric": with_unit(one.table.metric or "", one.table.unit),
+            "First": one.first.mean,
+            "Second": one.second.mean,
+            "Difference": None if one.difference is None else one.difference.mean,
+            "±": None if one.difference is None else one.difference.half_width,
+            "Pairs": 0 if one.difference is None else one.difference.pairs,
+            "Better": printable(one.winner or "cannot be told apart"),
+        }
+        for one in found.encounters
+    ]
+    return pd.DataFrame(rows)
+
+
+def overall_frame(found: HeadToHead) -> pd.DataFrame:
+    """Every shared table of two methods."""
+    return pd.DataFrame(
+        [
+            {
+                "Task": printable(one.table.task),
+                "Architecture": printable(one.table.architecture),
+                "Recipe": printable(one.table.recipe),
+                "Device": one.table.device_class,
+                "Budgets": one.budgets,
+                "Metric": with_unit(one.table.metric or "", one.table.unit),
+                "Difference": None if one.difference is None else one.difference.mean,
+                "±": None if one.difference is None else one.difference.half_width,
+                "Pairs": 0 if one.difference is None else one.difference.pairs,
+            }
+            for one in found.overall
+        ]
+    )
+
+
+def paper_frame(lines: Sequence[Line]) -> pd.DataFrame:
+    """A paper's table with a measured column."""
+    rows = []
+    for line in lines:
+        row, standing = line.row, line.standing
+        percent = row.budget_percent if row.budget_percent is not None else row.budget_here
+        within = {None: "", True: "yes", False: "no"}[line.within]
+        rows.append(
+            {
+                "Data": row.dataset,
+                "Architecture": row.architecture,
+                "Method": f"{row.method} ({row.variant})" if row.variant else row.method,
+                "Budget (%)": percent,
+                "Parameters (M)": row.params_millions,
+                "Metric": row.metric,
+                "Printed": line.value,
+                "Printed ±": line.spread,
+                "Runs": row.runs,
+                "Measured": line.mean,
+                "Measured ±": line.half_width,
+                "Seeds": None if standing is None else standing.seeds,
+                "Difference": line.difference,
+                "Within ±": within,
+                "Measured as": "" if line.table is None or standing is None else _measured_as(line.table, standing),
+                "Remark": row.note,
+            }
+        )
+    frame = _whole_numbers(pd.DataFrame(rows), "Runs", "Seeds")
+    empty = [name for name in frame if frame[name].replace("", None).isna().all()]
+    return frame.drop(columns=[name for name in empty if name not in ("Measured", "Printed")])
+
+
+def _measured_as(table: BoardTable, standing: Standing) -> str:
+    data = table.data_label if table.data_official else f"{table.data_label}, unofficial data"
+    return printable(f"{standing.label}, recipe {table.recipe}, {data}, {table.device_class}")

@@ -1,0 +1,57 @@
+"""Between a page and a person: what goes wrong is said in words, a traceback goes to the log."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import RerunException, StopException
+
+from npas_bench.dashboard.looking import looks
+from npas_bench.dashboard.words import plain
+from npas_bench.errors import NpasBenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from npas_bench.dashboard.looking import Look
+
+log = logging.getLogger(__name__)
+
+
+def page(title: str, about: str) -> Callable[[Callable[[list[Look]], None]], Callable[[], None]]:
+    """A page: its title, what it is about, and what draws it from the sources that there are."""
+
+    def wrap(draw: Callable[[list[Look]], None]) -> Callable[[], None]:
+        @functools.wraps(draw)
+        def guarded() -> None:
+            st.title(title)
+            st.caption(about)
+            try:
+                found = looks()
+                for problem in found.problems:
+                    st.error(plain(problem), icon=":material/database_off:")
+                draw(found.there)
+            except (RerunException, StopException):
+                raise
+            except NpasBenchError as error:
+                st.error(plain(str(error)), icon=":material/error:")
+            except Exception:
+                log.exception("the page %s failed", title)
+                st.error("This page failed. What went wrong is in the log of the terminal.", icon=":material/error:")
+
+        return guarded
+
+    return wrap
+
+
+def nothing_yet(what: str = "No results yet.") -> None:
+    """Say that there is nothing to show, and what makes some."""
+    st.info(f"{what} `npas-bench run --grid lowbudget` makes some in a few minutes.", icon=":material/info:")
+
+
+def nothing_to_draw() -> None:
+    """Say that no result matches what was chosen."""
+    st.info("No finished run matches. Choose another task, architecture or table.", icon=":material/filter_alt_off:")

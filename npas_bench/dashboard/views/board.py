@@ -1,0 +1,92 @@
+"""The board: methods ranked within each budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from npas_bench.dashboard.filters import choose_method, choose_source, choose_view
+from npas_bench.dashboard.formats import board_csv, board_json, board_latex, board_markdown
+from npas_bench.dashboard.frames import board_frame
+from npas_bench.dashboard.guard import nothing_yet, page
+from npas_bench.dashboard.looking import papers, tables
+from npas_bench.dashboard.words import plain
+from npas_bench.leaderboard.standings import only_methods
+
+if TYPE_CHECKING:
+    from npas_bench.dashboard.looking import Look
+    from npas_bench.leaderboard.standings import BoardTable
+
+_TABLES = 10
+_LEGEND = (
+    "**±** is the 95 % t-interval of the mean over seeds, from three seeds up. **Rank** is one plus the number of "
+    "methods that are significantly better at the same budget (Holm, 5 %): those that cannot be told apart share one. "
+    "Unsupported and failed cells keep their row and take no part in means and ranks; cells that were never run "
+    "have none. Results of other recipes, data or devices are other tables, ranked apart."
+)
+
+
+@page("Board", "Which way of sharing parameters is best, at which budget, and how certain that is.")
+def board(looks: list[Look]) -> None:
+    """Draw the page."""
+    if not looks:
+        nothing_yet()
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = choose_source(looks)
+        view = choose_view(looks, _TABLES)
+        method = choose_method()
+    boards: list[tuple[Look, list[BoardTable]]] = []
+    for look in chosen:
+        others = tuple(other for other in looks if other is not look)
+        found = tables(look, view, others)
+        shown = only_methods(found.shown, method)
+        if shown:
+            boards.append((look, shown))
+            _draw(look, shown, left_out=found.total - len(found.shown), alone=len(chosen) == 1)
+    if boards:
+        st.markdown(_LEGEND)
+        _downloads(boards)
+    else:
+        st.info("Nothing matches. Leave some of the choices above open.", icon=":material/filter_alt_off:")
+
+
+def _draw(look: Look, shown: list[BoardTable], *, left_out: int, alone: bool) -> None:
+    framed = board_frame(shown)
+    if not alone or look.name == "mine":
+        st.subheader(plain(look.title))
+    if framed.common:
+        st.caption(plain(" · ".join(f"{name}: {value}" for name, value in framed.common.items())))
+    st.dataframe(
+        framed.frame,
+        column_config=framed.columns,
+        hide_index=True,
+        placeholder="—",
+        height=min(38 + 35 * len(framed.frame), 720),
+        key=f"board-{look.name}",
+        alt="Methods ranked within each budget",
+    )
+    for table in shown:
+        if table.cut is not None:
+            st.caption(
+                plain(
+                    f"{table.task} · {table.architecture}: {table.cut.budgets:,} larger budgets are left out, "
+                    f"from {table.cut.after:,} parameters on: narrow the budgets to see them."
+                )
+            )
+    if left_out > 0:
+        st.caption(f"{left_out:,} more tables, with older results: choose a task or an architecture to see them.")
+
+
+def _downloads(boards: list[tuple[Look, list[BoardTable]]]) -> None:
+    named = [(look.name, shown) for look, shown in boards]
+    titled = [(look.title, shown) for look, shown in boards]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button("CSV", lambda: board_csv(named), "board.csv", "text/csv", on_click="ignore")
+        st.download_button("Markdown", lambda: board_markdown(titled), "board.md", "text/markdown", on_click="ignore")
+        st.download_button("LaTeX", lambda: board_latex(titled), "board.tex", "text/x-tex", on_click="ignore")
+        st.download_button(
+            "JSON", lambda: board_json(named, papers(boards[0][0])), "board.json", "application/json", on_click="ignore"
+        )
+        st.caption("The page's address is a link to what you see.")

@@ -1,0 +1,80 @@
+"""Cost: the metric against time, memory, operations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from npas_bench.dashboard.charts import cost_chart
+from npas_bench.dashboard.filters import choose_table
+from npas_bench.dashboard.frames import cost_frame
+from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page
+from npas_bench.dashboard.words import plain, with_unit
+from npas_bench.leaderboard.cost import COSTS, spent
+
+if TYPE_CHECKING:
+    from npas_bench.dashboard.looking import Look
+
+column = st.column_config
+_TITLES = {"time": "Step time", "memory": "Peak memory", "flops": "FLOPs", "parameters": "Parameters"}
+
+
+@page("Cost", "What a result costs in time, memory and operations, and which results nothing beats at their cost.")
+def cost_page(looks: list[Look]) -> None:
+    """Draw the page."""
+    if not looks:
+        nothing_yet()
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = choose_table(looks)
+        kind = st.segmented_control(
+            "Cost",
+            list(_TITLES),
+            default="time",
+            required=True,
+            format_func=_TITLES.__getitem__,
+            key="cost",
+            bind="query-params",
+            persist_state="session",
+        )
+    if chosen is None or chosen[1].metric is None:
+        nothing_to_draw()
+        return
+    look, table = chosen
+    cost = COSTS[kind]
+    results = spent(table, cost)
+    if not results:
+        st.info(f"No run of this table tells its {plain(cost.name)}.", icon=":material/info:")
+        return
+    st.caption(
+        plain(f"{table.full:,} parameters · recipe {table.recipe} · device {table.device_class}")
+        + " · bars: 95 % t-intervals · ringed: no other result is as cheap and as good"
+    )
+    st.plotly_chart(
+        cost_chart(table, results, cost),
+        key=f"cost-{kind}-{look.name}-{table.key}",
+        config={"displaylogo": False},
+        alt="Metric against cost",
+    )
+    if kind == "time":
+        st.caption("Cells that run side by side on one machine share its memory: small differences are noise.")
+    if kind == "memory" and table.device_class == "cpu":
+        st.caption("On a CPU this is the most that the process ever had in memory, Python and libraries included.")
+    decimals = 2 if table.unit == "%" else 4
+    st.dataframe(
+        cost_frame(results, cost),
+        hide_index=True,
+        placeholder="—",
+        key="costs",
+        column_config={
+            "Best": column.CheckboxColumn("Pareto", width="small"),
+            "Mean": column.NumberColumn(with_unit(table.metric or "", table.unit), format=f"%.{decimals}f"),
+            "±": column.NumberColumn(format=f"%.{decimals}f", width="small"),
+            "Cost": column.NumberColumn(with_unit(_TITLES[kind], cost.unit), format="%.4g"),
+            "Parameters": column.NumberColumn(format="localized"),
+            "MFLOP forward": column.NumberColumn(format="%.4g", help="Forward pass of one example"),
+            "MFLOP generation": column.NumberColumn(format="%.4g", help="Generating all weights once"),
+        },
+        alt="Results with their cost",
+    )

@@ -1,0 +1,137 @@
+"""Grids: how they are getting on, and what failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from npas_bench.dashboard.guard import nothing_yet, page
+from npas_bench.dashboard.looking import ask, looks
+from npas_bench.dashboard.words import plain, short
+from npas_bench.errors import NpasBenchError
+from npas_bench.store.labels import printable
+from npas_bench.store.listing import recent_runs
+from npas_bench.store.schema import ENDED
+from npas_bench.store.status import STATES, read_status
+
+if TYPE_CHECKING:
+    from npas_bench.dashboard.looking import Look
+    from npas_bench.store.listing import RunLine
+    from npas_bench.store.status import Status
+
+_EVERY_SECONDS = 3
+_SHOWN = 50
+column = st.column_config
+
+
+@page("Grids", "How grids are getting on, and what failed.")
+def grids_page(found: list[Look]) -> None:
+    """Draw the page."""
+    if not any(look.name == "mine" for look in found):
+        nothing_yet("No runs of your own yet.")
+        return
+    _live()
+
+
+@st.fragment(run_every=_EVERY_SECONDS)
+def _live() -> None:
+    """Drawn again and again, the rest of the page not with it."""
+    try:
+        mine = next((look for look in looks().there if look.name == "mine"), None)
+        if mine is None:
+            st.warning("The database is not there, or cannot be read, at the moment.")
+            return
+        status = ask(mine, lambda store: read_status(store, limit=_SHOWN))
+        failures = ask(mine, lambda store: recent_runs(store, states=("failed",), limit=_SHOWN))
+    except NpasBenchError as error:
+        st.warning(plain(str(error)))
+        return
+    st.caption(plain(f"{mine.title} at {status.moment:%H:%M:%S} UTC, looked at every {_EVERY_SECONDS} s"))
+    _progress(status)
+    _under_way(status)
+    _drivers(status)
+    _failures(failures)
+
+
+def _progress(status: Status) -> None:
+    for grid, counts in list(status.counts.items())[:_SHOWN]:
+        total, ended = sum(counts.values()), sum(counts.get(state, 0) for state in ENDED)
+        said = " · ".join(f"{counts[state]:,} {state}" for state in STATES if counts.get(state))
+        st.progress(
+            ended / total if total else 0.0,
+            text=f"**{plain(grid or 'without a grid')}** {ended:,} of {total:,} ended · {said}",
+        )
+    if len(status.counts) > _SHOWN:
+        st.caption(f"and {len(status.counts) - _SHOWN:,} more grids")
+
+
+def _under_way(status: Status) -> None:
+    if not status.under_way:
+        return
+    st.subheader("Running")
+    rows = [
+        {
+            "Run": run.run,
+            "Cell": short(run.cell, 120),
+            "State": run.state,
+            "Progress": (run.epoch or 0) / run.epochs if run.epochs else None,
+            "Epoch": f"{run.epoch or 0} of {run.epochs}" if run.epochs else str(run.epoch or 0),
+            "Attempt": run.attempt,
+            "Since": run.since,
+        }
+        for run in status.under_way
+    ]
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        placeholder="—",
+        key="under-way",
+        column_config={
+            "Progress": column.ProgressColumn(format="percent", min_value=0, max_value=1),
+            "Since": column.DatetimeColumn("Since (UTC)", format="HH:mm:ss"),
+        },
+        alt="Running cells",
+    )
+    if status.hidden:
+        st.caption(f"and {status.hidden:,} more")
+
+
+def _drivers(status: Status) -> None:
+    for driver in status.drivers:
+        state = "at work" if driver.alive else "gone"
+        st.caption(
+            plain(
+                f"driver {driver.pid} on {driver.host}, version {driver.version}, {state}, heard of at "
+                f"{driver.heartbeat:%H:%M:%S} UTC, {driver.running:,} runs"
+            )
+        )
+
+
+def _failures(failures: list[RunLine]) -> None:
+    if not failures:
+        return
+    st.subheader("Failed")
+    rows = [
+        {
+            "Run": line.run,
+            "Cell": short(line.cell, 120),
+            "Message": printable(line.message or ""),
+            "Grid": printable(line.grid or ""),
+            "Finished": line.finished,
+        }
+        for line in failures
+    ]
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        placeholder="—",
+        key="failures",
+        column_config={
+            "Message": column.TextColumn(width="large"),
+            "Finished": column.DatetimeColumn("Finished (UTC)", format="YYYY-MM-DD HH:mm"),
+        },
+        alt="Failed cells",
+    )
+    st.caption("`npas-bench run … --only failed` tries them again.")

@@ -1,0 +1,34 @@
+"""Links from one page to another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from npas_bench.dashboard.words import plain
+
+if TYPE_CHECKING:
+    from npas_bench.dashboard.looking import Look
+    from npas_bench.leaderboard.standings import BoardTable, Standing
+
+
+def run_page() -> st.Page:
+    """The page of single runs, as the app knows it."""
+    page: st.Page = st.session_state["pages"]["run"]
+    return page
+
+
+def run_links(look: Look, table: BoardTable, standing: Standing) -> None:
+    """A link to each run of a standing."""
+    decimals = 2 if table.unit == "%" else 4
+    with st.container(horizontal=True):
+        for trial in standing.trials:
+            value = trial.state if trial.value is None else f"{trial.value:.{decimals}f}"
+            unit = f" {table.unit}" if trial.value is not None and table.unit else ""
+            st.page_link(
+                run_page(),
+                label=plain(f"seed {trial.seed}: {value}{unit}"),
+                icon=":material/lab_research:",
+                query_params={"of": look.name, "run": str(trial.run)},
+            )

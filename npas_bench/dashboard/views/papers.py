@@ -1,0 +1,89 @@
+"""Papers: every table they print, with a measured column where there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from npas_bench.dashboard.filters import choose_source
+from npas_bench.dashboard.formats import lines_csv
+from npas_bench.dashboard.frames import paper_frame
+from npas_bench.dashboard.guard import nothing_yet, page
+from npas_bench.dashboard.looking import View, papers, tables
+from npas_bench.dashboard.words import plain
+from npas_bench.leaderboard.papers import choose_rows, citation, metrics_of, place_of, set_beside
+
+if TYPE_CHECKING:
+    from npas_bench.dashboard.looking import Look
+    from npas_bench.leaderboard.papers import Line
+    from npas_bench.leaderboard.standings import BoardTable
+    from npas_bench.store.papers import PaperNumber
+
+column = st.column_config
+_TABLES = 50
+
+
+@page("Papers", "Every number that the papers print, with what was measured here beside it.")
+def papers_page(looks: list[Look]) -> None:
+    """Draw the page."""
+    if not looks:
+        nothing_yet("There is neither a published board nor a database of your own.")
+        return
+    rows = papers(looks[-1])
+    places = list(dict.fromkeys(place_of(row) for row in rows))
+    names = {place_of(row): f"{citation(row.source)}, {row.table}" for row in rows}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = choose_source(looks)
+        place = st.selectbox(
+            "Printed in", places, format_func=names.__getitem__, key="printed", width=320, bind="query-params"
+        )
+    some = choose_rows(rows, [place])
+    lines = [line for look in chosen for line in _measured(look, some)]
+    # A number without a measured result comes once, from whichever source.
+    seen: set[int] = set()
+    shown = []
+    for line in sorted(lines, key=lambda line: (some.index(line.row), line.standing is None)):
+        number = some.index(line.row)
+        if line.standing is not None or number not in seen:
+            shown.append(line)
+        seen.add(number)
+    _draw(shown)
+
+
+def _measured(look: Look, rows: list[PaperNumber]) -> list[Line]:
+    found: dict[str, list[BoardTable]] = {}
+    for metric in metrics_of(rows):
+        views = [View(task=task, metric=metric, limit=_TABLES) for task in sorted({row.dataset for row in rows})]
+        found[metric] = [table for view in views for table in tables(look, view).shown]
+    return set_beside(rows, found)
+
+
+def _draw(lines: list[Line]) -> None:
+    measured = sum(line.mean is not None for line in lines)
+    compared = [line.within for line in lines if line.within is not None]
+    said = f"{len({id(line.row) for line in lines})} numbers, {measured} with a measured result beside them"
+    if compared:
+        said += f"; {sum(compared)} of {len(compared)} within the printed spread"
+    st.caption(plain(said + ". Papers' recipes are not ours: see how each result was measured."))
+    number = "%.2f"
+    st.dataframe(
+        paper_frame(lines),
+        hide_index=True,
+        placeholder="—",
+        height=min(38 + 35 * len(lines), 720),
+        key="numbers",
+        column_config={
+            "Method": column.TextColumn(pinned=True),
+            "Budget (%)": column.NumberColumn(format="%.4g", help="Of the full architecture's parameters"),
+            "Parameters (M)": column.NumberColumn(format="%.4g"),
+            "Printed": column.NumberColumn(format=number),
+            "Printed ±": column.NumberColumn(format=number, help="As printed; no paper says what it means"),
+            "Measured": column.NumberColumn(format=number, help="Mean over seeds, in the paper's metric"),
+            "Measured ±": column.NumberColumn(format=number, help="Half the 95 % t-interval"),
+            "Difference": column.NumberColumn(format="%+.2f", help="Measured minus printed"),
+            "Remark": column.TextColumn(width="large"),
+        },
+        alt="A paper's numbers with measured ones",
+    )
+    st.download_button("CSV", lambda: lines_csv(lines), "papers.csv", "text/csv", on_click="ignore")

@@ -1,0 +1,244 @@
+"""One run: its result, curves, parameters, sharing map, provenance, and the command that repeats it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from npas_bench.dashboard.charts import MOST_SEGMENTS, Segment, curve_chart, ledger_chart, sharing_chart
+from npas_bench.dashboard.guard import nothing_yet, page
+from npas_bench.dashboard.looking import ask
+from npas_bench.dashboard.terminal import cost_lines, reproducing_command
+from npas_bench.dashboard.words import plain, short
+from npas_bench.store.labels import cell_label, method_label, printable
+from npas_bench.store.listing import recent_runs
+from npas_bench.store.reproductions import read_repetitions
+from npas_bench.store.results import find_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from npas_bench.dashboard.looking import Look
+    from npas_bench.store.schema import RunRow
+
+_LISTED = 200
+_ICONS = {"done": ":material/check_circle:", "failed": ":material/error:", "unsupported": ":material/block:"}
+
+
+@page("Run", "One run in full, and the command that repeats it.")
+def run_page(looks: list[Look]) -> None:
+    """Draw the page."""
+    if not looks:
+        nothing_yet()
+        return
+    titles = {look.name: look.title for look in looks}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox(
+            "Of", list(titles), format_func=titles.__getitem__, key="of", width=280, bind="query-params"
+        )
+        number = st.number_input(
+            "Run", min_value=1, max_value=2**53 - 1, value=None, step=1, key="run", width=140, bind="query-params"
+        )
+    look = next((look for look in looks if look.name == name), looks[0])
+    if number is None:
+        _list(look)
+        return
+    row = ask(look, lambda store: find_run(store, int(number)))
+    if row is None:
+        st.warning(plain(f"{look.title} has no run {number}."), icon=":material/search_off:")
+        _list(look)
+        return
+    _draw(look, row)
+
+
+def _list(look: Look) -> None:
+    """The newest runs, one of which can be chosen."""
+    lines = ask(look, lambda store: recent_runs(store, limit=_LISTED))
+    if not lines:
+        nothing_yet("No runs yet.")
+        return
+    st.caption(f"The newest {len(lines)} runs: choose one.")
+    event = st.dataframe(
+        pd.DataFrame(
+            [
+                {
+                    "Run": line.run,
+                    "Cell": short(line.cell, 120),
+                    "State": line.state,
+                    "Grid": printable(line.grid or ""),
+                    "Finished": line.finished,
+                }
+                for line in lines
+            ]
+        ),
+        hide_index=True,
+        placeholder="—",
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"runs-{look.name}",
+        column_config={"Finished": st.column_config.DatetimeColumn("Finished (UTC)", format="YYYY-MM-DD HH:mm")},
+        alt="The newest runs",
+    )
+    rows = event["selection"]["rows"]
+    if rows:
+        st.switch_page(st.session_state["pages"]["run"], query_params={"of": look.name, "run": str(lines[rows[0]].run)})
+
+
+def _draw(look: Look, row: RunRow) -> None:
+    cell = row.cell
+    st.subheader(plain(short(cell_label(cell), 160)))
+    data = row.data_label if row.data_official else f"{row.data_label}, unofficial data"
+    facts = f"{row.state} · recipe {cell.recipe_name} · data {data} · {row.device} ({row.device_class})"
+    st.markdown(f"{_ICONS.get(row.state, '')} {plain(facts)}")
+    if row.message:
+        (st.error if row.state == "failed" else st.warning)(plain(short(row.message, 2000)))
+    _metrics(row)
+    curves, parameters, sharing, origin = st.tabs(["Training", "Parameters", "Sharing map", "Provenance"])
+    with curves:
+        _curves(row)
+    with parameters:
+        _ledger(row)
+    with sharing:
+        _sharing(row)
+    with origin:
+        _provenance(row)
+        _repetitions(look, row)
+    st.subheader("This cell again")
+    st.code(reproducing_command(row), language="bash", wrap_lines=True)
+
+
+def _metrics(row: RunRow) -> None:
+    with st.container(horizontal=True):
+        for metric in sorted(row.metrics, key=lambda one: one.position)[:6]:
+            decimals = 2 if metric.unit == "%" else 4
+            unit = f" {printable(metric.unit)}" if metric.unit else ""
+            direction = "higher" if metric.higher_is_better else "lower"
+            st.metric(
+                plain(metric.name),
+                f"{metric.value:.{decimals}f}{unit}",
+                help=f"{metric.value!r}; {direction} is better",
+                border=True,
+                width=170,
+            )
+        if row.parameters is not None:
+            share = 100 * row.parameters / row.cell.full
+            st.metric(
+                "parameters", f"{row.parameters:,}", help=f"{share:.3g} % of the full network", border=True, width=170
+            )
+
+
+def _curves(row: RunRow) -> None:
+    history = row.history or []
+    if not history:
+        st.caption("No epoch was finished.")
+        return
+    marks = {int(entry["epoch"]): _event(entry) for entry in history if entry.get("parameters") is not None}
+    st.plotly_chart(curve_chart(history, "loss", "mean training loss", marks), key="loss", alt="Training loss by epoch")
+    st.plotly_chart(
+        curve_chart(history, "learning_rate", "learning rate", {}), key="rate", alt="Learning rate by epoch"
+    )
+    events = [f"epoch {epoch}: {what}" for epoch, what in marks.items()]
+    searched = (row.cost or {}).get("search_seconds")
+    if searched:
+        events.insert(0, f"before training: a search of {searched:.3g} s")
+    if events:
+        st.markdown("\n".join(f"- {plain(event)}" for event in events))
+    if row.cost:
+        st.caption(plain(", ".join(cost_lines(row.cost))))
+
+
+def _event(entry: Mapping[str, Any]) -> str:
+    return f"sharing refined, {entry['parameters']:,} parameters from here on"
+
+
+def _ledger(row: RunRow) -> None:
+    if not row.ledger:
+        st.caption("No network was built.")
+        return
+    parts = {k: v for k, v in row.ledger.items() if k not in ("budget", "reach", "remark") and isinstance(v, int) and v}
+    st.plotly_chart(ledger_chart(parts, row.cell.budget), key="ledger", alt="What the trainable scalars are")
+    said = [f"{row.parameters or 0:,} of a budget of {row.cell.budget:,}"]
+    if row.ledger.get("reach") is not None:
+        said.append(f"{100 * row.ledger['reach']:.4g} % of the store in use")
+    if row.ledger.get("remark"):
+        said.append(str(row.ledger["remark"]))
+    st.caption(plain(" · ".join(said)))
+
+
+def _sharing(row: RunRow) -> None:
+    segments = _segments(row.sharing or [])
+    if not segments:
+        st.caption("Every layer has parameters of its own: nothing is shared.")
+        return
+    if len(segments) > MOST_SEGMENTS:
+        st.caption(f"Of {len(segments):,} templates that layers read, the first {MOST_SEGMENTS:,} are shown.")
+    st.plotly_chart(sharing_chart(segments[:MOST_SEGMENTS]), key="sharing", alt="Which layers read which parameters")
+    st.caption(
+        "Layers that stand above one another in a column read the same parameters. Red and blue are templates with "
+        "their coefficients; other colours tell parameter groups apart."
+    )
+    if row.structure:
+        with st.expander("What the search or refinement decided"):
+            st.json(row.structure, expanded=1)
+
+
+def _segments(readings: Sequence[Sequence[Any]]) -> list[Segment]:
+    found = []
+    for layer, group, start, size, templates, rule, *rest in readings:
+        coefficients = rest[0] if rest and rest[0] else None
+        if coefficients is None:
+            found.append(Segment(_layer(layer), group, start, size * templates, None, rule))
+            continue
+        found += [
+            Segment(_layer(layer), group, start + place * size, size, coefficient, rule)
+            for place, coefficient in enumerate(coefficients)
+        ]
+    return found
+
+
+def _layer(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
+def _provenance(row: RunRow) -> None:
+    cell = row.cell
+    facts: dict[str, Any] = {
+        "method": f"{method_label(cell.method, cell.options)}, version {cell.method_version}",
+        "task": f"{cell.task}, version {cell.task_version}",
+        "recipe": ", ".join(f"{key} {value}" for key, value in cell.recipe.items() if key != "name"),
+        "identity": cell.identity,
+        "data digest": row.data_digest,
+        "grid": row.grid,
+        "attempt": row.attempt,
+        "origin": row.origin or "run with this database",
+        "host": row.host,
+        "versions": ", ".join(f"{name} {version}" for name, version in (row.versions or {}).items()),
+        "commit": f"{row.commit}{' with local changes' if row.dirty else ''}" if row.commit else None,
+        "finished": f"{row.finished:%Y-%m-%d %H:%M} UTC" if row.finished else None,
+    }
+    rows = [{"": name, "what": printable(str(value))} for name, value in facts.items() if value not in (None, "")]
+    st.table(pd.DataFrame(rows), border="horizontal", hide_index=True, hide_header=True, alt="Provenance")
+
+
+def _repetitions(look: Look, row: RunRow) -> None:
+    found = ask(look, lambda store: read_repetitions(store, row.identity, row.data_digest))
+    others = [one for one in found if one.run != row.id]
+    if not others:
+        return
+    st.markdown(f"**Run again** {len(others)} times on the same data:")
+    mine = {metric.name: metric.value for metric in row.metrics}
+    frame = pd.DataFrame(
+        [
+            {
+                "Run": one.run,
+                "Device": one.device_class,
+                "Counts": one.counts,
+                **{printable(name): value for name, value in one.metrics.items()},
+                "Same to the bit": one.metrics == mine,
+            }
+            for one in others
+        ]
+    )
+    st.dataframe(frame, hide_index=True, key="repetitions", alt="Further runs of the cell")

@@ -1,0 +1,55 @@
+"""Names and numbers as pages show them: names may hold anything, and numbers have units."""
+
+from __future__ import annotations
+
+import html
+
+from npas_bench.store.labels import printable
+
+# What Streamlit's Markdown would take for markup, emoji and icon codes, colours or formulas.
+_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()<>#+-!|~$:&^="})
+_LONGEST = 60
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    return printable(text).translate(_MARKS)
+
+
+def short(text: str, longest: int = _LONGEST) -> str:
+    """Text in one line, cut to a length."""
+    text = printable(text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def drawn(text: str, longest: int = _LONGEST) -> str:
+    """Text that a chart draws as it is, which would else obey some HTML; cut to a length."""
+    return html.escape(short(text, longest), quote=False)
+
+
+def with_unit(name: str, unit: str) -> str:
+    """A quantity with its unit: `error@1 (%)`."""
+    return printable(f"{name} ({unit})" if unit else name)
+
+
+def mebibytes(count: float | None) -> float | None:
+    """Bytes as MiB."""
+    return None if count is None else count / 2**20
+
+
+def millions(count: float | None) -> float | None:
+    """Operations as MFLOP."""
+    return None if count is None else count / 1e6
+
+
+def share_text(percent: float) -> str:
+    """A share of the full architecture, three digits."""
+    return f"{percent:.3g} %"
+
+
+def count_text(count: float) -> str:
+    """A number of parameters, short: `3.65M`."""
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= scale:
+            return f"{count / scale:.3g}{unit}"
+    return f"{count:.0f}"

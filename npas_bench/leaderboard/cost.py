@@ -1,0 +1,70 @@
+"""What a result costs, and which results nothing beats at their cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from npas_bench.leaderboard.standings import Band, BoardTable, Standing
+
+
+class Cost(NamedTuple):
+    """A way to count what a result costs.
+
+    Attributes:
+        name: for people.
+        unit: of the number.
+        of: reads it off a standing; None if it is not known.
+    """
+
+    name: str
+    unit: str
+    of: Callable[[Standing], float | None]
+
+
+def _flops(standing: Standing) -> float | None:
+    if standing.forward_flops is None or standing.generation_flops is None:
+        return None
+    return (standing.forward_flops + standing.generation_flops) / 1e6
+
+
+COSTS = {
+    "time": Cost("training step", "ms", lambda s: None if s.seconds_per_step is None else 1000 * s.seconds_per_step),
+    "memory": Cost("peak memory", "MiB", lambda s: None if s.peak_memory is None else s.peak_memory / 2**20),
+    "flops": Cost("forward pass of one example and generating all weights", "MFLOP", _flops),
+    "parameters": Cost("parameters", "", lambda s: s.parameters),
+}
+
+
+class Spent(NamedTuple):
+    """A result and its cost.
+
+    Attributes:
+        band: budget that it was made within.
+        standing: the result.
+        cost: in the unit of its `Cost`.
+        best: whether no other result of the table costs as little or less and is better, or as good and costs less.
+    """
+
+    band: Band
+    standing: Standing
+    cost: float
+    best: bool
+
+
+def spent(table: BoardTable, cost: Cost) -> list[Spent]:
+    """All results of a table with their cost, cheapest first; those without a mean or a known cost are left out."""
+    found = []
+    for band in table.bands:
+        for standing in band.standings:
+            much = cost.of(standing)
+            if standing.mean is not None and much is not None:
+                found.append((much, standing.mean if not table.higher_is_better else -standing.mean, band, standing))
+    found.sort(key=lambda one: (one[0], one[1], one[3].label))
+    best, reached = [], float("inf")
+    for much, demerit, band, standing in found:
+        best.append(Spent(band, standing, much, demerit < reached))
+        reached = min(reached, demerit)
+    return best
