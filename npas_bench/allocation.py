@@ -26,6 +26,7 @@ class Reading(NamedTuple):
         size: scalars of one template.
         templates: how many templates, one behind the other.
         rule: how its weight comes out of them, in the papers' words.
+        coefficients: that the templates are mixed with, as they are now; None where there are none.
     """
 
     layer: str
@@ -34,6 +35,14 @@ class Reading(NamedTuple):
     size: int
     templates: int
     rule: str
+    coefficients: tuple[float, ...] | None = None
+
+
+def read_coefficients(values: Tensor) -> tuple[float, ...] | None:
+    """Coefficients for a picture, four digits of each; None in a preview, which has no values."""
+    if values.is_meta:
+        return None
+    return tuple(float(f"{value:.4g}") for value in values.detach().reshape(-1).tolist())
 
 
 class Allocation(nn.Module, ABC):

@@ -29,6 +29,7 @@ _OPTIONS = {
     "theme.light.borderColor": "#d9dee5",
     "theme.dark.borderColor": "#3a414c",
     "theme.baseFontSize": "15",
+    "theme.paddingTop": "4.5rem",
 }
 
 

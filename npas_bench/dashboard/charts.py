@@ -23,6 +23,7 @@ COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#9
 _SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon", "star", "hexagon")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 REFERENCE_COLOUR = "#888888"
+_FEW_EPOCHS = 20
 
 
 class Style(NamedTuple):
@@ -252,6 +253,8 @@ def curve_chart(history: Sequence[Mapping[str, Any]], field: str, title: str, ma
     )
     for epoch, what in marks.items():
         figure.add_vline(x=epoch, line={"color": COLOURS[1], "dash": "dot"}, annotation_text=drawn(what))
+    if len(history) <= _FEW_EPOCHS:
+        figure.update_xaxes(dtick=1)
     return _layout(figure, "epoch", title, height=300)
 
 

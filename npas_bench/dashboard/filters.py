@@ -96,7 +96,11 @@ def choose_table(looks: list[Look]) -> tuple[Look, BoardTable] | None:
         if list(titles.values()).count(title) > 1:
             # Recipes or data of one name that are not the same.
             titles[key] = f"{title} · {key[-4:]}"
-    table = st.selectbox("Table", list(titles), format_func=titles.__getitem__, key="table", width=420, **_KEPT)
+    # At first, the one that has most to show.
+    most = max(range(len(pairs)), key=lambda place: pairs[place][1].results)
+    table = st.selectbox(
+        "Table", list(titles), index=most, format_func=titles.__getitem__, key="table", width=420, **_KEPT
+    )
     look, facts = next((pair for pair, key in zip(pairs, titles, strict=True) if key == table), pairs[0])
     others = tuple(other for other in looks if other is not look)
     shown = tables(look, View(metric=metric, table=facts.key), others).shown

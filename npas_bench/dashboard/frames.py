@@ -51,7 +51,7 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
             "Method": printable(standing.label),
             "Mean": standing.mean,
             "±": standing.half_width,
-            "Seeds": standing.seeds,
+            "Seeds": standing.seeds or None,
             "Parameters": standing.parameters,
             "Step": standing.relative_time,
             "Memory": mebibytes(standing.peak_memory),

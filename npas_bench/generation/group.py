@@ -150,6 +150,10 @@ class Group(nn.Module):
                     replaced.append(Replaced(old, holder[key], rows))
         return replaced
 
+    def mixture(self, reader: str, row: int = 0) -> Tensor | None:
+        """The coefficients that a reader mixes its templates with, in one of its rows; None if it mixes none."""
+        return self._inputs(reader, row)[0] if isinstance(self._rules[reader], Mixed) else None
+
     @staticmethod
     def role(parameter: str) -> Role:
         """Layer embeddings count as coefficients, the maps from them as generators."""

@@ -187,10 +187,10 @@ def _target(table: BoardTable) -> float | None:
 
 
 def _match(label: str, curve: _Curve, target: float, table: BoardTable) -> Match | None:
-    """From which budget on a method stays as good as the target, up to its largest."""
+    """From which budget on a method stays as good as the target, up to its largest; None below two budgets."""
     sign = 1 if table.higher_is_better else -1
     points = [(budget, sign * (s.mean - target)) for budget, _, s in curve if s.mean is not None]
-    if not points:
+    if len(points) < 2:
         return None
     good = len(points)
     while good and points[good - 1][1] >= 0:

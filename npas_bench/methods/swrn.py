@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from npas_bench.allocation import Reading, RuledAllocation
+from npas_bench.allocation import Reading, RuledAllocation, read_coefficients
 from npas_bench.budget import Role
 from npas_bench.errors import UnsupportedBudget
 from npas_bench.generation.engine import Generation
@@ -68,8 +68,16 @@ class TemplateAllocation(RuledAllocation):
     def sharing(self) -> tuple[Reading, ...]:
         """Every layer reads all templates of its group."""
         return tuple(
-            Reading(name, group, 0, self._layers[name].size, self._templates[group], "hard" if self._hard else "wavg")
-            for name, (group, _) in self._places.items()
+            Reading(
+                name,
+                group,
+                0,
+                self._layers[name].size,
+                self._templates[group],
+                "hard" if self._hard else "wavg",
+                None if self._hard else read_coefficients(self.coefficients[str(group)][row]),
+            )
+            for name, (group, row) in self._places.items()
         )
 
     def remark(self) -> str | None:

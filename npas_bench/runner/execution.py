@@ -43,6 +43,7 @@ from npas_bench.training.search import Search
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from npas_bench.allocation import Reading
     from npas_bench.methods.base import Trial
     from npas_bench.network import Network
     from npas_bench.runner.cell import Cell
@@ -106,7 +107,7 @@ def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Pro
             raise
         return _unstorable(error, **facts)
     except Overdue as overdue:
-        return overdue_outcome(work, overdue.epoch, history=[report._asdict() for report in reports], **facts)
+        return overdue_outcome(work, overdue.epoch, history=[report.entry() for report in reports], **facts)
     # The grid's other cells go on whatever is wrong with this one.
     except Exception as error:
         log.debug("%s failed", work.cell, exc_info=True)
@@ -116,7 +117,7 @@ def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Pro
             message=short or f"{type(error).__name__}: {error}",
             cause="memory" if short else None,
             detail=traceback.format_exc(),
-            history=[report._asdict() for report in reports],
+            history=[report.entry() for report in reports],
             **facts,
         )
 
@@ -251,13 +252,13 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
     evaluated = time.perf_counter() - begun
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
-        raise Diverged(f"in {', '.join(wrong)}", [report._asdict() for report in trained.history])
+        raise Diverged(f"in {', '.join(wrong)}", [report.entry() for report in trained.history])
     epochs = [report.seconds for report in trained.history]
     return Outcome(
         state="done",
         ledger=ledger,
         metrics=[Measured(value=values[metric.name], **metric._asdict()) for metric in task.metrics],
-        history=[report._asdict() for report in trained.history],
+        history=[report.entry() for report in trained.history],
         cost=Cost(
             train_seconds=searched + sum(epochs),
             search_seconds=searched,
@@ -269,10 +270,16 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
             generation_flops=network.generation_flops(),
             engine=work.engine.names(),
         ),
-        sharing=[list(reading) for reading in network.sharing()],
+        sharing=[_plain(reading) for reading in network.sharing()],
         structure=network.structure(),
         message=_left_out((*sorted(unreadable), *test.unreadable)),
     )
+
+
+def _plain(reading: Reading) -> list[Any]:
+    """A reading as JSON has it, without coefficients where there are none."""
+    *fields, coefficients = reading
+    return fields if coefficients is None else [*fields, list(coefficients)]
 
 
 def _device(work: Work, processes: Processes) -> torch.device:

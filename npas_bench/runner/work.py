@@ -169,7 +169,7 @@ def write_progress(work: Work, progress: Progress) -> None:
     path = work.folder / f"{work.token}.progress"
     partial = path.with_suffix(".progress-partial")
     with contextlib.suppress(OSError):  # the display can do without it
-        content = {"report": progress.report._asdict(), "memory": progress.memory}
+        content = {"report": progress.report.entry(), "memory": progress.memory}
         partial.write_text(json.dumps(content), encoding="utf-8")
         partial.replace(path)
 

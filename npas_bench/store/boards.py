@@ -56,6 +56,7 @@ class BoardFacts(NamedTuple):
         recipe: name of the recipe.
         data_label: what the data is to be called.
         device_class: `cpu` or `cuda`.
+        results: how many it has.
     """
 
     key: str
@@ -64,6 +65,7 @@ class BoardFacts(NamedTuple):
     recipe: str
     data_label: str
     device_class: str
+    results: int
 
 
 class BudgetCount(NamedTuple):
@@ -192,8 +194,8 @@ def describe_boards(store: Store, boards: Iterable[Board]) -> list[BoardFacts]:
             )
             row = session.execute(query).first()
             if row is not None:
-                found.append(BoardFacts(board.key, *row))
-    return sorted(found, key=lambda facts: (*facts[1:], facts.key))
+                found.append(BoardFacts(board.key, *row, board.results))
+    return sorted(found, key=lambda facts: (*facts[1:-1], facts.key))
 
 
 def board_full(store: Store, board: Board) -> int:

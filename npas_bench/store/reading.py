@@ -59,6 +59,9 @@ def read_record(line: bytes, now: datetime) -> Record:
     try:
         if type(version) is int and version == 1:
             record = Record.model_validate_json(json.dumps(_from_format_1(raw)))
+        elif type(version) is int and version == 2:
+            # What came with format 3 may be left out in it, too.
+            record = Record.model_validate_json(json.dumps({**raw, "format": FORMAT}))
         else:
             record = Record.model_validate_json(text)
     except ValidationError as error:
@@ -69,7 +72,7 @@ def read_record(line: bytes, now: datetime) -> Record:
 
 
 def _from_format_1(raw: dict[str, Any]) -> dict[str, Any]:
-    """The same in format 2; what cannot be made so is left for the model to refuse."""
+    """The same in the newest format; what cannot be made so is left for the model to refuse."""
     cell, run = raw.get("cell"), raw.get("run")
     if not isinstance(cell, dict) or not isinstance(run, dict):
         return {**raw, "format": FORMAT}

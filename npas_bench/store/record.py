@@ -24,7 +24,7 @@ from pydantic import (
 
 from npas_bench.recipe import Recipe
 
-FORMAT = 2
+FORMAT = 3
 # Of cells' identities that this code can make again.
 _IDENTITY_VERSIONS = (1,)
 _LARGEST = 2**63 - 1
@@ -172,13 +172,23 @@ class LedgerRecord(_Part):
 
 
 class EpochRecord(_Part):
-    """One epoch of the training."""
+    """One epoch of the training.
+
+    Attributes:
+        epoch: from 1.
+        loss: mean training loss.
+        learning_rate: of the last step.
+        seconds: that the epoch took.
+        seconds_per_step: median.
+        parameters: trainable scalars after it, where the method changed them at its end.
+    """
 
     epoch: Annotated[float, Field(ge=0)]
     loss: float
     learning_rate: float
     seconds: Seconds
     seconds_per_step: Seconds
+    parameters: Count | None = None
 
 
 class CostRecord(_Part):
@@ -214,6 +224,7 @@ class SharingRecord(NamedTuple):
     size: Count
     templates: Count
     rule: Annotated[str, StringConstraints(max_length=1000)]
+    coefficients: Annotated[list[float], Field(max_length=10_000)] | None = None
 
 
 class MetricRecord(_Part):
@@ -310,7 +321,7 @@ class Record(_Part):
         metrics: of a run that is done, one at least; of others none.
     """
 
-    format: Literal[2]
+    format: Literal[3]
     cell: CellRecord
     run: RunRecord
     metrics: Annotated[list[MetricRecord], Field(max_length=1000)]

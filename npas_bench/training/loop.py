@@ -76,6 +76,7 @@ class EpochReport(NamedTuple):
         learning_rate: of the last step.
         seconds: that the epoch took.
         seconds_per_step: median, warm-up left out.
+        parameters: trainable scalars after it, where the network changed them at its end; None where not.
     """
 
     epoch: int
@@ -83,6 +84,11 @@ class EpochReport(NamedTuple):
     learning_rate: float
     seconds: float
     seconds_per_step: float
+    parameters: int | None = None
+
+    def entry(self) -> dict[str, float]:
+        """As it goes into a run's history: what is None is left out."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class Trained(NamedTuple):
@@ -129,7 +135,7 @@ def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[
             try:
                 report = train_epoch(training, optimiser, epoch, warm_up=epoch == start, runner=runner)
             except NotFinite as loss:
-                raise Diverged(f"at epoch {epoch + 1}, step {loss.step}", [e._asdict() for e in history]) from None
+                raise Diverged(f"at epoch {epoch + 1}, step {loss.step}", [e.entry() for e in history]) from None
             for summed in network.sums():
                 training.processes.sum(summed)
             replacements = network.after_epoch(epoch, recipe.epochs)
@@ -137,6 +143,7 @@ def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[
                 replace_parameter(optimiser, replaced)
             if replacements:
                 runner.renew()
+                report = report._replace(parameters=sum(network.count().values()))
             history.append(report)
             if training.processes.rank == 0:
                 checkpoints.save(_checkpoint(training, optimiser, before, history))
@@ -343,5 +350,5 @@ def _checkpoint(
         before=before,
         structure=training.network.structure(),
         search_seconds=training.search_seconds,
-        history=[report._asdict() for report in history],
+        history=[report.entry() for report in history],
     )

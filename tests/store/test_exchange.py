@@ -31,11 +31,13 @@ from npas_bench.training.loop import EpochReport
 from tests.conftest import REPOSITORY
 
 RESULTS = sorted((REPOSITORY / "results").glob("*.jsonl"))
-EXAMPLE = json.loads((REPOSITORY / "results" / "lowbudget-cpu.jsonl").read_text(encoding="utf-8").splitlines()[1])
+# Files as past formats were written, of runs that ended in every way.
+PAST = {number: Path(__file__).parent / f"records-{number}.jsonl" for number in (1, 2)}
+EXAMPLE = json.loads(PAST[1].read_text(encoding="utf-8").splitlines()[1])
 
 
 def record(seed=0, *, metrics=None, **run):
-    """A record of format 2, of a cell of its own for every seed."""
+    """A record of format 3, of a cell of its own for every seed."""
     cell = EXAMPLE["cell"] | {"seed": seed}
     cell["canonical"] = cell["canonical"].replace('"seed":0', f'"seed":{seed}')
     cell["identity"] = sha(cell["canonical"])
@@ -43,7 +45,7 @@ def record(seed=0, *, metrics=None, **run):
     fields = EXAMPLE["run"] | {"train_seconds": 1.5, "attempts": None, "origin": None} | made
     if metrics is None:
         metrics = EXAMPLE["metrics"] if fields["state"] == "done" else []
-    return copy.deepcopy({"format": 2, "cell": cell, "run": fields, "metrics": metrics})
+    return copy.deepcopy({"format": 3, "cell": cell, "run": fields, "metrics": metrics})
 
 
 def sha(text):
@@ -140,13 +142,14 @@ def test_an_export_is_a_whole_file_or_none():
             write_records(["{}"], Path(bad))
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
-def test_files_of_the_first_format_stay_loadable(store, path):
+@pytest.mark.parametrize("path", [*PAST.values(), *RESULTS], ids=lambda path: path.name)
+def test_files_of_past_formats_and_the_projects_results_are_loadable(store, path):
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert {json.loads(line)["format"] for line in lines} == {1}
+    formats = {json.loads(line)["format"] for line in lines}
+    assert all(formats == {number} for number, past in PAST.items() if past == path)
     assert add_records(store, [path]) == (len(lines), 0, 0, 0)
     assert add_records(store, [path]) == (0, 0, len(lines), 0)
-    assert all(row.origin == path.name and len(row.uid) == 32 for row in rows(store)[:5])
+    assert all(row.origin and len(row.uid) == 32 for row in rows(store)[:5])
     assert len(list(export_records(store))) == len(lines)
 
 
@@ -344,10 +347,10 @@ BAD = {
     "a cut line": (json.dumps(record())[:500], "is not JSON"),
     "a list": ("[]", "is not a JSON object"),
     "nothing in it": ("{}", "format is missing; cell is missing"),
-    "a newer format": (json.dumps(record() | {"format": 3}), "format 3: made by a newer npas-bench; update"),
-    "a format that is text": (json.dumps(record() | {"format": "2"}), 'format should be 2, not "2"'),
+    "a newer format": (json.dumps(record() | {"format": 4}), "format 4: made by a newer npas-bench; update"),
+    "a format that is text": (json.dumps(record() | {"format": "2"}), 'format should be 3, not "2"'),
     "an old format of nothing": ('{"format": 1, "cell": {}, "run": {}, "metrics": []}', "cell.identity is missing"),
-    "a repeated key": ('{"format": 2, ' + json.dumps(record())[1:], "names 'format' twice"),
+    "a repeated key": ('{"format": 3, ' + json.dumps(record())[1:], "names 'format' twice"),
     "NaN": (json.dumps(damaged("metrics.0.value", float("nan"))), "holds NaN"),
     "infinity": (json.dumps(damaged("metrics.0.value", float("inf"))), "holds Infinity"),
     "infinity by size": (json.dumps(damaged("run.train_seconds", 8.25)).replace("8.25", "1e999"), "finite number"),

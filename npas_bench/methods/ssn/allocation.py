@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from npas_bench.allocation import GroupedAllocation, Reading
+from npas_bench.allocation import GroupedAllocation, Reading, read_coefficients
 from npas_bench.generation.group import Group
 from npas_bench.generation.plan import reader_of
 
@@ -57,8 +57,18 @@ class SSNAllocation(GroupedAllocation):
         found = []
         for layer, index in self._group_of.items():
             group = self._groups[index]
-            share = group.shares[layer]
-            found.append(Reading(layer, index, share.start, share.size, share.templates, group.how(layer)))
+            share, mixture = group.shares[layer], group.mixture(layer)
+            found.append(
+                Reading(
+                    layer,
+                    index,
+                    share.start,
+                    share.size,
+                    share.templates,
+                    group.how(layer),
+                    None if mixture is None else read_coefficients(mixture),
+                )
+            )
         return tuple(found)
 
     def structure(self) -> dict[str, Any]:

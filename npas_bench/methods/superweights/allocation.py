@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from npas_bench.allocation import GroupedAllocation, Reading
+from npas_bench.allocation import GroupedAllocation, Reading, read_coefficients
 from npas_bench.generation.assembly import Assembled, Block
 from npas_bench.generation.engine import Generation, Replaced
 from npas_bench.generation.group import Group
@@ -170,7 +170,9 @@ class SuperWeightsAllocation(GroupedAllocation):
                 row = self._rows[i, part.superweight][layer]
                 how = group.how(part.superweight)
                 rule = f"{how} row {row}" if share.templates > 1 else how
-                found.append(Reading(layer, i, share.start, share.size, share.templates, rule))
+                mixture = group.mixture(part.superweight, row)
+                alphas = None if mixture is None else read_coefficients(mixture)
+                found.append(Reading(layer, i, share.start, share.size, share.templates, rule, alphas))
         return tuple(found)
 
     def structure(self) -> dict[str, Any]:
