@@ -11,6 +11,7 @@ import typer
 
 from npas_bench import __version__
 from npas_bench.cli.cancel import cancel
+from npas_bench.cli.compare import compare
 from npas_bench.cli.console import errors
 from npas_bench.cli.dashboard import dashboard
 from npas_bench.cli.database import database_app
@@ -39,6 +40,7 @@ app.command()(plan)
 app.command()(status)
 app.command()(cancel)
 app.command()(leaderboard)
+app.command()(compare)
 app.command()(dashboard)
 app.add_typer(list_app, name="list")
 app.command()(show)

@@ -51,12 +51,12 @@ def board_csv(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
     import pandas as pd
 
     rows = [row for source, tables in boards for row in flat_rows(tables, source)]
-    return pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows]).to_csv(
+    return pd.DataFrame([{name: cell_text(value) for name, value in row.items()} for row in rows]).to_csv(
         index=False, lineterminator="\n"
     )
 
 
-def _cell(value: Any) -> Any:
+def cell_text(value: Any) -> Any:
     """Text that a spreadsheet takes for text, and not for a formula."""
     if isinstance(value, str):
         value = printable(value)
@@ -173,7 +173,7 @@ def lines_csv(lines: Iterable[Line]) -> str:
         record = line_record(line)
         measured: Mapping[str, Any] = record.pop("measured") or {}
         rows.append({**record, **{f"measured_{name}": value for name, value in measured.items()}})
-    return pd.DataFrame([{k: _cell(v) for k, v in row.items()} for row in rows]).to_csv(
+    return pd.DataFrame([{k: cell_text(v) for k, v in row.items()} for row in rows]).to_csv(
         index=False, lineterminator="\n"
     )
 

@@ -206,7 +206,7 @@ def paper_frame(lines: Sequence[Line]) -> pd.DataFrame:
                 "Seeds": None if standing is None else standing.seeds,
                 "Difference": line.difference,
                 "Within ±": within,
-                "Measured as": "" if line.table is None or standing is None else _measured_as(line.table, standing),
+                "Measured as": _measured_as(line),
                 "Remark": row.note,
             }
         )
@@ -215,6 +215,10 @@ def paper_frame(lines: Sequence[Line]) -> pd.DataFrame:
     return frame.drop(columns=[name for name in empty if name not in ("Measured", "Printed")])
 
 
-def _measured_as(table: BoardTable, standing: Standing) -> str:
+def _measured_as(line: Line) -> str:
+    if line.table is None or line.standing is None:
+        return ""
+    table = line.table
     data = table.data_label if table.data_official else f"{table.data_label}, unofficial data"
-    return printable(f"{standing.label}, recipe {table.recipe}, {data}, {table.device_class}")
+    whose = "your run" if line.source == "mine" else "published board"
+    return printable(f"{line.standing.label}, recipe {table.recipe}, {data}, {table.device_class}, {whose}")

@@ -50,6 +50,7 @@ class Line(NamedTuple):
         row: the number as printed, with where.
         value: the number.
         spread: as printed; None if not.
+        source: of the measured result; None if there is none.
         table: that the measured result is in; None if there is none.
         standing: the measured result; None if there is none.
         mean: of the measured result, in the paper's metric; None where no seed is done.
@@ -61,6 +62,7 @@ class Line(NamedTuple):
     row: PaperNumber
     value: float
     spread: float | None
+    source: str | None
     table: BoardTable | None
     standing: Standing | None
     mean: float | None
@@ -134,24 +136,30 @@ def choose_rows(rows: Sequence[PaperNumber], places: Iterable[str]) -> list[Pape
     return [row for row in rows if place_of(row) in wanted]
 
 
-def set_beside(rows: Iterable[PaperNumber], tables: Mapping[str, Sequence[BoardTable]]) -> list[Line]:
-    """Each number with what was measured for it; with several results, by recipe, data and device, several times.
+def set_beside(rows: Iterable[PaperNumber], sources: Mapping[str, Mapping[str, Sequence[BoardTable]]]) -> list[Line]:
+    """Each number with what was measured for it: once for each result, and once where there is none.
 
     Args:
         rows: papers' numbers.
-        tables: measured results, by the metric that was read.
+        sources: measured results by the name of their source, and by the metric that was read.
     """
     lines = []
     for row in rows:
         found = [
-            _line(row, table, standing)
+            _line(row, source, table, standing)
+            for source, tables in sources.items()
             for metric in (row.metric, _complement(row.metric))
             for table in (tables.get(metric, ()) if metric else ())
             for standing in _standings(row, table)
         ]
         found.sort(key=lambda line: line.table is not None and line.table.recipe != "default")
-        lines += found or [Line(row, float(row.value), _spread(row), None, None, None, None, None, None)]
+        lines += found or [Line(row, float(row.value), _spread(row), None, None, None, None, None, None, None)]
     return lines
+
+
+def measured(lines: Iterable[Line]) -> list[Line]:
+    """Those with a result beside them, of whatever kind."""
+    return [line for line in lines if line.standing is not None]
 
 
 def _standings(row: PaperNumber, table: BoardTable) -> Iterator[Standing]:
@@ -180,13 +188,13 @@ def _spread(row: PaperNumber) -> float | None:
     return float(row.spread) if row.spread else None
 
 
-def _line(row: PaperNumber, table: BoardTable, standing: Standing) -> Line:
+def _line(row: PaperNumber, source: str, table: BoardTable, standing: Standing) -> Line:
     value, spread, mean = float(row.value), _spread(row), standing.mean
     if mean is not None and table.metric != row.metric:
         mean = _HUNDRED - mean
     difference = None if mean is None else mean - value
     within = None if difference is None or spread is None else abs(difference) <= spread + 1e-9
-    return Line(row, value, spread, table, standing, mean, standing.half_width, difference, within)
+    return Line(row, value, spread, source, table, standing, mean, standing.half_width, difference, within)
 
 
 def metrics_of(rows: Iterable[PaperNumber]) -> list[str]:

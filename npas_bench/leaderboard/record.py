@@ -108,6 +108,7 @@ def line_record(line: Line) -> dict[str, Any]:
         "measured": None
         if table is None or standing is None
         else {
+            "source": line.source,
             "label": standing.label,
             "recipe": table.recipe,
             "data": table.data_label,

@@ -188,7 +188,7 @@ class EpochRecord(_Part):
     learning_rate: float
     seconds: Seconds
     seconds_per_step: Seconds
-    parameters: Count | None = None
+    parameters: Annotated[float, Field(ge=0)] | None = None
 
 
 class CostRecord(_Part):

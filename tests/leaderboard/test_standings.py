@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from npas_bench.leaderboard.standings import tabulate
+from npas_bench.leaderboard.standings import only_methods, tabulate
 from npas_bench.store.keys import board_key
 from npas_bench.store.results import Result
 
@@ -127,3 +127,45 @@ def test_bands_rise_and_parameters_are_those_really_used():
     results = [result(budget=300, parameters=290), result(budget=100, parameters=98), result(budget=100, seed=1)]
     (table,) = tabulate(results)
     assert [(b.budget, b.standings[0].parameters) for b in table.bands] == [(100, 99), (300, 290)]
+
+
+def test_badges_tell_what_a_reader_must_know():
+    results = [result("a", seed) for seed in range(3)] + [result("b", 0, run=7)]
+    (table,) = tabulate(results, reproduced={7})
+    assert {s.label: s.badges for s in table.bands[0].standings} == {"a": (), "b": ("not all seeds", "reproduced")}
+    (table,) = tabulate([result(data_official=False)])
+    assert table.bands[0].standings[0].badges == ("unofficial data",)
+
+
+def test_a_metric_that_is_no_number_counts_as_failed():
+    for value in (float("nan"), float("inf"), float("-inf")):
+        (table,) = tabulate([result("a", 0, value), result("a", 1, 2.0)])
+        (standing,) = table.bands[0].standings
+        assert (standing.mean, standing.seeds, standing.failed) == (2.0, 1, 1)
+        assert "no finite number" in standing.note
+
+
+def test_ties_gaps_and_single_seeds_are_shown_as_they_are():
+    results = [
+        *(result("tied", seed, 5.0) for seed in range(3)),
+        *(result("equal", seed, 5.0) for seed in range(3)),
+        *(result("gap", seed, 4.0) for seed in (0, 2)),
+        result("single", 0, 1.0),
+    ]
+    (table,) = tabulate(results)
+    assert {s.label: (s.rank, s.seeds, s.half_width) for s in table.bands[0].standings} == {
+        "gap": (1, 2, None),
+        "equal": (2, 3, 0.0),
+        "tied": (2, 3, 0.0),
+        "single": (None, 1, None),
+    }
+
+
+def test_methods_are_searched_by_part_of_their_label_and_keep_their_ranks():
+    results = [result("a", seed, 1.0 + seed / 100) for seed in range(3)]
+    results += [result("b", seed, 9.0 + seed / 100, options={"mapping": "auto"}) for seed in range(3)]
+    tables = tabulate([*results, result("a", budget=500)])
+    (found,) = only_methods(tables, "B (MAPP")
+    assert [(s.label, s.rank) for band in found.bands for s in band.standings] == [("b (mapping=auto)", 2)]
+    assert only_methods(tables, "nothing") == []
+    assert only_methods(tables, "") == tables

@@ -39,24 +39,16 @@ def papers_page(looks: list[Look]) -> None:
             "Printed in", places, format_func=names.__getitem__, key="printed", width=320, bind="query-params"
         )
     some = choose_rows(rows, [place])
-    lines = [line for look in chosen for line in _measured(look, some)]
-    # A number without a measured result comes once, from whichever source.
-    seen: set[int] = set()
-    shown = []
-    for line in sorted(lines, key=lambda line: (some.index(line.row), line.standing is None)):
-        number = some.index(line.row)
-        if line.standing is not None or number not in seen:
-            shown.append(line)
-        seen.add(number)
-    _draw(shown)
+    _draw(set_beside(some, {look.name: _measured(look, some) for look in chosen}))
 
 
-def _measured(look: Look, rows: list[PaperNumber]) -> list[Line]:
-    found: dict[str, list[BoardTable]] = {}
+def _measured(look: Look, rows: list[PaperNumber]) -> dict[str, list[BoardTable]]:
+    tasks = sorted({row.dataset for row in rows})
+    found = {}
     for metric in metrics_of(rows):
-        views = [View(task=task, metric=metric, limit=_TABLES) for task in sorted({row.dataset for row in rows})]
+        views = [View(task=task, metric=metric, limit=_TABLES) for task in tasks]
         found[metric] = [table for view in views for table in tables(look, view).shown]
-    return set_beside(rows, found)
+    return found
 
 
 def _draw(lines: list[Line]) -> None:

@@ -150,7 +150,7 @@ def _curves(row: RunRow) -> None:
 
 
 def _event(entry: Mapping[str, Any]) -> str:
-    return f"sharing refined, {entry['parameters']:,} parameters from here on"
+    return f"sharing refined, {int(entry['parameters']):,} parameters from here on"
 
 
 def _ledger(row: RunRow) -> None:

@@ -1,0 +1,153 @@
+"""`npas-bench compare`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from npas_bench.cli import selection as choose
+from npas_bench.cli.console import output
+from npas_bench.cli.leaderboard import BoardSource
+from npas_bench.errors import NpasBenchError, UnknownName
+
+if TYPE_CHECKING:
+    from npas_bench.leaderboard.sources import Source
+    from npas_bench.leaderboard.standings import BoardTable
+    from npas_bench.runner.grid import Grid
+    from npas_bench.store.papers import PaperNumber
+
+
+class CompareFormat(StrEnum):
+    """How to write a comparison."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+def compare(
+    first: Annotated[str | None, typer.Argument(metavar="METHOD", help="A method, as the board names it.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="METHOD", help="Another one.")] = None,
+    grid: Annotated[
+        str | None, typer.Option("--grid", metavar="NAME|FILE", help="The papers' numbers that a grid stands beside.")
+    ] = None,
+    printed: Annotated[
+        list[str] | None, typer.Option("--table", metavar="TABLE", help="'plummer2022npas Table 5'. Repeatable.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
+    source: Annotated[BoardSource, typer.Option(help="Your own runs, the published board, or both.")] = BoardSource.all,
+    form: Annotated[CompareFormat, typer.Option("--format", help="For people or programs.")] = CompareFormat.table,
+    db: choose.Database = None,
+) -> None:
+    """Compare two methods over all that both were run on; or results with the papers' numbers."""
+    from npas_bench.leaderboard.sources import Which, open_sources
+    from npas_bench.store.database import locate
+
+    if first is not None and second is None:
+        raise NpasBenchError("name two methods, as in npas-bench compare ssn reduced; or none, for the papers' numbers")
+    if first is not None and (grid is not None or printed):
+        raise NpasBenchError("--grid and --table choose papers' numbers: leave them out where methods are compared")
+    with open_sources(locate(db), Which(source.value)) as sources:
+        if not sources:
+            raise NpasBenchError("there are no results to compare: npas-bench run --grid lowbudget makes some")
+        if first is not None and second is not None:
+            _methods(sources, first, second, task, architecture, form)
+        else:
+            rows = _rows(sources, grid, printed, task, architecture)
+            _papers(sources, rows, form, all_rows=bool(grid or printed))
+
+
+def _tables(source: Source, task: str | None, architecture: str | None, metric: str | None = None) -> list[BoardTable]:
+    from npas_bench.leaderboard.reading import Choice, read_tables
+
+    return read_tables(source.store, Choice(task=task, architecture=architecture, metric=metric)).shown
+
+
+def _methods(
+    sources: list[Source], first: str, second: str, task: str | None, architecture: str | None, form: CompareFormat
+) -> None:
+    import json
+
+    from npas_bench.dashboard.comparisons import comparison_csv, print_comparison
+    from npas_bench.leaderboard.comparison import head_to_head
+    from npas_bench.leaderboard.record import FORMAT, comparison_record
+
+    tables = {source.name: _tables(source, task, architecture) for source in sources}
+    known = {s.label for some in tables.values() for table in some for band in table.bands for s in band.standings}
+    for name in (first, second):
+        if name not in known:
+            raise UnknownName("method", name, known, remedy="of those with results")
+    found = {source: head_to_head(some, first, second) for source, some in tables.items()}
+    if form is CompareFormat.json:
+        boards = [{"source": source, **comparison_record(one)} for source, one in found.items()]
+        typer.echo(json.dumps({"format": FORMAT, "boards": boards}, indent=2, allow_nan=False))
+    elif form is CompareFormat.csv:
+        typer.echo(comparison_csv(found).rstrip("\n"))
+    else:
+        for source in sources:
+            print_comparison(output, source.title, found[source.name])
+
+
+def _rows(
+    sources: list[Source], grid: str | None, printed: list[str] | None, task: str | None, architecture: str | None
+) -> list[PaperNumber]:
+    """The papers' numbers that were asked for."""
+    from npas_bench.leaderboard.papers import choose_rows
+    from npas_bench.store.papers import read_papers
+
+    rows = read_papers(sources[-1].store)
+    if grid is not None:
+        rows = _beside(rows, grid)
+    if printed:
+        rows = choose_rows(rows, printed)
+    for kind, name in (("dataset", task), ("architecture", architecture)):
+        if name is not None:
+            known = {str(getattr(row, kind)) for row in rows}
+            if name not in known:
+                raise UnknownName(kind, name, known, remedy="of those in these tables")
+            rows = [row for row in rows if getattr(row, kind) == name]
+    return rows
+
+
+def _beside(rows: list[PaperNumber], name: str) -> list[PaperNumber]:
+    """The numbers that a grid stands beside, of its own tasks and architectures."""
+    from npas_bench.leaderboard.papers import choose_rows
+    from npas_bench.runner.grid import read_grid
+
+    grid = read_grid(name)
+    if not grid.beside:
+        raise NpasBenchError(f"grid {name} names no papers' tables that it stands beside: choose some with --table")
+    return [row for row in choose_rows(rows, grid.beside) if _in_grid(row, grid)]
+
+
+def _in_grid(row: PaperNumber, grid: Grid) -> bool:
+    return any(
+        row.dataset in block.tasks and (block.architectures is None or row.architecture in block.architectures)
+        for block in grid.blocks
+    )
+
+
+def _papers(sources: list[Source], rows: list[PaperNumber], form: CompareFormat, *, all_rows: bool) -> None:
+    from npas_bench.dashboard.comparisons import print_papers
+    from npas_bench.dashboard.formats import lines_csv, lines_json
+    from npas_bench.leaderboard.papers import measured, metrics_of, set_beside
+
+    tasks = sorted({row.dataset for row in rows})
+    found = {
+        source.name: {
+            metric: [table for task in tasks for table in _tables(source, task, None, metric)]
+            for metric in metrics_of(rows)
+        }
+        for source in sources
+    }
+    lines = set_beside(rows, found)
+    shown = lines if all_rows else measured(lines)
+    if form is CompareFormat.json:
+        typer.echo(lines_json(shown))
+    elif form is CompareFormat.csv:
+        typer.echo(lines_csv(shown).rstrip("\n"))
+    else:
+        print_papers(output, shown)
