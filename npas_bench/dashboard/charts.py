@@ -24,6 +24,7 @@ _SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 REFERENCE_COLOUR = "#888888"
 _FEW_EPOCHS = 20
+_FEW_GROUPS = 8
 
 
 class Style(NamedTuple):
@@ -59,12 +60,15 @@ def _layout(figure: go.Figure, x: str, y: str, height: int = 460) -> go.Figure:
     return figure
 
 
-def frontier_chart(table: BoardTable, points: Sequence[Point], whole: str = "full") -> go.Figure:
+def frontier_chart(
+    table: BoardTable, points: Sequence[Point], *, logarithmic: bool = False, whole: str = "full"
+) -> go.Figure:
     """The metric against the budget, a line and a band a method; papers' numbers hollow; the dense network as a line.
 
     Args:
         table: with the results.
         points: papers' numbers beside it.
+        logarithmic: whether the metric's axis is.
         whole: the method that is the dense network itself.
     """
     figure = go.Figure()
@@ -96,6 +100,8 @@ def frontier_chart(table: BoardTable, points: Sequence[Point], whole: str = "ful
     _add_papers(figure, points, table, look)
     shares = sorted({100 * band.budget / table.full for band in table.bands})
     figure.update_xaxes(type="log", **_ticks([*shares, *(p.share for p in points if p.share)]))
+    if logarithmic:
+        figure.update_yaxes(type="log", dtick="D2")
     return _layout(figure, "budget, % of the full architecture's parameters", metric_axis(table))
 
 
@@ -237,7 +243,10 @@ def difference_chart(found: HeadToHead, unit: str) -> go.Figure:
     figure.add_vline(x=0, line={"color": REFERENCE_COLOUR, "dash": "dash", "width": 1.5})
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed")
     difference = f"{found.first} − {found.second}"
-    return _layout(figure, with_unit(f"difference, {difference}", unit), "", height=140 + 34 * len(names))
+    figure = _layout(figure, with_unit(f"difference, {difference}", unit), "", height=140 + 34 * len(names))
+    # Above: below, a small figure has no room between its axis and its legend.
+    figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"})
+    return figure
 
 
 def curve_chart(history: Sequence[Mapping[str, Any]], field: str, title: str, marks: Mapping[int, str]) -> go.Figure:
@@ -274,7 +283,7 @@ def ledger_chart(parts: Mapping[str, int], budget: int) -> go.Figure:
     figure.update_layout(barmode="stack")
     figure.update_yaxes(showticklabels=False)
     figure = _layout(figure, "trainable scalars; the dashed line is the budget", "", height=190)
-    figure.update_layout(legend={"y": -0.75})
+    figure.update_layout(legend={"y": -0.75, "traceorder": "normal"})
     return figure
 
 
@@ -342,7 +351,7 @@ def sharing_chart(segments: Sequence[Segment]) -> go.Figure:
     )
     figure.update_xaxes(
         tickvals=[offsets[group] + ends[group] / 2 for group in offsets],
-        ticktext=[f"{group}<br>{ends[group]:,}" for group in offsets],
+        ticktext=[f"{'group ' if len(ends) <= _FEW_GROUPS else ''}{group}<br>{ends[group]:,}" for group in offsets],
         tickangle=0,
     )
     height = max(260, 90 + 20 * len(layers))

@@ -36,9 +36,9 @@ def choose_source(looks: list[Look]) -> list[Look]:
 
 def choose_task(looks: list[Look]) -> tuple[str | None, str | None]:
     """Task and architecture; None for all."""
-    task = st.selectbox("Task", [ALL_TASKS, *_names(looks, "task")], key="task", width=200, **_KEPT)
+    task = st.selectbox("Task", [ALL_TASKS, *_names(looks, "task")], key="task", width=180, **_KEPT)
     architecture = st.selectbox(
-        "Architecture", [ALL_ARCHITECTURES, *_names(looks, "architecture")], key="architecture", width=200, **_KEPT
+        "Architecture", [ALL_ARCHITECTURES, *_names(looks, "architecture")], key="architecture", width=180, **_KEPT
     )
     return None if task == ALL_TASKS else task, None if architecture == ALL_ARCHITECTURES else architecture
 

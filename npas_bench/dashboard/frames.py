@@ -30,6 +30,10 @@ class Framed(NamedTuple):
     common: dict[str, str]
 
 
+# Of a table's facts, what a row shows before its numbers.
+_FIRST = ("Task", "Architecture")
+
+
 def _facts(table: BoardTable) -> dict[str, Any]:
     return {
         "Task": printable(table.task),
@@ -45,10 +49,10 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
     """Standings one below the other, best first within each budget."""
     rows = [
         {
-            **_facts(table),
+            "Method": printable(standing.label),
+            **{name: value for name, value in _facts(table).items() if name in _FIRST},
             "Budget": printable(band.text),
             "Rank": standing.rank,
-            "Method": printable(standing.label),
             "Mean": standing.mean,
             "±": standing.half_width,
             "Seeds": standing.seeds or None,
@@ -57,6 +61,7 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
             "Memory": mebibytes(standing.peak_memory),
             "Notes": [*standing.badges, *_troubles(standing)],
             "Why": printable(standing.note or ""),
+            **{name: value for name, value in _facts(table).items() if name not in _FIRST},
         }
         for table in tables
         for band in table.bands

@@ -43,11 +43,13 @@ def compare_page(looks: list[Look]) -> None:
         if len(labels) > 1:
             preferred = [label for label in _PREFERRED if label in labels] + labels
             first = st.selectbox(
-                "First", labels, index=labels.index(preferred[0]), key="first", format_func=short, **_KEPT
+                "First", labels, index=labels.index(preferred[0]), key="first", format_func=short, width=180, **_KEPT
             )
             rest = [label for label in labels if label != first]
             second = next(label for label in [*_PREFERRED[::-1], *rest] if label in rest)
-            second = st.selectbox("Second", rest, index=rest.index(second), key="second", format_func=short, **_KEPT)
+            second = st.selectbox(
+                "Second", rest, index=rest.index(second), key="second", format_func=short, width=180, **_KEPT
+            )
     if len(labels) < 2:
         nothing_to_draw()
         return

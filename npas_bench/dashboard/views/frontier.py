@@ -32,6 +32,9 @@ def frontier_page(looks: list[Look]) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = choose_table(looks)
+        logarithmic = st.toggle(
+            "logarithmic metric", key="log", bind="query-params", persist_state="session", width="content"
+        )
     if chosen is None or chosen[1].metric is None:
         nothing_to_draw()
         return
@@ -45,7 +48,7 @@ def frontier_page(looks: list[Look]) -> None:
         + " · click a point for its runs"
     )
     event = st.plotly_chart(
-        frontier_chart(table, points),
+        frontier_chart(table, points, logarithmic=logarithmic),
         on_select="rerun",
         selection_mode="points",
         key=f"frontier-{look.name}-{table.key}",
