@@ -27,11 +27,10 @@ def choose_source(looks: list[Look]) -> list[Look]:
     """Whose results: all, a user's own, or the published board."""
     if len(looks) < 2:
         return looks
-    titles = {"all": "All", "mine": "Your runs", "published": "Published board"}
     chosen = st.segmented_control(
-        "Results", list(titles), default="all", required=True, format_func=titles.__getitem__, key="source", **_KEPT
+        "Results", ["all", *(look.short for look in looks)], default="all", required=True, key="source", **_KEPT
     )
-    return [look for look in looks if chosen in ("all", look.name)]
+    return [look for look in looks if chosen in ("all", look.short)]
 
 
 def choose_task(looks: list[Look]) -> tuple[str | None, str | None]:
@@ -91,25 +90,21 @@ def choose_table(looks: list[Look]) -> tuple[Look, BoardTable] | None:
     pairs = [(look, facts) for look in chosen for facts in listed(look, task, architecture, _LISTED)[0]]
     if not pairs:
         return None
-    titles = {f"{look.name}-{facts.key}": _title(look, facts, pairs) for look, facts in pairs}
-    for key, title in titles.items():
-        if list(titles.values()).count(title) > 1:
+    titles = [_title(look, facts) for look, facts in pairs]
+    for place, (_, facts) in enumerate(pairs):
+        if titles.count(titles[place]) > 1:
             # Recipes or data of one name that are not the same.
-            titles[key] = f"{title} · {key[-4:]}"
+            titles[place] = f"{titles[place]} · {facts.key[-4:]}"
     # At first, the one that has most to show.
     most = max(range(len(pairs)), key=lambda place: pairs[place][1].results)
-    table = st.selectbox(
-        "Table", list(titles), index=most, format_func=titles.__getitem__, key="table", width=420, **_KEPT
-    )
-    look, facts = next((pair for pair, key in zip(pairs, titles, strict=True) if key == table), pairs[0])
+    table = st.selectbox("Table", titles, index=most, key="table", width=420, **_KEPT)
+    look, facts = pairs[titles.index(table)]
     others = tuple(other for other in looks if other is not look)
     shown = tables(look, View(metric=metric, table=facts.key), others).shown
     return (look, shown[0]) if shown else None
 
 
-def _title(look: Look, facts: BoardFacts, pairs: list[tuple[Look, BoardFacts]]) -> str:
-    parts = [facts.task, facts.architecture, facts.recipe]
-    parts += [facts.device_class] if len({other.device_class for _, other in pairs}) > 1 else []
-    parts += [facts.data_label] if len({other.data_label for _, other in pairs}) > 1 else []
-    parts += [look.title.partition(" (")[0]] if len({other.name for other, _ in pairs}) > 1 else []
-    return short(" · ".join(parts), 120)
+def _title(look: Look, facts: BoardFacts) -> str:
+    """Of a table, the same wherever it is listed: links name it so."""
+    parts = (facts.task, facts.architecture, facts.recipe, facts.data_label, facts.device_class, look.short)
+    return short(" · ".join(parts), 160)

@@ -38,12 +38,14 @@ class Look:
     Attributes:
         name: `mine` or `published`.
         title: for people.
+        short: the same in a word or two, without the place.
         place: of its store, as `locate` understands it.
         revision: changes with its content.
     """
 
     name: str
     title: str
+    short: str
     place: str
     revision: str
 
@@ -67,12 +69,14 @@ def looks() -> Looks:
         mine = locate(None)
         revision = _revision(mine)
         if revision is not None:
-            there.append(Look("mine", f"Your runs ({mine})", _place(mine), revision))
+            there.append(Look("mine", f"Your runs ({mine})", "your runs", _place(mine), revision))
     except NpasBenchError as error:
         problems.append(str(error))
     published = published_location()
     if published is not None:
-        there.append(Look("published", "Published board", _place(published), file_revision(published) or ""))
+        there.append(
+            Look("published", "Published board", "published", _place(published), file_revision(published) or "")
+        )
     return Looks(there, problems)
 
 
@@ -86,9 +90,9 @@ def _revision(location: Location) -> str | None:
     if location.path is not None and revision is None:
         return None
     if location.path is None:
-        with _opened(Look("mine", "", _place(location), "")) as store:
+        with _opened(Look("mine", "", "", _place(location), "")) as store:
             return server_revision(store)
-    _checked(Look("mine", "", _place(location), revision or ""))
+    _checked(Look("mine", "", "", _place(location), revision or ""))
     return revision
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from npas_bench.dashboard.looking import Look
 
 column = st.column_config
-_TITLES = {"time": "Step time", "memory": "Peak memory", "flops": "FLOPs", "parameters": "Parameters"}
+_KINDS = {"step time": "time", "peak memory": "memory", "FLOPs": "flops", "parameters": "parameters"}
 
 
 @page("Cost", "What a result costs in time, memory and operations, and which results nothing beats at their cost.")
@@ -28,16 +28,16 @@ def cost_page(looks: list[Look]) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = choose_table(looks)
-        kind = st.segmented_control(
+        title = st.segmented_control(
             "Cost",
-            list(_TITLES),
-            default="time",
+            list(_KINDS),
+            default="step time",
             required=True,
-            format_func=_TITLES.__getitem__,
             key="cost",
             bind="query-params",
             persist_state="session",
         )
+        kind = _KINDS[title]
     if chosen is None or chosen[1].metric is None:
         nothing_to_draw()
         return
@@ -71,7 +71,7 @@ def cost_page(looks: list[Look]) -> None:
             "Best": column.CheckboxColumn("Pareto", width="small"),
             "Mean": column.NumberColumn(with_unit(table.metric or "", table.unit), format=f"%.{decimals}f"),
             "±": column.NumberColumn(format=f"%.{decimals}f", width="small"),
-            "Cost": column.NumberColumn(with_unit(_TITLES[kind], cost.unit), format="%.4g"),
+            "Cost": column.NumberColumn(with_unit(title, cost.unit), format="%.4g"),
             "Parameters": column.NumberColumn(format="localized"),
             "MFLOP forward": column.NumberColumn(format="%.4g", help="Forward pass of one example"),
             "MFLOP generation": column.NumberColumn(format="%.4g", help="Generating all weights once"),

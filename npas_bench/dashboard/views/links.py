@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.standings import BoardTable, Standing
 
 
-def run_page() -> st.Page:
+def run_page_link() -> st.Page:
     """The page of single runs, as the app knows it."""
     page: st.Page = st.session_state["pages"]["run"]
     return page
@@ -27,8 +27,8 @@ def run_links(look: Look, table: BoardTable, standing: Standing) -> None:
             value = trial.state if trial.value is None else f"{trial.value:.{decimals}f}"
             unit = f" {table.unit}" if trial.value is not None and table.unit else ""
             st.page_link(
-                run_page(),
+                run_page_link(),
                 label=plain(f"seed {trial.seed}: {value}{unit}"),
                 icon=":material/lab_research:",
-                query_params={"of": look.name, "run": str(trial.run)},
+                query_params={"of": look.short, "run": str(trial.run)},
             )

@@ -11,6 +11,7 @@ from npas_bench.dashboard.charts import MOST_SEGMENTS, Segment, curve_chart, led
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import ask
 from npas_bench.dashboard.terminal import cost_lines, reproducing_command
+from npas_bench.dashboard.views.links import run_page_link
 from npas_bench.dashboard.words import plain, short
 from npas_bench.store.labels import cell_label, method_label, printable
 from npas_bench.store.listing import recent_runs
@@ -33,15 +34,12 @@ def run_page(looks: list[Look]) -> None:
     if not looks:
         nothing_yet()
         return
-    titles = {look.name: look.title for look in looks}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox(
-            "Of", list(titles), format_func=titles.__getitem__, key="of", width=280, bind="query-params"
-        )
+        name = st.selectbox("Of", [look.short for look in looks], key="of", width=180, bind="query-params")
         number = st.number_input(
             "Run", min_value=1, max_value=2**53 - 1, value=None, step=1, key="run", width=140, bind="query-params"
         )
-    look = next((look for look in looks if look.name == name), looks[0])
+    look = next((look for look in looks if look.short == name), looks[0])
     if number is None:
         _list(look)
         return
@@ -83,7 +81,7 @@ def _list(look: Look) -> None:
     )
     rows = event["selection"]["rows"]
     if rows:
-        st.switch_page(st.session_state["pages"]["run"], query_params={"of": look.name, "run": str(lines[rows[0]].run)})
+        st.switch_page(run_page_link(), query_params={"of": look.short, "run": str(lines[rows[0]].run)})
 
 
 def _draw(look: Look, row: RunRow) -> None:
