@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from npas_bench.dashboard.words import drawn, share_text, with_unit
 from npas_bench.leaderboard.papers import citation, method_there
+from npas_bench.leaderboard.standings import leading_methods
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ _SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 REFERENCE_COLOUR = "#888888"
 _FEW_EPOCHS = 20
+# More lines cannot be told apart, and are slow to draw.
+MOST_METHODS = 40
 _FEW_GROUPS = 8
 
 
@@ -73,9 +76,10 @@ def frontier_chart(
     """
     figure = go.Figure()
     curves: dict[str, list[tuple[float, int, str, Standing]]] = {}
+    shown = leading_methods(table, MOST_METHODS)
     for band in table.bands:
         for standing in band.standings:
-            if standing.mean is not None:
+            if standing.mean is not None and standing.label in shown:
                 percent = 100 * band.budget / table.full
                 curves.setdefault(standing.label, []).append((percent, band.budget, band.text, standing))
     look = styles([*curves, *(point.row.method_here or point.row.method for point in points)])
@@ -191,7 +195,6 @@ def metric_axis(table: BoardTable) -> str:
 def cost_chart(table: BoardTable, results: Sequence[Spent], cost: Cost) -> go.Figure:
     """The metric against a cost; what nothing beats is joined by a line and ringed."""
     figure = go.Figure()
-    look = styles(one.standing.label for one in results)
     best = [one for one in results if one.best]
     figure.add_scatter(
         x=[one.cost for one in best],
@@ -203,9 +206,13 @@ def cost_chart(table: BoardTable, results: Sequence[Spent], cost: Cost) -> go.Fi
         hoverinfo="skip",
     )
     series: dict[str, list[Spent]] = {}
+    shown = leading_methods(table, MOST_METHODS) | {one.standing.label for one in best[:MOST_METHODS]}
     for one in results:
+        if one.standing.label not in shown:
+            continue
         series.setdefault(one.standing.label, []).append(one)
     unit = f" {cost.unit}" if cost.unit else ""
+    look = styles(series)
     for label, some in series.items():
         style = look[label]
         figure.add_scatter(

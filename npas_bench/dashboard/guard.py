@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException, StopException
 
+from npas_bench.dashboard.charts import MOST_METHODS
 from npas_bench.dashboard.looking import looks
 from npas_bench.dashboard.words import plain
 from npas_bench.errors import NpasBenchError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npas_bench.dashboard.looking import Look
+    from npas_bench.leaderboard.standings import BoardTable
 
 log = logging.getLogger(__name__)
 
@@ -55,3 +57,12 @@ def nothing_yet(what: str = "No results yet.") -> None:
 def nothing_to_draw() -> None:
     """Say that no result matches what was chosen."""
     st.info("No finished run matches. Choose another task, architecture or table.", icon=":material/filter_alt_off:")
+
+
+def tell_if_many(table: BoardTable) -> None:
+    """Say that a chart shows only some of a table's methods, where there are too many."""
+    methods = {standing.label for band in table.bands for standing in band.standings}
+    if len(methods) > MOST_METHODS:
+        st.caption(
+            f"Of {len(methods):,} methods the chart shows the {MOST_METHODS} that come nearest the top at a budget."
+        )

@@ -192,6 +192,21 @@ def only_methods(tables: Iterable[BoardTable], wanted: str | None) -> list[Board
     return found
 
 
+def leading_methods(table: BoardTable, count: int) -> set[str]:
+    """Labels of the methods that come nearest to the top at some budget, as many as a chart can hold.
+
+    Args:
+        table: with the results.
+        count: at most so many; the reference method comes on top.
+    """
+    best: dict[str, tuple[int, int]] = {}
+    for band in table.bands:
+        for place, standing in enumerate(band.standings):
+            if standing.mean is not None:
+                best[standing.label] = min(best.get(standing.label, (place, -band.budget)), (place, -band.budget))
+    return {*sorted(best, key=lambda label: (*best[label], label))[:count], REFERENCE}
+
+
 def _finite(result: Result) -> Result:
     if result.value is None or math.isfinite(result.value):
         return result

@@ -9,7 +9,7 @@ import streamlit as st
 from npas_bench.dashboard.charts import cost_chart
 from npas_bench.dashboard.filters import choose_table
 from npas_bench.dashboard.frames import cost_frame
-from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page
+from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page, tell_if_many
 from npas_bench.dashboard.words import plain, with_unit
 from npas_bench.leaderboard.cost import COSTS, spent
 
@@ -57,6 +57,7 @@ def cost_page(looks: list[Look]) -> None:
         config={"displaylogo": False},
         alt="Metric against cost",
     )
+    tell_if_many(table)
     if kind == "time":
         st.caption("Cells that run side by side on one machine share its memory: small differences are noise.")
     if kind == "memory" and table.device_class == "cpu":

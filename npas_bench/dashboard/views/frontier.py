@@ -9,7 +9,7 @@ import streamlit as st
 from npas_bench.dashboard.charts import frontier_chart
 from npas_bench.dashboard.filters import choose_table
 from npas_bench.dashboard.frames import score_frame
-from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page
+from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page, tell_if_many
 from npas_bench.dashboard.looking import papers
 from npas_bench.dashboard.views.links import run_links
 from npas_bench.dashboard.words import count_text, plain, share_text, with_unit
@@ -55,6 +55,7 @@ def frontier_page(looks: list[Look]) -> None:
         config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]},
         alt="Metric against budget, one line a method",
     )
+    tell_if_many(table)
     _runs(look, table, event)
     _scores(table, frontier(table))
 
