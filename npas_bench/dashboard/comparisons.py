@@ -37,14 +37,14 @@ def print_comparison(console: Console, heading: str, found: HeadToHead) -> None:
     console.print(_text(heading, "bold"))
     console.print(_text(found.verdict))
     if found.encounters:
-        table = _table("Task", "Architecture", "Budget", "Metric")
+        table = _table("Task and network", "Budget", "Metric")
         for name in (found.first, found.second, "Difference"):
             table.add_column(_text(name), justify="right", overflow="fold")
         table.add_column("Better", overflow="fold")
         for one in found.encounters:
             decimals = 2 if one.table.unit == "%" else 4
             table.add_row(
-                *map(_text, (one.table.task, one.table.architecture, one.text, one.table.metric or "")),
+                *map(_text, (f"{one.table.task} {one.table.architecture}", one.text, one.table.metric or "")),
                 f"{one.first.mean:.{decimals}f}",
                 f"{one.second.mean:.{decimals}f}",
                 _difference(one.difference, decimals),
@@ -60,8 +60,8 @@ def print_comparison(console: Console, heading: str, found: HeadToHead) -> None:
                         f"{_difference(overall.difference, decimals)} {overall.table.unit}"
                     )
                 )
-    if found.missing:
-        console.print(_text(f"At {found.missing:,} more budgets one of the two has no result: they take no part."))
+    if found.left_out:
+        console.print(_text(found.left_out))
     console.print(_text(_HOW, "dim"))
     console.print()
 

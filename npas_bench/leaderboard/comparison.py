@@ -78,6 +78,14 @@ class HeadToHead(NamedTuple):
         return winners.count(self.first), winners.count(self.second)
 
     @property
+    def left_out(self) -> str:
+        """What takes no part, in words; empty if nothing."""
+        if not self.missing:
+            return ""
+        where = f"At {self.missing:,} more budgets" if self.missing > 1 else "At one more budget"
+        return f"{where} one of the two has no result and takes no part."
+
+    @property
     def verdict(self) -> str:
         """The outcome in words."""
         count = len(self.encounters)

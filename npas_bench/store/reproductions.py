@@ -47,14 +47,18 @@ def reproduced_runs(results: Sequence[Result], *stores: Store) -> set[int]:
         results: of the first store.
         stores: to look in. The same run in several of them is one.
     """
-    done = {(result.identity, result.data_digest): result.run for result in results if result.state == "done"}
+    done: dict[tuple[str, str], list[int]] = {}
+    for result in results:
+        if result.state == "done":
+            # One for each device class.
+            done.setdefault((result.identity, result.data_digest), []).append(result.run)
     wanted = sorted({identity for identity, _ in done})
     uids: dict[tuple[str, str], set[str]] = {}
     for store in stores:
         for part in _parts(wanted):
             for identity, digest, uid in _several(store, part, alone=len(stores) == 1):
                 uids.setdefault((identity, digest), set()).add(uid)
-    return {done[key] for key, found in uids.items() if len(found) > 1 and key in done}
+    return {run for key, found in uids.items() if len(found) > 1 for run in done.get(key, ())}
 
 
 def _several(store: Store, identities: Sequence[str], *, alone: bool) -> Iterator[tuple[str, str, str]]:

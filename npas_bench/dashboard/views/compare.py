@@ -67,12 +67,7 @@ def _draw(found: HeadToHead, source: str) -> None:
     st.caption(
         "Results are paired by seed: for a seed, methods see the same data in the same order. Every shared budget is "
         "a paired t-test over the seeds that both have; Holm's procedure over all of them keeps the error of the "
-        "family at 5 %. "
-        + (
-            f"At {found.missing:,} more budgets one of the two has no result: they take no part."
-            if found.missing
-            else ""
-        )
+        f"family at 5 %. {found.left_out}"
     )
     if not found.encounters:
         return

@@ -1,0 +1,82 @@
+"""Boards in files, with names that would be markup there."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from npas_bench.dashboard.formats import board_csv, board_json, board_latex, board_markdown, latex, markdown
+from npas_bench.dashboard.words import count_text, drawn, plain, share_text, short
+from npas_bench.leaderboard.standings import tabulate
+from tests.dashboard.conftest import MARKUP
+from tests.leaderboard.test_standings import result
+
+HOSTILE = "a|b_c%d&e$f#g{h}~i^j\\k<l>*m*`n`[o](p)\n\x1b[31m"
+
+
+@pytest.fixture
+def boards():
+    results = [result(HOSTILE, seed, 2.0 + seed / 10) for seed in range(3)] + [result("ssn", 0, 1.0)]
+    results += [result("never", state="unsupported", message="too small"), result("broken", state="failed")]
+    return [("mine", tabulate(results))]
+
+
+def test_csv_holds_every_standing_with_its_table(boards):
+    rows = list(csv.DictReader(io.StringIO(board_csv(boards))))
+    assert [row["method"] for row in rows][-2:] == ["broken", "never"]
+    assert {(row["source"], row["task"], row["metric"], row["budget_percent"]) for row in rows} == {
+        ("mine", "digits", "error@1", "10.0")
+    }
+    hostile = next(row for row in rows if row["method"].startswith("a|b"))
+    assert hostile["method"].endswith(r"[o](p)\n\x1b[31m")
+    assert float(hostile["mean"]) == pytest.approx(2.1)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x"])
+def test_csv_holds_no_formula(name):
+    (row,) = csv.DictReader(io.StringIO(board_csv([("mine", tabulate([result(name)]))])))
+    assert row["method"] == row["label"] == f"'{name}"
+
+
+def test_json_is_strict_and_whole(boards):
+    found = json.loads(board_json(boards, []), parse_constant=pytest.fail)
+    (table,) = found["boards"][0]["tables"]
+    first = table["budgets"][0]["standings"][0]
+    assert (first["mean"], [run["value"] for run in first["runs"]], first["rank"]) == (1.0, [1.0], None)
+    assert {one["label"] for one in table["budgets"][0]["standings"]} >= {HOSTILE, "never", "broken"}
+
+
+def test_markdown_tables_keep_their_columns(boards):
+    text = board_markdown(boards)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    bars = [line.replace("\\|", "").count("|") for line in lines]
+    assert len(set(bars)) == 1
+    assert r"a\|b\_c%d&e\$f#g{h}\~i^j\\k\<l\>\*m\*\`n\`\[o\](p)" in text
+    assert "| unsupported |" in " ".join(text.split())
+    assert "\x1b" not in text
+
+
+def test_latex_escapes_what_it_would_obey(boards):
+    text = board_latex(boards)
+    assert (
+        r"a|b\_c\%d\&e\$f\#g\{h\}\textasciitilde{}i\textasciicircum{}j\textbackslash{}k\textless{}l\textgreater{}"
+        in text
+    )
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
+    assert r"2.10 $\pm$ 0.25" in text
+
+
+def test_pages_show_names_as_they_are():
+    assert plain("a_b *c* :red[x] $y$ <b>") == r"a\_b \*c\* \:red\[x\] \$y\$ \<b\>"
+    assert drawn("<b>a</b> & b") == "&lt;b&gt;a&lt;/b&gt; &amp; b"
+    assert drawn(MARKUP).endswith("…")
+    assert short("x" * 99) == "x" * 59 + "…"
+    assert "\x1b" not in plain("\x1b[31m") + drawn("\x1b") + markdown("\x1b") + latex("\x1b")
+
+
+def test_numbers_are_short():
+    assert [count_text(n) for n in (7, 999, 1500, 3_650_000, 2e9)] == ["7", "999", "1.5k", "3.65M", "2G"]
+    assert [share_text(p) for p in (2.0, 11.28, 100)] == ["2 %", "11.3 %", "100 %"]
