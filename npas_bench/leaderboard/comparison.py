@@ -82,8 +82,8 @@ class HeadToHead(NamedTuple):
         """What takes no part, in words; empty if nothing."""
         if not self.missing:
             return ""
-        where = f"At {self.missing:,} more budgets" if self.missing > 1 else "At one more budget"
-        return f"{where} one of the two has no result and takes no part."
+        those = f"{self.missing:,} more budgets take" if self.missing > 1 else "One more budget takes"
+        return f"{those} no part: one of the two has no result there."
 
     @property
     def verdict(self) -> str:

@@ -70,7 +70,7 @@ def test_methods_are_compared_in_words(filled, call):
     text = " ".join(shown.stdout.split())
     assert shown.returncode == 0
     assert "Over 3 shared comparisons, hashednets and reduced cannot be told apart in any." in text
-    assert "At one more budget one of the two has no result and takes no part." in text
+    assert "One more budget takes no part: one of the two has no result there." in text
     assert max(map(len, shown.stdout.splitlines())) <= 80
 
 
