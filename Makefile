@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help run test lint bench leaderboard clean
+.PHONY: help run test lint bench leaderboard screenshots clean
 
 help:
 	@echo "make run          install, run the grid 'lowbudget', show the board"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make bench        step time and memory of generated networks against plain ones: half an hour"
 	@echo "make leaderboard  make leaderboard.db anew from results/*.jsonl"
+	@echo "make screenshots  draw the pictures of docs/dashboard.md anew; needs Chromium"
 	@echo "make clean        remove .venv and caches; results stay"
 
 $(BIN)/python:
@@ -31,6 +32,7 @@ run: $(VENV)/.installed
 	@status=0; $(BIN)/npas-bench run --grid lowbudget || status=$$?; \
 	  $(BIN)/npas-bench leaderboard; exit $$status
 	@echo "This board again: $(BIN)/npas-bench leaderboard"
+	@echo "In a browser:     $(BIN)/npas-bench dashboard"
 	@echo "One run in full:  $(BIN)/npas-bench show 1"
 	@echo "What else runs:   $(BIN)/npas-bench list methods|tasks|architectures|grids"
 
@@ -49,6 +51,9 @@ bench: $(VENV)/.installed
 
 leaderboard: $(VENV)/.installed
 	$(BIN)/python -m npas_bench.leaderboard.published build results leaderboard.db
+
+screenshots: $(VENV)/.installed-dev
+	$(BIN)/python docs/screenshots.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

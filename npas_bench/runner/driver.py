@@ -137,10 +137,11 @@ def _run(
             # Left behind by a driver that died between storing a result and tidying up.
             remove_checkpoints(run_folder(root, item.cell.identity, item.source, item.device))
     reporter.begin(left=len(left), before=len(items) - len(left))
-    waiting = left
-    while waiting:
-        executor.run([_work(store, item, terms) for item in waiting], recorder)
-        waiting = _others_left(waiting, store, recorder)
+    free = left
+    while free:
+        executor.run([_work(store, item, terms) for item in free], recorder)
+        # Of all that was left: while some cells of a dead driver are run, others are still with a live one.
+        free = _others_left(left, store, recorder)
     states = [*before, *recorder.states]
     return Summary(*(states.count(state) for state in ("done", "unsupported", "failed")))
 
@@ -174,12 +175,12 @@ def _others_left(items: Sequence[Item], store: Store, recorder: Recorder) -> lis
     while others:
         patiently(reap, store, recorder.driver)
         newest = patiently(newest_runs, store, [item.key for item in others])
+        for item in others:
+            if newest[item.key].state not in ("pending", "stale", "running"):
+                recorder.settle(item.cell, newest[item.key].state)
         free = [item for item in others if newest[item.key].state in ("pending", "stale")]
         if free:
             return free
-        for item in others:
-            if newest[item.key].state != "running":
-                recorder.settle(item.cell, newest[item.key].state)
         others = [item for item in others if newest[item.key].state == "running"]
         if others:
             time.sleep(_LOOK_SECONDS)

@@ -1,0 +1,70 @@
+"""What a driver does about cells that other drivers have."""
+
+import threading
+
+from rich.console import Console
+
+from npas_bench import __version__
+from npas_bench.runner.driver import run_items
+from npas_bench.runner.executors import Executor
+from npas_bench.runner.grid import Expander, read_grid
+from npas_bench.runner.item import Item
+from npas_bench.runner.progress import PlainReporter
+from npas_bench.runner.provenance import source_digest
+from npas_bench.runner.work import Measured, Outcome
+from npas_bench.store.database import locate, open_beside, open_for_writing
+from npas_bench.store.drivers import Code, enter, leave
+from npas_bench.store.runs import claim_run, finish_run, newest_runs
+
+DONE = Outcome(state="done", metrics=[Measured(name="error@1", unit="%", higher_is_better=False, value=1.0)])
+METRICS = [{"name": "error@1", "unit": "%", "higher_is_better": False, "value": 1.0}]
+
+
+class AmongOthers(Executor):
+    """Runs what it is given, while other drivers are at work on the same cells.
+
+    When it begins, others have three of the cells: the first is finished at once, the second a moment later, and the
+    third is left behind.
+    """
+
+    def __init__(self, store, items):
+        self.store, self.items, self.given, self.later = store, items, [], None
+
+    def run(self, works, listener):
+        self.given.append([work.cell.seed for work in works])
+        first = self.later is None
+        if first:
+            live, dying = (enter(self.store, Code(__version__, source_digest())) for _ in range(2))
+            runs = [newest_runs(self.store, [item.key])[item.key].id for item in self.items]
+            for run, driver in zip(runs[:3], (live, live, dying), strict=True):
+                assert claim_run(self.store, run, driver, f"theirs {run}", {})
+            self.finish(runs[0])
+            self.later = threading.Timer(1.5, self.finish, [runs[1]])
+            self.later.start()
+        for work in works:
+            begun = listener.started(work)
+            if begun is not None:
+                listener.finished(begun, DONE)
+        if first:
+            leave(self.store, dying)
+
+    def finish(self, run):
+        assert finish_run(self.store, run, f"theirs {run}", {"state": "done"}, METRICS)
+
+
+def test_cells_that_others_finish_or_leave_behind_are_all_accounted_for():
+    expander = Expander()
+    cells = [cell for cell in expander.cells(read_grid("lowbudget")) if cell.method == "reduced"][:4]
+    source = expander.task("digits").source()
+    items = [Item(cell, 77_562, source, "cpu") for cell in cells]
+    open_for_writing(locate("runs.db")).close()
+    # As on a server, where a driver is not the only one.
+    store = open_beside(locate("runs.db"))
+    executor = AmongOthers(store, items)
+    summary = run_items(items, store, executor, PlainReporter(Console(quiet=True)))
+    executor.later.join()
+    assert summary == (4, 0, 0)
+    # First all; then what the dead one left behind, while the other is still at work on its own.
+    assert [len(given) for given in executor.given] == [4, 1]
+    assert {run.state for run in newest_runs(store, [item.key for item in items]).values()} == {"done"}
+    store.close()
