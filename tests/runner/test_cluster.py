@@ -1,11 +1,13 @@
 """Cells on Ray's nodes: declared GPUs that are shared by memory, a node that goes away, addresses that are wrong."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -109,15 +111,32 @@ class Node:
     """`ray start` in a process group of its own."""
 
     def __init__(self, *arguments):
+        for _ in range(3):
+            if self.started(arguments):
+                return
+        pytest.fail(self.said)
+
+    def started(self, arguments):
+        """Whether it came up: nodes that begin side by side may want the same port."""
         self.process = subprocess.Popen(
             [Path(sys.executable).with_name("ray"), "start", "--block", "--disable-usage-stats", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        self.said = ""
+        for line in iter(self.process.stdout.readline, b""):
+            self.said += line.decode(errors="replace")
+            if "Ray runtime started" in self.said:
+                # It goes on talking, and must not wait for a listener.
+                threading.Thread(target=self.process.stdout.read, daemon=True).start()
+                return True
+        self.kill()
+        return False
 
     def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 

@@ -55,7 +55,7 @@ def test_a_done_run_carries_ledger_metrics_history_cost_and_provenance(tmp_path)
     assert outcome.ledger.total == 7_756
     assert outcome.ledger.reach == 1.0
     assert [m.name for m in outcome.metrics] == ["error@1", "error@5", "nll", "ece"]
-    assert outcome.history == [report._asdict() for report in reports]
+    assert outcome.history == [report.entry() for report in reports]
     assert outcome.cost.seconds_per_epoch > outcome.cost.seconds_per_step > 0
     # Two for every multiply-add: 9 of the stem, three stages of one block, shortcuts, the classifier.
     stages = 64 * 9 * (16 + 2 * 16 * 16) + 16 * (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32)
@@ -324,7 +324,7 @@ def test_two_processes_run_a_cell_and_its_search_to_what_one_gets(tmp_path):
     two, reports = together(tmp_path / "two", chosen, regenerate=True)
     one, _ = together(tmp_path / "one", chosen, processes=1)
     assert two.state == one.state == "done"
-    assert [report._asdict() for report in reports] == two.history
+    assert [report.entry() for report in reports] == two.history
     assert two.structure == one.structure and two.structure["clusters"]
     assert two.history[0]["loss"] == pytest.approx(one.history[0]["loss"], rel=1e-4)
     assert two.ledger == one.ledger

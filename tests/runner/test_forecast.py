@@ -169,7 +169,8 @@ def test_a_run_that_is_in_two_databases_counts_once(store):
 
 def test_what_is_not_installed_does_no_harm(timings, items):
     """Its runs still tell the ratios of methods."""
-    far = [t._replace(task="gone", architecture="lost-1", train_seconds=100 * t.train_seconds) for t in timings[:28]]
+    small = [timing for timing in timings if timing.architecture == "wrn-10-1"]
+    far = [t._replace(task="gone", architecture="lost-1", train_seconds=100 * t.train_seconds) for t in small]
     known = [timing for timing in timings if key(timing) == ("digits", "wrn-10-1", "full", 77562)]
     forecast = learned([*far, *known], known[0].host)
     ssn, full = items["digits", "wrn-10-1", "ssn", 3878], items["digits", "wrn-10-1", "full", 77562]
