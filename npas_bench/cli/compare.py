@@ -13,8 +13,8 @@ from npas_bench.cli.leaderboard import BoardSource
 from npas_bench.errors import NpasBenchError, UnknownName
 
 if TYPE_CHECKING:
+    from npas_bench.leaderboard.reading import Choice
     from npas_bench.leaderboard.sources import Source
-    from npas_bench.leaderboard.standings import BoardTable
     from npas_bench.runner.grid import Grid
     from npas_bench.store.papers import PaperNumber
 
@@ -38,11 +38,17 @@ def compare(
     ] = None,
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Methods by this metric, not the primary one.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Of N tables, those with the newest results [default: 500]."),
+    ] = None,
     source: Annotated[BoardSource, typer.Option(help="Your own runs, the published board, or both.")] = BoardSource.all,
     form: Annotated[CompareFormat, typer.Option("--format", help="For people or programs.")] = CompareFormat.table,
     db: choose.Database = None,
 ) -> None:
     """Compare two methods over all that both were run on; or results with the papers' numbers."""
+    from npas_bench.leaderboard.reading import MOST_COMPARED, Choice
     from npas_bench.leaderboard.sources import Which, open_sources
     from npas_bench.store.database import locate
 
@@ -50,37 +56,37 @@ def compare(
         raise NpasBenchError("name two methods, as in npas-bench compare ssn reduced; or none, for the papers' numbers")
     if first is not None and (grid is not None or printed):
         raise NpasBenchError("--grid and --table choose papers' numbers: leave them out where methods are compared")
+    limit = limit or MOST_COMPARED
     with open_sources(locate(db), Which(source.value)) as sources:
         if not sources:
             raise NpasBenchError("there are no results to compare: npas-bench run --grid lowbudget makes some")
         if first is not None and second is not None:
-            _methods(sources, first, second, task, architecture, form)
+            choice = Choice(
+                task=task, architecture=architecture, metric=metric, limit=limit, methods=frozenset((first, second))
+            )
+            _methods(sources, first, second, choice, form)
         else:
             rows = _rows(sources, grid, printed, task, architecture)
-            _papers(sources, rows, form, all_rows=bool(grid or printed))
+            _papers(sources, rows, form, limit, all_rows=bool(grid or printed))
 
 
-def _tables(source: Source, task: str | None, architecture: str | None, metric: str | None = None) -> list[BoardTable]:
-    from npas_bench.leaderboard.reading import Choice, read_tables
-
-    return read_tables(source.store, Choice(task=task, architecture=architecture, metric=metric)).shown
-
-
-def _methods(
-    sources: list[Source], first: str, second: str, task: str | None, architecture: str | None, form: CompareFormat
-) -> None:
+def _methods(sources: list[Source], first: str, second: str, choice: Choice, form: CompareFormat) -> None:
     import json
 
     from npas_bench.dashboard.comparisons import comparison_csv, print_comparison
     from npas_bench.leaderboard.comparison import head_to_head
+    from npas_bench.leaderboard.reading import read_tables
     from npas_bench.leaderboard.record import FORMAT, comparison_record
+    from npas_bench.store.results import stored_methods
 
-    tables = {source.name: _tables(source, task, architecture) for source in sources}
-    known = {s.label for some in tables.values() for table in some for band in table.bands for s in band.standings}
+    known = set().union(*(stored_methods(source.store) for source in sources))
     for name in (first, second):
         if name not in known:
             raise UnknownName("method", name, known, remedy="of those with results")
-    found = {source: head_to_head(some, first, second) for source, some in tables.items()}
+    found = {}
+    for source in sources:
+        tables = read_tables(source.store, choice)
+        found[source.name] = head_to_head(tables.shown, first, second, unseen=tables.total - tables.looked_at)
     if form is CompareFormat.json:
         boards = [{"source": source, **comparison_record(one)} for source, one in found.items()]
         typer.echo(json.dumps({"format": FORMAT, "boards": boards}, indent=2, allow_nan=False))
@@ -130,15 +136,20 @@ def _in_grid(row: PaperNumber, grid: Grid) -> bool:
     )
 
 
-def _papers(sources: list[Source], rows: list[PaperNumber], form: CompareFormat, *, all_rows: bool) -> None:
+def _papers(sources: list[Source], rows: list[PaperNumber], form: CompareFormat, limit: int, *, all_rows: bool) -> None:
     from npas_bench.dashboard.comparisons import print_papers
     from npas_bench.dashboard.formats import lines_csv, lines_json
     from npas_bench.leaderboard.papers import measured, metrics_of, set_beside
+    from npas_bench.leaderboard.reading import Choice, read_tables
 
     tasks = sorted({row.dataset for row in rows})
     found = {
         source.name: {
-            metric: [table for task in tasks for table in _tables(source, task, None, metric)]
+            metric: [
+                table
+                for task in tasks
+                for table in read_tables(source.store, Choice(task=task, metric=metric, limit=limit)).shown
+            ]
             for metric in metrics_of(rows)
         }
         for source in sources

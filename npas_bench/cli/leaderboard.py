@@ -12,6 +12,7 @@ from npas_bench.cli.console import output
 from npas_bench.errors import UnknownName
 
 if TYPE_CHECKING:
+    from npas_bench.leaderboard.reading import Tables
     from npas_bench.leaderboard.sources import Source
     from npas_bench.leaderboard.standings import BoardTable
 
@@ -74,25 +75,27 @@ def leaderboard(
         boards = []
         for one in sources:
             tables = read_tables(one.store, choice, beside=[other.store for other in sources if other is not one])
-            boards.append((one, only_methods(tables.shown, method), tables.total))
+            boards.append((one, only_methods(tables.shown, method), tables))
         if form is BoardFormat.table:
             _print(boards, wanted)
         else:
-            _write(form, [(one, tables) for one, tables, _ in boards])
+            _write(form, [(one, shown) for one, shown, _ in boards])
 
 
-def _print(boards: list[tuple[Source, list[BoardTable], int]], wanted: dict[str, str | None]) -> None:
+def _print(boards: list[tuple[Source, list[BoardTable], Tables]], wanted: dict[str, str | None]) -> None:
     from npas_bench.dashboard.terminal import print_board, print_legend
     from npas_bench.store.results import count_unfinished
 
     shown = False
-    for one, tables, total in boards:
-        if tables:
-            print_board(output, one.title, tables)
-            if total > len(tables):
-                output.print(_more(len(tables), total), style="yellow", soft_wrap=True)
+    for one, rows, tables in boards:
+        if rows:
+            print_board(output, one.title, rows)
+            if tables.total > tables.looked_at:
+                output.print(_more(tables.looked_at, tables.total), style="yellow", soft_wrap=True)
             output.print()
             shown = True
+        if tables.without:
+            output.print(f"{tables.without:,} tables of {one.name} hold no {wanted['metric']}", highlight=False)
         waiting = count_unfinished(one.store)
         if waiting:
             output.print(f"{waiting:,} cells are not finished; the command that started them goes on with them\n")
@@ -109,8 +112,7 @@ def _write(form: BoardFormat, boards: list[tuple[Source, list[BoardTable]]]) -> 
     from npas_bench.store.papers import read_papers
 
     if form is BoardFormat.json:
-        papers = read_papers(boards[-1][0].store) if boards else []
-        text = board_json([(one.name, tables) for one, tables in boards], papers)
+        text = board_json([(one.name, tables, read_papers(one.store)) for one, tables in boards])
     elif form is BoardFormat.csv:
         text = board_csv([(one.name, tables) for one, tables in boards])
     else:

@@ -14,7 +14,7 @@ from npas_bench.leaderboard.standings import leading_methods
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from npas_bench.leaderboard.comparison import HeadToHead
+    from npas_bench.leaderboard.comparison import Encounter, HeadToHead
     from npas_bench.leaderboard.cost import Cost, Spent
     from npas_bench.leaderboard.papers import Point
     from npas_bench.leaderboard.standings import BoardTable, Standing
@@ -27,6 +27,8 @@ REFERENCE_COLOUR = "#888888"
 _FEW_EPOCHS = 20
 # More lines cannot be told apart, and are slow to draw.
 MOST_METHODS = 40
+# More would be longer than a screen or two; tables have them all.
+MOST_DIFFERENCES = 60
 _FEW_GROUPS = 8
 
 
@@ -48,6 +50,10 @@ def styles(labels: Iterable[str]) -> dict[str, Style]:
         )
         for place, label in enumerate(sorted(set(labels)))
     }
+
+
+def _styles_of(table: BoardTable) -> dict[str, Style]:
+    return styles(standing.label for band in table.all_bands for standing in band.standings)
 
 
 def _layout(figure: go.Figure, x: str, y: str, height: int = 460) -> go.Figure:
@@ -82,7 +88,10 @@ def frontier_chart(
             if standing.mean is not None and standing.label in shown:
                 percent = 100 * band.budget / table.full
                 curves.setdefault(standing.label, []).append((percent, band.budget, band.text, standing))
-    look = styles([*curves, *(point.row.method_here or point.row.method for point in points)])
+    look = _styles_of(table)
+    for point in points:
+        # A method that was not measured has no colour of its own.
+        look.setdefault(point.row.method_here or point.row.method, Style(REFERENCE_COLOUR, "circle", "solid"))
     dense = curves.pop(whole, [])
     for label, curve in curves.items():
         _add_band(figure, [(x, s) for x, _, _, s in curve], look[label].colour)
@@ -91,7 +100,7 @@ def frontier_chart(
         figure.add_scatter(
             x=[x for x, *_ in curve],
             y=[standing.mean for *_, standing in curve],
-            customdata=[[label, budget, text, standing.seeds] for _, budget, text, standing in curve],
+            customdata=[[label, budget, drawn(text), standing.seeds] for _, budget, text, standing in curve],
             name=drawn(label),
             mode="lines+markers",
             line={"color": style.colour, "dash": style.dash, "width": 2},
@@ -212,13 +221,13 @@ def cost_chart(table: BoardTable, results: Sequence[Spent], cost: Cost) -> go.Fi
             continue
         series.setdefault(one.standing.label, []).append(one)
     unit = f" {cost.unit}" if cost.unit else ""
-    look = styles(series)
+    look = _styles_of(table)
     for label, some in series.items():
         style = look[label]
         figure.add_scatter(
             x=[one.cost for one in some],
             y=[one.standing.mean for one in some],
-            customdata=[[one.band.text] for one in some],
+            customdata=[[drawn(one.band.text)] for one in some],
             name=drawn(label),
             mode="markers",
             marker={"symbol": style.shape, "size": 10, "color": style.colour},
@@ -228,9 +237,14 @@ def cost_chart(table: BoardTable, results: Sequence[Spent], cost: Cost) -> go.Fi
     return _layout(figure, with_unit(cost.name, cost.unit), metric_axis(table))
 
 
-def difference_chart(found: HeadToHead, unit: str) -> go.Figure:
-    """Differences with their intervals, one below the other; certain ones filled."""
-    shown = [one for one in found.encounters if one.difference is not None]
+def difference_chart(found: HeadToHead, encounters: Sequence[Encounter]) -> go.Figure:
+    """Differences with their intervals, one below the other; certain ones filled.
+
+    Args:
+        found: two methods.
+        encounters: those to draw, of one metric.
+    """
+    shown = [one for one in encounters if one.difference is not None][:MOST_DIFFERENCES]
     names = [drawn(f"{one.table.task} · {one.table.architecture} · {one.text}", 80) for one in shown]
     figure = go.Figure()
     for certain in (True, False):
@@ -249,8 +263,9 @@ def difference_chart(found: HeadToHead, unit: str) -> go.Figure:
             )
     figure.add_vline(x=0, line={"color": REFERENCE_COLOUR, "dash": "dash", "width": 1.5})
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed")
-    difference = f"{found.first} − {found.second}"
-    figure = _layout(figure, with_unit(f"difference, {difference}", unit), "", height=140 + 34 * len(names))
+    table = encounters[0].table
+    title = with_unit(f"{table.metric}: {found.first} − {found.second}", table.unit)
+    figure = _layout(figure, title, "", height=140 + 34 * len(names))
     # Above: below, a small figure has no room between its axis and its legend.
     figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"})
     return figure

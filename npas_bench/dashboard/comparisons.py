@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from npas_bench.dashboard.formats import NOTHING, cell_text
+from npas_bench.dashboard.words import whose
 from npas_bench.leaderboard.papers import citation, method_there
 from npas_bench.leaderboard.record import comparison_record
 from npas_bench.store.labels import printable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from npas_bench.leaderboard.comparison import HeadToHead
     from npas_bench.leaderboard.papers import Line
+    from npas_bench.leaderboard.standings import BoardTable
     from npas_bench.leaderboard.statistics import Difference
 
 _HOW = (
@@ -51,6 +53,8 @@ def print_comparison(console: Console, heading: str, found: HeadToHead) -> None:
                 _text(one.winner or NOTHING),
             )
         console.print(table)
+        for made in dict.fromkeys(_made(one.table) for one in found.encounters):
+            console.print(_text(made, "dim"))
         for overall in found.overall:
             if overall.difference is not None and overall.budgets > 1:
                 decimals = 2 if overall.table.unit == "%" else 4
@@ -64,6 +68,10 @@ def print_comparison(console: Console, heading: str, found: HeadToHead) -> None:
         console.print(_text(found.left_out))
     console.print(_text(_HOW, "dim"))
     console.print()
+
+
+def _made(table: BoardTable) -> str:
+    return f"{table.task} {table.architecture}: recipe {table.recipe}, {table.data}, {table.device_class}"
 
 
 def comparison_csv(found: Mapping[str, HeadToHead]) -> str:
@@ -109,10 +117,8 @@ def print_papers(console: Console, lines: Sequence[Line]) -> None:
                 {None: "", True: "yes", False: "no"}[line.within],
             )
             if line.table is not None and line.standing is not None:
-                data = line.table.data_label + ("" if line.table.data_official else ", unofficial data")
-                recipe = f"recipe {line.table.recipe}, {data}, {line.table.device_class}"
-                whose = "your run" if line.source == "mine" else "published board"
-                notes[f"ours: {line.standing.label}, {recipe}, {whose}"] = None
+                how = f"recipe {line.table.recipe}, {line.table.data}, {line.table.device_class}"
+                notes[f"ours: {line.standing.label}, {how}, {whose(line.source)}"] = None
         console.print(table)
         for note in notes:
             console.print(_text(note, "dim"))
@@ -144,7 +150,7 @@ def _difference(difference: Difference | None, decimals: int) -> str:
 
 def _budget(line: Line) -> str:
     row = line.row
-    percent = row.budget_percent if row.budget_percent is not None else row.budget_here
+    percent = row.percent
     if percent is not None:
         return f"{percent:g}%"
     return f"{row.params_millions:g}M" if row.params_millions is not None else ""
@@ -158,5 +164,5 @@ def _ours(line: Line) -> str:
     if line.standing is None:
         return "not run"
     if line.mean is None:
-        return "failed" if line.standing.failed else "unsupported"
+        return "failed" if line.standing.failed else "unsupported" if line.standing.unsupported else NOTHING
     return f"{line.mean:.2f}" + (f" ± {line.half_width:.2f}" if line.half_width is not None else "")

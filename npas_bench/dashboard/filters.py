@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from npas_bench.dashboard.looking import View, listed, names, tables
-from npas_bench.dashboard.words import short
+from npas_bench.dashboard.words import plain, short
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from npas_bench.dashboard.looking import Look
     from npas_bench.leaderboard.standings import BoardTable
     from npas_bench.store.boards import BoardFacts
@@ -21,6 +23,18 @@ _MARKS = ("0%", "1%", "2%", "5%", "10%", "25%", "50%", "100%", "any")
 _LISTED = 200
 # Values stay when another page is looked at.
 _KEPT: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
+
+
+def tell_if_gone(key: str, options: Sequence[str]) -> None:
+    """Say so where the page's address names something that cannot be chosen here: what is shown is something else."""
+    named = [name for name in st.query_params.get_all(key) if name not in options]
+    if named:
+        st.warning(
+            plain(
+                f"The link names {', '.join(short(name) for name in named[:3])}, which is not among the results here."
+            ),
+            icon=":material/link_off:",
+        )
 
 
 def choose_source(looks: list[Look]) -> list[Look]:
@@ -35,16 +49,14 @@ def choose_source(looks: list[Look]) -> list[Look]:
 
 def choose_task(looks: list[Look]) -> tuple[str | None, str | None]:
     """Task and architecture; None for all."""
-    task = st.selectbox("Task", [ALL_TASKS, *_names(looks, "task")], key="task", width=180, **_KEPT)
-    architecture = st.selectbox(
-        "Architecture", [ALL_ARCHITECTURES, *_names(looks, "architecture")], key="architecture", width=180, **_KEPT
-    )
+    task = choose_name("Task", "task", [ALL_TASKS, *_names(looks, "task")])
+    architecture = choose_name("Architecture", "architecture", [ALL_ARCHITECTURES, *_names(looks, "architecture")])
     return None if task == ALL_TASKS else task, None if architecture == ALL_ARCHITECTURES else architecture
 
 
 def choose_metric(looks: list[Look]) -> str | None:
     """A metric; None for each task's primary one."""
-    metric = st.selectbox("Metric", [PRIMARY, *_names(looks, "metric")], key="metric", width=180, **_KEPT)
+    metric = choose_name("Metric", "metric", [PRIMARY, *_names(looks, "metric")])
     return None if metric == PRIMARY else metric
 
 
@@ -65,9 +77,19 @@ def choose_view(looks: list[Look], limit: int) -> View:
         architecture=architecture,
         metric=metric,
         lowest=None if lowest in (_MARKS[0], _MARKS[-1]) else lowest,
-        highest=None if highest == _MARKS[-1] else highest if highest != _MARKS[0] else _MARKS[1],
+        # Up to nothing: one parameter.
+        highest={_MARKS[-1]: None, _MARKS[0]: "1"}.get(highest, highest),
         limit=limit,
     )
+
+
+def choose_name(label: str, key: str, options: Sequence[str], *, at_first: int = 0, width: int = 180) -> str:
+    """One of some names, which the page's address holds under a key."""
+    tell_if_gone(key, options)
+    chosen: str = st.selectbox(
+        label, options, index=at_first, key=key, width=width, bind="query-params", persist_state="session"
+    )
+    return chosen
 
 
 def _names(looks: list[Look], kind: str) -> list[str]:
@@ -87,7 +109,11 @@ def choose_table(looks: list[Look]) -> tuple[Look, BoardTable] | None:
     chosen = choose_source(looks)
     task, architecture = choose_task(looks)
     metric = choose_metric(looks)
-    pairs = [(look, facts) for look in chosen for facts in listed(look, task, architecture, _LISTED)[0]]
+    found = [(look, *listed(look, task, architecture, _LISTED)) for look in chosen]
+    pairs = [(look, facts) for look, some, _ in found for facts in some]
+    unseen = sum(total - len(some) for _, some, total in found)
+    if unseen:
+        st.caption(f"{unseen:,} tables with older results are not listed: choose a task or an architecture.")
     if not pairs:
         return None
     titles = [_title(look, facts) for look, facts in pairs]
@@ -97,7 +123,7 @@ def choose_table(looks: list[Look]) -> tuple[Look, BoardTable] | None:
             titles[place] = f"{titles[place]} · {facts.key[-4:]}"
     # At first, the one that has most to show.
     most = max(range(len(pairs)), key=lambda place: pairs[place][1].results)
-    table = st.selectbox("Table", titles, index=most, key="table", width=420, **_KEPT)
+    table = choose_name("Table", "table", titles, at_first=most, width=420)
     look, facts = pairs[titles.index(table)]
     others = tuple(other for other in looks if other is not look)
     shown = tables(look, View(metric=metric, table=facts.key), others).shown

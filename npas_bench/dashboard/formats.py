@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # What separates the numbers of a row from the word for there being none.
 NOTHING = "—"
-_MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|~$"})
+_MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|~$&"})
 _LATEX = str.maketrans(
     {mark: f"\\{mark}" for mark in "&%$#_{}"}
     | {
@@ -35,12 +35,13 @@ _LATEX = str.maketrans(
 )
 
 
-def board_json(boards: Sequence[tuple[str, Sequence[BoardTable]]], papers: Sequence[PaperNumber]) -> str:
-    """Boards by the name of their source, as one JSON text."""
+def board_json(boards: Sequence[tuple[str, Sequence[BoardTable], Sequence[PaperNumber]]]) -> str:
+    """Boards by the name of their source, each with its store's list of papers' numbers, as one JSON text."""
     content = {
         "format": FORMAT,
         "boards": [
-            {"source": source, "tables": [table_record(table, papers) for table in tables]} for source, tables in boards
+            {"source": source, "tables": [table_record(table, papers) for table in tables]}
+            for source, tables, papers in boards
         ],
     }
     return json.dumps(content, indent=2, allow_nan=False)
@@ -91,7 +92,8 @@ def board_latex(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
                 r"\toprule",
                 " & ".join(frame.columns) + r" \\",
                 r"\midrule",
-                *(" & ".join(row) + r" \\" for row in frame.itertuples(index=False)),
+                # What begins with a bracket would be taken for an argument of the line before.
+                *("{}" + " & ".join(row) + r" \\" for row in frame.itertuples(index=False)),
                 r"\bottomrule",
                 r"\end{tabular}",
                 r"\end{table}",
@@ -144,14 +146,13 @@ def heading(table: BoardTable) -> str:
 
 def subheading(table: BoardTable) -> str:
     """How its results were made, in a line."""
-    data = table.data_label if table.data_official else f"{table.data_label}, unofficial data"
     metric = (
         f"{table.metric}{f' {table.unit}' if table.unit else ''}, "
         f"{'higher' if table.higher_is_better else 'lower'} is better"
         if table.metric
         else "no finished run"
     )
-    return printable(f"recipe {table.recipe} · data {data} · device {table.device_class} · {metric}")
+    return printable(f"recipe {table.recipe} · data {table.data} · device {table.device_class} · {metric}")
 
 
 def markdown(text: str) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from npas_bench.dashboard.words import mebibytes, millions, with_unit
+from npas_bench.dashboard.words import mebibytes, millions, whose, with_unit
+from npas_bench.leaderboard.papers import method_there
 from npas_bench.store.labels import printable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _facts(table: BoardTable) -> dict[str, Any]:
         "Task": printable(table.task),
         "Architecture": printable(table.architecture),
         "Recipe": printable(table.recipe),
-        "Data": printable(table.data_label),
+        "Data": printable(table.data),
         "Device": table.device_class,
         "Metric": with_unit(table.metric or "none", table.unit),
     }
@@ -121,11 +122,6 @@ def score_frame(found: Frontier) -> pd.DataFrame:
     return _whole_numbers(pd.DataFrame(rows), "Rank", "Seeds")
 
 
-def trial_frame(standing: Standing) -> pd.DataFrame:
-    """A standing's seeds one by one."""
-    return pd.DataFrame([trial._asdict() for trial in standing.trials])
-
-
 def cost_frame(results: Sequence[Spent], cost: Cost) -> pd.DataFrame:
     """Results with their cost, cheapest first."""
     return pd.DataFrame(
@@ -153,6 +149,7 @@ def encounter_frame(found: HeadToHead) -> pd.DataFrame:
             "Task": printable(one.table.task),
             "Architecture": printable(one.table.architecture),
             "Recipe": printable(one.table.recipe),
+            "Data": printable(one.table.data),
             "Device": one.table.device_class,
             "Budget": printable(one.text),
             "Metric": with_unit(one.table.metric or "", one.table.unit),
@@ -176,6 +173,7 @@ def overall_frame(found: HeadToHead) -> pd.DataFrame:
                 "Task": printable(one.table.task),
                 "Architecture": printable(one.table.architecture),
                 "Recipe": printable(one.table.recipe),
+                "Data": printable(one.table.data),
                 "Device": one.table.device_class,
                 "Budgets": one.budgets,
                 "Metric": with_unit(one.table.metric or "", one.table.unit),
@@ -193,13 +191,13 @@ def paper_frame(lines: Sequence[Line]) -> pd.DataFrame:
     rows = []
     for line in lines:
         row, standing = line.row, line.standing
-        percent = row.budget_percent if row.budget_percent is not None else row.budget_here
+        percent = row.percent
         within = {None: "", True: "yes", False: "no"}[line.within]
         rows.append(
             {
                 "Data": row.dataset,
                 "Architecture": row.architecture,
-                "Method": f"{row.method} ({row.variant})" if row.variant else row.method,
+                "Method": method_there(row),
                 "Budget (%)": percent,
                 "Parameters (M)": row.params_millions,
                 "Metric": row.metric,
@@ -224,6 +222,6 @@ def _measured_as(line: Line) -> str:
     if line.table is None or line.standing is None:
         return ""
     table = line.table
-    data = table.data_label if table.data_official else f"{table.data_label}, unofficial data"
-    whose = "your run" if line.source == "mine" else "published board"
-    return printable(f"{line.standing.label}, recipe {table.recipe}, {data}, {table.device_class}, {whose}")
+    return printable(
+        f"{line.standing.label}, recipe {table.recipe}, {table.data}, {table.device_class}, {whose(line.source)}"
+    )

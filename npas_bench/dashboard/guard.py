@@ -60,7 +60,12 @@ def nothing_to_draw() -> None:
 
 
 def tell_if_many(table: BoardTable) -> None:
-    """Say that a chart shows only some of a table's methods, where there are too many."""
+    """Say that a page shows only some of a table's methods or budgets, where there are too many."""
+    if table.cut is not None:
+        st.warning(
+            f"{table.cut.budgets:,} larger budgets, from {table.cut.after:,} parameters on, are left out.",
+            icon=":material/content_cut:",
+        )
     methods = {standing.label for band in table.bands for standing in band.standings}
     if len(methods) > MOST_METHODS:
         st.caption(

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
 
 from npas_bench.budget import Budget
 from npas_bench.errors import NpasBenchError
 from npas_bench.leaderboard.published import open_published, published_location
 from npas_bench.leaderboard.reading import Choice, Tables, read_tables
 from npas_bench.store.boards import choose_boards, describe_boards
-from npas_bench.store.database import locate, open_for_reading, reaching
+from npas_bench.store.database import locate, open_for_reading
 from npas_bench.store.papers import read_papers
-from npas_bench.store.results import stored_names
+from npas_bench.store.results import stored_methods, stored_names
 from npas_bench.store.revision import file_revision, server_revision
 
 if TYPE_CHECKING:
@@ -106,14 +107,16 @@ def _checked(look: Look) -> None:
 @contextmanager
 def _opened(look: Look) -> Iterator[Store]:
     location = locate(look.place)
-    with reaching(location):
-        store = open_published() if look.name == "published" else open_for_reading(location, patience=_PATIENCE)
-        if store is None:
-            raise NpasBenchError(f"database {location} is not there any more")
-        try:
-            yield store
-        finally:
-            store.close()
+    store = open_published() if look.name == "published" else open_for_reading(location, patience=_PATIENCE)
+    if store is None:
+        raise NpasBenchError(f"database {location} is not there any more")
+    try:
+        yield store
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise NpasBenchError(f"database {location} cannot be read: {str(cause).strip().splitlines()[0]}") from error
+    finally:
+        store.close()
 
 
 def ask(look: Look, question: Callable[[Store], _T]) -> _T:
@@ -149,6 +152,13 @@ class View:
     highest: str | None = None
     limit: int | None = None
     table: str | None = None
+    methods: frozenset[str] | None = None
+
+
+@st.cache_data(max_entries=_KEPT, show_spinner=False)
+def methods(look: Look, task: str | None, architecture: str | None) -> list[str]:
+    """The methods, with their options, that a source has cells of."""
+    return ask(look, lambda store: sorted(stored_methods(store, task=task, architecture=architecture)))
 
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
@@ -179,6 +189,7 @@ def tables(look: Look, view: View, beside: tuple[Look, ...] = ()) -> Tables:
         highest=Budget.parse(view.highest) if view.highest else None,
         limit=view.limit,
         table=view.table,
+        methods=view.methods,
     )
 
     def read(store: Store, others: tuple[Look, ...]) -> Tables:

@@ -40,14 +40,13 @@ def print_legend(console: Console) -> None:
 
 
 def _print_table(console: Console, board: BoardTable) -> None:
-    data = board.data_label if board.data_official else f"{board.data_label}, unofficial data"
     title = f"{board.task} · {board.architecture} ({board.full:,} parameters) · recipe {board.recipe}"
     unit = f" {board.unit}" if board.unit else ""
     direction = "higher" if board.higher_is_better else "lower"
     metric = f"{board.metric}{unit}, {direction} is better" if board.metric else "no finished run"
     console.print()
     console.print(_text(title))
-    console.print(_text(f"data: {data} · device: {board.device_class} · {metric}"))
+    console.print(_text(f"data: {board.data} · device: {board.device_class} · {metric}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Budget", no_wrap=True)
     table.add_column("Rank", justify="right", no_wrap=True)

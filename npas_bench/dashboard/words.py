@@ -23,8 +23,8 @@ def short(text: str, longest: int = _LONGEST) -> str:
 
 
 def drawn(text: str, longest: int = _LONGEST) -> str:
-    """Text that a chart draws as it is, which would else obey some HTML; cut to a length."""
-    return html.escape(short(text, longest), quote=False)
+    """Text that a chart draws as it is, which would else obey some HTML and its own marks; cut to a length."""
+    return html.escape(short(text, longest), quote=False).replace("%{", "% {")
 
 
 def with_unit(name: str, unit: str) -> str:
@@ -53,3 +53,8 @@ def count_text(count: float) -> str:
         if count >= scale:
             return f"{count / scale:.3g}{unit}"
     return f"{count:.0f}"
+
+
+def whose(source: str | None) -> str:
+    """Whose result something is, by the name of its source."""
+    return "your run" if source == "mine" else "published board"

@@ -62,7 +62,8 @@ class HeadToHead(NamedTuple):
         second: of the other.
         encounters: in the order of tables and budgets.
         overall: a line for each table with encounters.
-        missing: at how many budgets one of the two has a row and the other no result, or none either.
+        missing: at how many budgets one of the two has a row, and not both a result.
+        unseen: tables with older results that were not looked at.
     """
 
     first: str
@@ -70,6 +71,7 @@ class HeadToHead(NamedTuple):
     encounters: list[Encounter]
     overall: list[Overall]
     missing: int
+    unseen: int = 0
 
     @property
     def wins(self) -> tuple[int, int]:
@@ -80,10 +82,16 @@ class HeadToHead(NamedTuple):
     @property
     def left_out(self) -> str:
         """What takes no part, in words; empty if nothing."""
-        if not self.missing:
-            return ""
-        those = f"{self.missing:,} more budgets take" if self.missing > 1 else "One more budget takes"
-        return f"{those} no part: one of the two has no result there."
+        said = []
+        if self.missing:
+            those = f"{self.missing:,} more budgets take" if self.missing > 1 else "One more budget takes"
+            said.append(f"{those} no part: not both have a result there.")
+        if self.unseen:
+            said.append(f"{self.unseen:,} tables with older results were not looked at.")
+        devices = {encounter.table.device_class for encounter in self.encounters}
+        if len(devices) > 1:
+            said.append(f"Results on {' and '.join(sorted(devices))} count each.")
+        return " ".join(said)
 
     @property
     def verdict(self) -> str:
@@ -107,13 +115,14 @@ class HeadToHead(NamedTuple):
         return "".join(said)
 
 
-def head_to_head(tables: Iterable[BoardTable], first: str, second: str) -> HeadToHead:
+def head_to_head(tables: Iterable[BoardTable], first: str, second: str, *, unseen: int = 0) -> HeadToHead:
     """Compare two methods.
 
     Args:
         tables: to compare them in.
         first: label of a method, with its options.
         second: of another.
+        unseen: tables that were left out.
     """
     encounters: list[Encounter] = []
     missing = 0
@@ -127,7 +136,7 @@ def head_to_head(tables: Iterable[BoardTable], first: str, second: str) -> HeadT
                 continue
             difference = paired_difference(one.values, other.values)
             encounters.append(Encounter(table, band.budget, band.text, one, other, difference, None))
-    return HeadToHead(first, second, _decided(encounters, first, second), _overall(encounters), missing)
+    return HeadToHead(first, second, _decided(encounters, first, second), _overall(encounters), missing, unseen)
 
 
 def _find(band: Band, label: str) -> Standing | None:

@@ -63,8 +63,10 @@ def spent(table: BoardTable, cost: Cost) -> list[Spent]:
             if standing.mean is not None and much is not None:
                 found.append((much, standing.mean if not table.higher_is_better else -standing.mean, band, standing))
     found.sort(key=lambda one: (one[0], one[1], one[3].label))
-    best, reached = [], float("inf")
+    best: list[Spent] = []
+    reached = (float("inf"), float("inf"))
     for much, demerit, band, standing in found:
-        best.append(Spent(band, standing, much, demerit < reached))
-        reached = min(reached, demerit)
+        beaten = (much, demerit) != reached and demerit >= reached[1]
+        best.append(Spent(band, standing, much, not beaten))
+        reached = reached if beaten else (much, demerit)
     return best

@@ -83,9 +83,9 @@ class Frontier(NamedTuple):
 
 
 def frontier(table: BoardTable) -> Frontier:
-    """Scores of a table's methods, and what they need to match the baseline."""
-    curves = _curves(table.bands)
-    ends = _range(table.bands)
+    """Scores of a table's methods, and what they need to match the baseline; whatever of the table is shown."""
+    curves = _curves(table.all_bands)
+    ends = _range(table.all_bands)
     target = _target(table)
     found = [] if target is None else [_match(label, curve, target, table) for label, curve in curves.items()]
     matches = [match for match in found if match is not None]
@@ -136,7 +136,7 @@ def _scores(curves: Mapping[str, _Curve], table: BoardTable, lowest: int, highes
     by_seed: dict[str, dict[int, float]] = {}
     reasons: dict[str, str] = {}
     for label, curve in curves.items():
-        found = _score_by_seed(curve, lowest, highest, {band.budget: band.text for band in table.bands})
+        found = _score_by_seed(curve, lowest, highest, {band.budget: band.text for band in table.all_bands})
         if isinstance(found, str):
             reasons[label] = found
         else:
@@ -148,7 +148,7 @@ def _scores(curves: Mapping[str, _Curve], table: BoardTable, lowest: int, highes
     ]
     sign = -1 if table.higher_is_better else 1
     scores = [score._replace(rank=ranked.get(score.label)) for score in scores]
-    scores.sort(key=lambda s: (s.rank or 0, sign * (s.score or 0.0), s.label))
+    scores.sort(key=lambda s: (s.rank is None, s.rank or 0, sign * (s.score or 0.0), s.label))
     return scores + [Score(label, None, None, 0, None, reasons[label]) for label in sorted(reasons)]
 
 
@@ -180,7 +180,7 @@ def _area(places: Sequence[float], heights: Sequence[float]) -> float:
 
 def _target(table: BoardTable) -> float | None:
     budget = table.full * BASELINE_SHARE // 100
-    for band in table.bands:
+    for band in table.all_bands:
         if band.budget == budget:
             return next((s.mean for s in band.standings if s.label == BASELINE), None)
     return None

@@ -25,6 +25,7 @@ CITATIONS = {
 }
 _COMPLEMENTS = re.compile(r"(accuracy|error)(@\d+)")
 _HUNDRED = 100.0
+_ROUNDED = 0.015
 
 
 class Point(NamedTuple):
@@ -107,15 +108,13 @@ def points_beside(table: BoardTable, rows: Iterable[PaperNumber]) -> list[Point]
         if (row.dataset, row.architecture) == (table.task, table.architecture):
             value = in_metric(row, table.metric)
             if value is not None:
-                found.append(Point(row, _share(row, table.full), value, float(row.spread) if row.spread else None))
+                found.append(Point(row, _share(row, table.full), value, _spread(row)))
     return found
 
 
 def _share(row: PaperNumber, full: int) -> float | None:
-    if row.budget_percent is not None:
-        return row.budget_percent
-    if row.budget_here is not None:
-        return row.budget_here
+    if row.percent is not None:
+        return row.percent
     return None if row.params_millions is None else 100e6 * row.params_millions / full
 
 
@@ -151,6 +150,9 @@ def set_beside(rows: Iterable[PaperNumber], sources: Mapping[str, Mapping[str, S
             for metric in (row.metric, _complement(row.metric))
             for table in (tables.get(metric, ()) if metric else ())
             for standing in _standings(row, table)
+            if table.metric == metric
+            # Of cells none of which is done nobody knows the metric: they are told of once.
+            or (table.metric is None and metric == row.metric and (standing.failed or standing.unsupported))
         ]
         found.sort(key=lambda line: line.table is not None and line.table.recipe != "default")
         lines += found or [Line(row, float(row.value), _spread(row), None, None, None, None, None, None, None)]
@@ -173,15 +175,16 @@ def _standings(row: PaperNumber, table: BoardTable) -> Iterator[Standing]:
 
 
 def _same_budget(row: PaperNumber, band: Band, full: int) -> bool:
-    percent = row.budget_percent if row.budget_percent is not None else row.budget_here
+    percent = row.percent
     if percent is not None:
         # As a budget in per cent is resolved; in integers, as 1.4 is no binary fraction.
         return band.budget == round(percent * 1000) * full // 100_000
     if row.params_millions is None:
         return False
-    # One unit of the last digit printed: papers cut as well as round.
+    printed = 1e6 * row.params_millions
+    # Papers cut digits as well as round them, but what is printed as 4M is not 5M.
     digits = len(f"{row.params_millions:g}".partition(".")[2])
-    return abs(band.budget - 1e6 * row.params_millions) <= 10.0 ** (6 - digits)
+    return abs(band.budget - printed) <= min(10.0 ** (6 - digits), _ROUNDED * printed)
 
 
 def _spread(row: PaperNumber) -> float | None:

@@ -8,30 +8,36 @@ from typing import TYPE_CHECKING, NamedTuple
 from npas_bench.errors import BudgetError
 from npas_bench.leaderboard.standings import REFERENCE, BoardTable, Cut, in_order, tabulate
 from npas_bench.store.boards import board_budgets, board_full, choose_boards, method_budgets, one_board, read_boards
+from npas_bench.store.labels import method_label
 from npas_bench.store.reproductions import reproduced_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from npas_bench.budget import Budget
     from npas_bench.store.boards import Board, BudgetCount
     from npas_bench.store.database import Store
-    from npas_bench.store.results import Result
 
 # Results of a table that are shown at a time: budgets are added up to this, the first one however large it is.
 PAGE = 5_000
+# Tables that comparisons look at unless told otherwise.
+MOST_COMPARED = 500
 
 
 class Tables(NamedTuple):
     """Tables of a board.
 
     Attributes:
-        shown: in the order of their names.
+        shown: in the order of their names; those without a row that was asked for are left out.
         total: how many there are to choose from.
+        looked_at: how many of these, with the newest results, were read.
+        without: how many of these hold finished runs without the metric that was asked for.
     """
 
     shown: list[BoardTable]
     total: int
+    looked_at: int
+    without: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Choice:
         highest: leave out larger budgets.
         limit: at most so many tables, those with the newest results; all if left out.
         table: key of the only table to show.
+        methods: only these, by label: ranks and step times are then of no use.
         page: how many results of a table are shown at a time.
     """
 
@@ -56,6 +63,7 @@ class Choice:
     highest: Budget | None = None
     limit: int | None = None
     table: str | None = None
+    methods: frozenset[str] | None = None
     page: int = PAGE
 
 
@@ -75,12 +83,24 @@ def read_tables(store: Store, choice: Choice | None = None, *, beside: Sequence[
     else:
         boards = choose_boards(store, task=choice.task, architecture=choice.architecture, limit=choice.limit)
     reader = _Reader(store, choice, (store, *beside))
-    whole = [board for board in boards.chosen if board.results <= choice.page]
-    tables = [reader.within(table) for table in reader.tables(read_boards(store, whole, metric=choice.metric))]
+    whole = [board for board in boards.chosen if board.results <= choice.page or choice.methods]
+    tables = [reader.within(table) for table in reader.read(whole)]
     for board in boards.chosen:
-        if board.results > choice.page:
+        if board not in whole:
             tables += reader.part(board)
-    return Tables(in_order(table for table in tables if table.bands), boards.total)
+    with_metric = [table for table in tables if choice.metric is None or not _without_metric(table)]
+    return Tables(
+        in_order(table for table in with_metric if table.bands),
+        boards.total,
+        len(boards.chosen),
+        len(tables) - len(with_metric),
+    )
+
+
+def _without_metric(table: BoardTable) -> bool:
+    """Whether runs are done, none of which tells the metric that was asked for."""
+    runs = (run for band in table.all_bands for standing in band.standings for run in standing.runs)
+    return table.metric is None and any(run.state == "done" for run in runs)
 
 
 @dataclass(frozen=True)
@@ -89,7 +109,12 @@ class _Reader:
     choice: Choice
     stores: Sequence[Store]
 
-    def tables(self, results: list[Result]) -> list[BoardTable]:
+    def read(self, boards: Sequence[Board], budgets: Collection[int] | None = None) -> list[BoardTable]:
+        methods = self.choice.methods
+        names = None if methods is None else {name for label in methods for name in _possible_names(label)}
+        results = read_boards(self.store, boards, metric=self.choice.metric, budgets=budgets, methods=names)
+        if methods is not None:
+            results = [result for result in results if method_label(result.method, result.options) in methods]
         return tabulate(results, reproduced_runs(results, *self.stores))
 
     def within(self, table: BoardTable) -> BoardTable:
@@ -97,7 +122,7 @@ class _Reader:
         if self.choice.lowest is None and self.choice.highest is None:
             return table
         low, high = self._ends(table.full)
-        return replace(table, bands=[band for band in table.bands if low <= band.budget <= high])
+        return table.choose([band for band in table.bands if low <= band.budget <= high])
 
     def _ends(self, full: int) -> tuple[float, float]:
         return _scalars(self.choice.lowest, full, 0), _scalars(self.choice.highest, full, float("inf"))
@@ -110,12 +135,20 @@ class _Reader:
         # Step times are told relative to this method's, wherever in the table it stands.
         wanted = {*(count.budget for count in taken), *method_budgets(self.store, board, REFERENCE)}
         left = [count.budget for count in there[len(taken) :] if count.budget not in wanted]
-        results = read_boards(self.store, [board], metric=self.choice.metric, budgets=wanted)
         return [
             replace(self.within(table), cut=Cut(len(left), left[0]) if left else None)
-            for table in self.tables(results)
+            for table in self.read([board], wanted)
             if there
         ]
+
+
+def _possible_names(label: str) -> Iterator[str]:
+    """What a method may be called whose label, with or without options, is this."""
+    yield label
+    end = label.find(" (")
+    while end >= 0:
+        yield label[:end]
+        end = label.find(" (", end + 1)
 
 
 def _scalars(budget: Budget | None, full: int, otherwise: float) -> float:

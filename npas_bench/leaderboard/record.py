@@ -25,7 +25,7 @@ def table_record(table: BoardTable, papers: Iterable[PaperNumber] = ()) -> dict[
         **table_facts(table),
         "budgets": [_band(band, table.full) for band in table.bands],
         "left_out": None if table.cut is None else table.cut._asdict(),
-        "frontier": _frontier(frontier(table)),
+        "frontier": _frontier(frontier(table), {s.label for band in table.bands for s in band.standings}),
         "papers": [_point(point) for point in points_beside(table, papers)],
     }
 
@@ -58,23 +58,23 @@ def _band(band: Band, full: int) -> dict[str, Any]:
 def standing_record(standing: Standing) -> dict[str, Any]:
     """One method at one budget."""
     fields = standing._asdict()
-    trials, badges = fields.pop("trials"), fields.pop("badges")
+    runs, badges = fields.pop("runs"), fields.pop("badges")
     return {
         "label": standing.label,
         **fields,
         "options": dict(standing.options),
         "badges": list(badges),
-        "runs": [trial._asdict() for trial in trials],
+        "runs": [run._asdict() for run in runs],
     }
 
 
-def _frontier(found: Frontier) -> dict[str, Any]:
+def _frontier(found: Frontier, shown: set[str]) -> dict[str, Any]:
     return {
         "lowest": found.lowest,
         "highest": found.highest,
-        "scores": [score._asdict() for score in found.scores],
+        "scores": [score._asdict() for score in found.scores if score.label in shown],
         "target": found.target,
-        "matches": [match._asdict() for match in found.matches],
+        "matches": [match._asdict() for match in found.matches if match.label in shown],
     }
 
 
@@ -100,7 +100,7 @@ def line_record(line: Line) -> dict[str, Any]:
     table, standing, row = line.table, line.standing, line.row
     return {
         **paper_facts(row),
-        "budget_percent": row.budget_percent if row.budget_percent is not None else row.budget_here,
+        "budget_percent": row.percent,
         "params_millions": row.params_millions,
         "metric": row.metric,
         "value": line.value,
@@ -134,6 +134,7 @@ def comparison_record(found: HeadToHead) -> dict[str, Any]:
         "verdict": found.verdict,
         "wins": list(found.wins),
         "missing": found.missing,
+        "unseen": found.unseen,
         "comparisons": [
             {
                 **table_facts(one.table),

@@ -8,7 +8,6 @@ take no part in means and ranks; nor does a metric that is no finite number, who
 
 from __future__ import annotations
 
-import math
 import statistics as plain
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
@@ -24,13 +23,15 @@ if TYPE_CHECKING:
 
 # The method that step times are given relative to.
 REFERENCE = "full"
+# Sums and squares of what is beyond are not finite.
+_LARGEST = 1e100
 # What is said of a standing beside its numbers.
 UNOFFICIAL = "unofficial data"
 FEWER_SEEDS = "not all seeds"
 REPRODUCED = "reproduced"
 
 
-class Trial(NamedTuple):
+class SeedRun(NamedTuple):
     """One seed of a standing.
 
     Attributes:
@@ -65,7 +66,7 @@ class Standing(NamedTuple):
         unsupported: how many cells the method could not support.
         failed: how many cells failed.
         note: why, in the words of the first such cell.
-        trials: the seeds one by one, in order.
+        runs: the seeds one by one, in order.
         badges: what a reader must know of it.
     """
 
@@ -84,7 +85,7 @@ class Standing(NamedTuple):
     unsupported: int
     failed: int
     note: str | None
-    trials: tuple[Trial, ...]
+    runs: tuple[SeedRun, ...]
     badges: tuple[str, ...] = ()
 
     @property
@@ -95,7 +96,7 @@ class Standing(NamedTuple):
     @property
     def values(self) -> dict[int, float]:
         """The metric of each seed that is done."""
-        return {trial.seed: trial.value for trial in self.trials if trial.value is not None}
+        return {run.seed: run.value for run in self.runs if run.value is not None}
 
 
 class Band(NamedTuple):
@@ -142,6 +143,7 @@ class BoardTable:
         higher_is_better: its direction.
         bands: by rising budget.
         cut: what of a very large table is not among them.
+        whole: all bands, where some rows were left out of `bands` by choice.
     """
 
     key: str
@@ -157,6 +159,21 @@ class BoardTable:
     higher_is_better: bool
     bands: list[Band]
     cut: Cut | None = None
+    whole: list[Band] | None = None
+
+    @property
+    def data(self) -> str:
+        """What its data is called, with a word where it is not the official one."""
+        return self.data_label if self.data_official else f"{self.data_label}, {UNOFFICIAL}"
+
+    @property
+    def all_bands(self) -> list[Band]:
+        """Everything that was read of it, whatever is shown."""
+        return self.bands if self.whole is None else self.whole
+
+    def choose(self, bands: list[Band]) -> BoardTable:
+        """The same with fewer rows to show."""
+        return replace(self, bands=bands, whole=self.all_bands)
 
 
 def tabulate(results: Iterable[Result], reproduced: Collection[int] = ()) -> list[BoardTable]:
@@ -188,7 +205,7 @@ def only_methods(tables: Iterable[BoardTable], wanted: str | None) -> list[Board
             for band in table.bands
         ]
         if any(band.standings for band in bands):
-            found.append(replace(table, bands=[band for band in bands if band.standings]))
+            found.append(table.choose([band for band in bands if band.standings]))
     return found
 
 
@@ -208,9 +225,9 @@ def leading_methods(table: BoardTable, count: int) -> set[str]:
 
 
 def _finite(result: Result) -> Result:
-    if result.value is None or math.isfinite(result.value):
+    if result.value is None or abs(result.value) <= _LARGEST:
         return result
-    message = f"its {result.metric} is {result.value}, which is no finite number"
+    message = f"its {result.metric} is {result.value:g}, which is no finite number, or none that means anything"
     return result._replace(state="failed", value=None, message=message)
 
 
@@ -283,7 +300,8 @@ def _band(results: Sequence[Result], table: _Table, *, higher: bool) -> Band:
         _standing(runs, list(values[label].values()), ranked.get(label), table) for label, runs in methods.items()
     ]
     sign = -1 if higher else 1
-    standings.sort(key=lambda s: (s.mean is None, s.rank or 0, sign * (s.mean or 0.0), s.label))
+    # What could not be ranked, for lack of seeds, stands behind what could.
+    standings.sort(key=lambda s: (s.mean is None, s.rank is None, s.rank or 0, sign * (s.mean or 0.0), s.label))
     return Band(results[0].budget, results[0].budget_text, standings)
 
 
@@ -307,7 +325,7 @@ def _standing(runs: Sequence[Result], values: Sequence[float], rank: int | None,
         unsupported=sum(run.state == "unsupported" for run in runs),
         failed=sum(run.state == "failed" for run in runs),
         note=troubled[0].message if troubled else None,
-        trials=tuple(sorted(Trial(run.seed, run.run, run.state, run.value) for run in runs)),
+        runs=tuple(sorted(SeedRun(run.seed, run.run, run.state, run.value) for run in runs)),
         badges=tuple(_badges(runs, len(values), table)),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ LEVEL = 0.95
 MIN_FOR_INTERVAL = 3
 # Rounding leaves differences of some 1e-16 where there are none.
 _ROUNDING = 1e-12
+# Of more different sets of seeds, the two commonest seeds are taken.
+_MOST_SEED_SETS = 100
 
 
 def half_width(values: Sequence[float]) -> float | None:
@@ -83,18 +86,19 @@ def ranks(results: Mapping[str, Mapping[int, float]], *, higher_is_better: bool)
     for every pair, and Holm's procedure keeps the familywise error at 5 %.
 
     Args:
-        results: per method the value of each seed. Methods with fewer than two values are not ranked.
+        results: per method the value of each seed. Methods with fewer than two values are not ranked, nor are those
+            that stand in the way of two seeds that the others share.
         higher_is_better: which way is up.
 
     Returns:
-        A rank for each ranked method; empty if fewer than two methods share two seeds.
+        A rank for each ranked method; empty if no two methods share two seeds.
     """
     enough = {method: seeds for method, seeds in results.items() if len(seeds) > 1}
-    shared = sorted(set.intersection(*(set(seeds) for seeds in enough.values()))) if enough else []
-    if len(enough) < 2 or len(shared) < 2:
+    shared = _shared_seeds(enough)
+    methods = sorted(method for method, seeds in enough.items() if shared <= seeds.keys())
+    if len(methods) < 2 or len(shared) < 2:
         return {}
-    methods = sorted(enough)
-    table = np.array([[enough[method][seed] for seed in shared] for method in methods])
+    table = np.array([[enough[method][seed] for seed in sorted(shared)] for method in methods])
     means = table.mean(axis=1)
     residual = table - means[:, None] - table.mean(axis=0)[None, :] + table.mean()
     freedom = (len(methods) - 1) * (len(shared) - 1)
@@ -105,6 +109,26 @@ def ranks(results: Mapping[str, Mapping[int, float]], *, higher_is_better: bool)
     margin = _significant_margin(rising, error, freedom)
     better = len(methods) - np.searchsorted(rising, merits + margin, side="left")
     return {method: 1 + int(count) for method, count in zip(methods, better, strict=True)}
+
+
+def _shared_seeds(results: Mapping[str, Mapping[int, float]]) -> set[int]:
+    """The seeds that all methods share; of as many methods as share two, where not all do."""
+    counts = Counter(frozenset(seeds) for seeds in results.values())
+    while counts:
+        shared = set(frozenset.intersection(*counts))
+        if len(shared) > 1 or len(counts) == 1:
+            return shared
+        if len(counts) > _MOST_SEED_SETS:
+            often = Counter(seed for seeds, count in counts.items() for seed in seeds for _ in range(count))
+            first, second = sorted(often, key=lambda seed: (-often[seed], seed))[:2]
+            return {first, second}
+
+        def without(seeds: frozenset[int]) -> tuple[int, int, list[int]]:
+            others = frozenset.intersection(*(other for other in counts if other != seeds))
+            return len(others), -counts[seeds], sorted(seeds)
+
+        del counts[max(counts, key=without)]
+    return set()
 
 
 def _significant_margin(rising: np.ndarray, error: float, freedom: int) -> float:

@@ -235,7 +235,12 @@ def method_budgets(store: Store, board: Board, method: str) -> list[int]:
 
 
 def read_boards(
-    store: Store, boards: Collection[Board], *, metric: str | None = None, budgets: Collection[int] | None = None
+    store: Store,
+    boards: Collection[Board],
+    *,
+    metric: str | None = None,
+    budgets: Collection[int] | None = None,
+    methods: Collection[str] | None = None,
 ) -> list[Result]:
     """The results of some tables, of the versions that count.
 
@@ -244,10 +249,13 @@ def read_boards(
         boards: the tables.
         metric: the metric to read; left out, each task's primary one.
         budgets: only these.
+        methods: only these, by name.
     """
     with store.session() as session:
         outdated = outdated_versions(session)
     conditions = [newest_only(outdated)] if outdated else []
     if budgets is not None:
         conditions.append(CellRow.budget.in_(budgets))
+    if methods is not None:
+        conditions.append(CellRow.method.in_(methods))
     return read_results(store, metric=metric, boards=[board.key for board in boards], conditions=conditions)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 DEFAULT = "runs.db"
+_PLAIN_OPTIONS = ("host", "port", "dbname", "sslmode", "connect_timeout")
 _FORMS = "use a file's path, sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 
 
@@ -33,7 +34,11 @@ class Location:
     path: Path | None
 
     def __str__(self) -> str:
-        return str(self.path) if self.path else self.url.render_as_string(hide_password=True)
+        if self.path:
+            return str(self.path)
+        # A password may stand among the options, too.
+        plain = {name: value for name, value in self.url.query.items() if name in _PLAIN_OPTIONS}
+        return self.url.set(query=plain).render_as_string(hide_password=True)
 
     @property
     def name(self) -> str:
@@ -68,7 +73,7 @@ def locate(wanted: str | None) -> Location:
     if url.drivername == "sqlite" and not url.query:
         return _file(url.database or "")
     if url.drivername not in ("postgresql", "postgresql+psycopg"):
-        raise StoreError(f"database '{url.render_as_string()}' is not supported: {_FORMS}")
+        raise StoreError(f"database '{url.set(query={}).render_as_string()}' is not supported: {_FORMS}")
     return Location(url.set(drivername="postgresql+psycopg"), None)
 
 

@@ -65,6 +65,11 @@ class PaperNumber(NamedTuple):
     options_here: dict[str, Any] | None
     budget_here: float | None
 
+    @property
+    def percent(self) -> float | None:
+        """The budget in per cent of the full architecture, printed or inferred; None if it is told otherwise."""
+        return self.budget_here if self.budget_percent is None else self.budget_percent
+
 
 _COLUMNS = tuple(getattr(PaperRow, name) for name in PaperNumber._fields)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import joinedload, selectinload
 
+from npas_bench.store.labels import method_label
 from npas_bench.store.runs import UNFINISHED, count_states
 from npas_bench.store.schema import CellRow, MetricRow, RunRow
 
@@ -157,6 +159,24 @@ def stored_names(store: Store, kind: str) -> set[str]:
     """The names of tasks, architectures or metrics that a store has results of."""
     with store.session() as session:
         return set(session.scalars(select(_NAMES[kind]).distinct()))
+
+
+def stored_methods(store: Store, *, task: str | None = None, architecture: str | None = None) -> set[str]:
+    """Labels of the methods, with their options, that a store has cells of.
+
+    Args:
+        store: open.
+        task: only of this task.
+        architecture: only of this architecture.
+    """
+    # Servers do not compare JSON.
+    query = select(CellRow.method, cast(CellRow.options, Text)).distinct()
+    if task is not None:
+        query = query.where(CellRow.task == task)
+    if architecture is not None:
+        query = query.where(CellRow.architecture == architecture)
+    with store.session() as session:
+        return {method_label(method, json.loads(options)) for method, options in session.execute(query)}
 
 
 def count_unfinished(store: Store) -> int:

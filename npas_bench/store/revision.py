@@ -5,17 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import func, select
+
+from npas_bench.store.schema import PaperRow, RunRow
 
 if TYPE_CHECKING:
     from npas_bench.store.database import Store
     from npas_bench.store.location import Location
-
-# The server counts rows that were written; it may tell of them a second late, and then tells of a change once more.
-_WRITTEN = text(
-    "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables "
-    "WHERE relname IN ('cells', 'runs', 'metrics', 'papers')"
-)
 
 
 def file_revision(location: Location) -> str | None:
@@ -31,6 +27,8 @@ def file_revision(location: Location) -> str | None:
 
 
 def server_revision(store: Store) -> str:
-    """Of a server's database."""
+    """Of a server's database: which results it has, on an index of runs alone, and which of the papers' lists."""
+    results = select(func.count(), func.max(RunRow.finished)).where(RunRow.current)
     with store.session() as session:
-        return str(session.scalar(_WRITTEN))
+        found = (*session.execute(results).one(), session.scalar(select(func.max(PaperRow.edition))))
+    return "/".join(map(str, found))

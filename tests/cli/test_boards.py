@@ -48,6 +48,26 @@ def test_a_band_of_budgets_and_a_method_choose_rows(filled, call):
     ]
 
 
+def test_a_search_and_a_band_hide_rows_and_change_no_score(filled, call):
+    def scores(*arguments):
+        shown = call("leaderboard", "--source", "mine", "--task", "digits", "--format", "json", *arguments)
+        tables = json.loads(shown.stdout)["boards"][0]["tables"]
+        table = next(t for t in tables if t["data_official"] and t["device"] == "cpu")
+        return {score["label"]: score for score in table["frontier"]["scores"]}, table["frontier"]["target"]
+
+    whole, target = scores()
+    assert scores("--to-budget", "10%") == ({n: s for n, s in whole.items() if n != "full"}, target)
+    part, same = scores("--method", "hashed")
+    assert (part, same) == ({"hashednets": whole["hashednets"]}, target)
+
+
+def test_tables_without_a_metric_are_left_out_and_counted(filled, call):
+    shown = call("leaderboard", "--source", "mine", "--metric", "nll").stdout
+    assert "cifar100 · wrn-28-10" in shown
+    assert "digits" not in shown.split("tables of mine hold no nll")[0].replace("3 tables", "")
+    assert "3 tables of mine hold no nll" in shown
+
+
 def test_what_was_run_again_is_marked(filled, call):
     tables = json.loads(call("leaderboard", "--source", "mine", "--format", "json").stdout)["boards"][0]["tables"]
     digits = [table for table in tables if table["task"] == "digits"]
@@ -70,7 +90,7 @@ def test_methods_are_compared_in_words(filled, call):
     text = " ".join(shown.stdout.split())
     assert shown.returncode == 0
     assert "Over 3 shared comparisons, hashednets and reduced cannot be told apart in any." in text
-    assert "One more budget takes no part: one of the two has no result there." in text
+    assert "One more budget takes no part: not both have a result there." in text
     assert max(map(len, shown.stdout.splitlines())) <= 80
 
 

@@ -220,7 +220,11 @@ def test_grids_are_what_status_prints(show, call, mine):
     page = no_trouble(show("grids"))
     status = json.loads(call("status", "--json").stdout)
     assert len(page.get("progress")) == len(status["grids"])
-    for bar, grid in zip(page.get("progress"), status["grids"], strict=True):
+    # What somebody is at comes first.
+    assert page.get("progress")[0].proto.text.startswith("**under way**")
+    for bar in page.get("progress"):
+        name = bar.proto.text.split("**")[1]
+        grid = next(grid for grid in status["grids"] if (grid["grid"] or "without a grid") == name)
         for state, count in grid["counts"].items():
             assert (f"{count} {state}" in bar.proto.text) == bool(count)
     failed = next(frame.value for frame in page.dataframe if "Message" in frame.value)
@@ -254,3 +258,46 @@ def test_names_with_markup_are_shown_as_they_are(show, mine):
         assert not any(":red[" in text.replace("\\:", "") or "](http" in text for text in written)
         for chart in page.get("plotly_chart"):
             assert "<img" not in chart.proto.spec.replace("\\u003cimg", "<img").replace("&lt;", "")
+
+
+@pytest.mark.parametrize(
+    ("page", "parameters"),
+    [
+        ("board", {"task": "nonsense"}),
+        ("frontier", {"table": "nonsense"}),
+        ("cost", {"architecture": "nonsense"}),
+        ("compare", {"first": "nonsense", "second": "nonsense"}),
+        ("run", {"of": "nonsense"}),
+        ("papers", {"printed": "nonsense"}),
+    ],
+)
+def test_a_link_to_what_is_not_there_says_so(show, mine, page, parameters):
+    drawn = no_trouble(show(page, **parameters))
+    assert [w.value for w in drawn.warning] == ["The link names nonsense, which is not among the results here."] * len(
+        parameters
+    )
+
+
+@pytest.mark.parametrize("run", ["abc", "1e400", "-1", "9007199254740991", "٣", "1.5", "0"])
+def test_a_run_that_is_no_number_is_no_trouble(show, mine, run):
+    drawn = no_trouble(show("run", of="your runs", run=run))
+    assert "has no run" in drawn.warning[0].value
+
+
+@pytest.mark.parametrize("page", ["board", "frontier", "cost", "compare", "run"])
+def test_data_that_is_not_the_official_says_so_on_every_page(show, mine, monkeypatch, page):
+    monkeypatch.setenv("NPAS_BENCH_DB", "nothing.db")
+    drawn = no_trouble(show(page, task="cifar10", run="20"))
+    shown = [one.value.replace("\\", "") for kind in (drawn.caption, drawn.markdown) for one in kind]
+    shown += [frame.value.to_csv() for frame in drawn.dataframe]
+    assert any("CIFAR-10 (JPEG q75), unofficial data" in text for text in shown)
+
+
+def test_all_results_of_a_method_are_drawn_alike_on_every_page(show, mine):
+    colours = []
+    for page in ("frontier", "cost"):
+        spec = json.loads(show(page, source="your runs", task="digits").get("plotly_chart")[0].proto.spec)
+        colours.append(
+            {trace["name"]: trace["marker"]["color"] for trace in spec["data"] if trace.get("name") == "ssn"}
+        )
+    assert colours[0] == colours[1] != {}

@@ -187,3 +187,35 @@ def test_ten_thousand_methods_make_a_readable_page(show, monkeypatch, ten_thousa
         assert drawn.dataframe[0].value["Rank"].max() > 1000
     for chart in drawn.get("plotly_chart"):
         assert len(json.loads(chart.proto.spec)["data"]) < 100
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_units_with_markup_and_absurd_numbers_are_shown_as_they_are(show, monkeypatch, tmp_path, page):
+    unit = "![](//a.co/x)"
+    with Made(tmp_path / "odd.db") as made:
+        for seed in range(3):
+            for method, value in (("ssn", 1e308), ("reduced", 1e80), ("full", -2.5)):
+                metric = {"name": "<b>m</b>", "value": value + seed, "unit": unit, "higher_is_better": True}
+                made.add(method, seed, metrics=[metric])
+    monkeypatch.setenv("NPAS_BENCH_DB", str(tmp_path / "odd.db"))
+    drawn = show(page, source="your runs", run="7", of="your runs")
+    assert (list(drawn.exception), said(drawn)) == ([], [])
+    texts = [one.value for kind in (drawn.markdown, drawn.caption, drawn.metric, drawn.info) for one in kind]
+    texts += [one.label for one in drawn.metric]
+    assert not any("![](" in text for text in texts)
+
+
+def test_a_table_that_is_shown_in_part_says_so_and_is_compared_whole(show, monkeypatch, tmp_path, call):
+    with Made(tmp_path / "long.db") as made:
+        for percent in range(1, 13):
+            for seed in range(3):
+                made.add("ssn", seed, (1 if percent < 5 else 9) + seed / 100, percent=percent)
+                made.add("reduced", seed, 5.0 + seed / 50, percent=percent)
+    monkeypatch.setenv("NPAS_BENCH_DB", str(tmp_path / "long.db"))
+    monkeypatch.setattr("npas_bench.leaderboard.reading.Choice.__init__.__defaults__", (None,) * 8 + (20,))
+    for page in ("frontier", "cost"):
+        assert "larger budgets" in show(page, source="your runs").warning[0].value
+    found = show("compare", source="your runs")
+    assert "ssn is significantly better in 4, reduced in 8" in found.info[0].value
+    printed = call("compare", "ssn", "reduced", "--source", "mine").stdout
+    assert "ssn is significantly better in 4, reduced in 8" in " ".join(printed.split())

@@ -104,6 +104,8 @@ def test_the_pareto_set_is_what_nothing_beats_at_its_cost():
         ("same", 3000.0, False),
         ("best", 9000.0, True),
     ]
+    ties = [result(name, value=5.0, seconds_per_step=2.0) for name in ("a", "b")]
+    assert [one.best for one in spent(tabulate(ties)[0], COSTS["time"])] == [True, True]
     (turned,) = tabulate([one._replace(higher_is_better=True) for one in results])
     assert [one.standing.method for one in spent(turned, COSTS["time"]) if one.best] == ["cheap"]
 

@@ -250,3 +250,22 @@ def test_an_unknown_table_is_named_with_the_nearest(rows):
 
     with pytest.raises(UnknownName, match="did you mean plummer2022npas Table 5"):
         choose_rows(rows, ["plummer2022npas Tabel 5"])
+
+
+def test_a_result_is_told_once_whichever_metrics_its_runs_tell(rows):
+    error = [wide("superweights", seed, 24.0, 1) for seed in range(3)]
+    some = choose_rows(rows, [f"{SWN} Table 1"])
+    tables = {"error@1": tabulate(error), "accuracy@1": tabulate([r._replace(metric=None, value=None) for r in error])}
+    found = [line for line in set_beside(some, {"mine": tables}) if line.standing]
+    assert [line.mean for line in found] == [76.0]
+    none = tabulate([wide("superweights", 0, 0, 1, state="unsupported")])
+    (line,) = (line for line in set_beside(some, {"mine": dict.fromkeys(tables, none)}) if line.standing)
+    assert (line.mean, line.standing.unsupported) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "meets"), [(4_000_000, True), (4_050_000, True), (3_650_000, False), (5_000_000, False)]
+)
+def test_four_million_are_not_five(rows, budget, meets):
+    measured = [wide("ssn", 0, 21.0, 1, budget=budget, options={"combine": "emb"})]
+    assert any(line.standing for line in lines_of(rows, measured, f"{NPAS} Table 12")) is meets

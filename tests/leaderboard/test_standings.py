@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from npas_bench.leaderboard.standings import only_methods, tabulate
+from npas_bench.leaderboard.standings import leading_methods, only_methods, tabulate
 from npas_bench.store.keys import board_key
 from npas_bench.store.results import Result
 
@@ -169,3 +169,18 @@ def test_methods_are_searched_by_part_of_their_label_and_keep_their_ranks():
     assert [(s.label, s.rank) for band in found.bands for s in band.standings] == [("b (mapping=auto)", 2)]
     assert only_methods(tables, "nothing") == []
     assert only_methods(tables, "") == tables
+
+
+def test_what_cannot_be_ranked_stands_behind_what_can_and_leads_no_chart():
+    results = [result("good", seed, 5 + seed / 100) for seed in range(3)]
+    results += [result("also", seed, 6 + seed / 100) for seed in range(3)]
+    results += [result(f"single-{n}", 0, 90.0 - n) for n in range(60)]
+    (table,) = tabulate(results)
+    assert [s.label for s in table.bands[0].standings[:3]] == ["good", "also", "single-59"]
+    assert {"good", "also"} <= leading_methods(table, 10)
+
+
+def test_absurd_metrics_count_as_failed():
+    (table,) = tabulate([result("a", seed, 1e308) for seed in range(3)] + [result("b", 0, 1e99)])
+    first, second = table.bands[0].standings
+    assert (first.mean, second.mean, second.failed) == (1e99, None, 3)

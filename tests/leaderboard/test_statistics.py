@@ -156,3 +156,20 @@ def test_holms_procedure_stops_at_the_first_it_keeps():
     assert rejected_by_holm([0.04]) == [True]
     assert rejected_by_holm([0.04, 0.01]) == [True, True]
     assert rejected_by_holm([0.04, 0.03, 0.001]) == [False, False, True]
+
+
+def test_a_method_that_shares_no_two_seeds_with_the_others_is_left_out_of_their_ranking():
+    table = {name: {s: base + s / 100 for s in range(5)} for name, base in (("a", 1.0), ("b", 2.0), ("c", 3.0))}
+    alone = {10: 0.0, 11: 0.1}
+    assert ranks(table | {"x": alone}, higher_is_better=False) == {"a": 1, "b": 2, "c": 3}
+    assert ranks(table | {"x": alone, "y": alone}, higher_is_better=False) == {"a": 1, "b": 2, "c": 3}
+    assert ranks({"a": table["a"], "x": alone}, higher_is_better=False) == {}
+
+
+def test_many_different_sets_of_seeds_are_ranked_by_the_two_commonest():
+    rng = np.random.default_rng(4)
+    table = {f"m{n}": {s: n + rng.normal() / 100 for s in (0, 1, 1000 + n)} for n in range(150)}
+    table |= {f"x{n}": {2000 + n: 0.0, 3000 + n: 0.0} for n in range(5)}
+    found = ranks(table, higher_is_better=True)
+    assert set(found) == {f"m{n}" for n in range(150)}
+    assert found["m149"] == 1

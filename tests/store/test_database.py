@@ -1,5 +1,6 @@
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from npas_bench.store.database import locate, open_beside, open_for_reading, ope
 from npas_bench.store.keys import RunKey, board_key, run_uid
 from npas_bench.store.papers import read_papers
 from npas_bench.store.results import find_run, latest_runs
+from npas_bench.store.revision import file_revision, server_revision
 from npas_bench.store.schema import REVISION, REVISIONS, VERSION_TABLE, Base
+from tests.store.test_runs import finished
 
 
 def test_a_new_store_has_the_newest_schema_and_opens_again(location):
@@ -192,6 +195,29 @@ def test_two_names_of_one_file_are_one_database():
     with pytest.raises(StoreError, match="another npas-bench run at work"):
         open_for_writing(locate("link.db"))
     first.close()
+
+
+def test_a_password_is_shown_nowhere():
+    location = locate("postgresql+psycopg://me:hush@h/db?password=hush&sslpassword=hush&host=/run/pg")
+    assert str(location) == "postgresql+psycopg://me:***@h/db?host=%2Frun%2Fpg"
+    with pytest.raises(StoreError) as refused:
+        locate("mysql://me:hush@h/db?password=hush")
+    assert "hush" not in str(refused.value)
+
+
+def test_a_revision_changes_with_the_results(location):
+    with closing(open_for_writing(location)) as store:
+        seen = [revision(location, store)]
+        finished(store, "a")
+        seen.append(revision(location, store))
+        finished(store, "b", state="failed")
+        seen.append(revision(location, store))
+        assert len(set(seen)) == 3
+        assert revision(location, store) == seen[-1]
+
+
+def revision(location, store):
+    return file_revision(location) or server_revision(store)
 
 
 def test_databases_have_work_folders_of_their_own():

@@ -42,10 +42,12 @@ def board(looks: list[Look]) -> None:
         others = tuple(other for other in looks if other is not look)
         found = tables(look, view, others)
         shown = only_methods(found.shown, method)
+        boards.append((look, shown))
         if shown:
-            boards.append((look, shown))
-            _draw(look, shown, left_out=found.total - len(found.shown), alone=len(chosen) == 1)
-    if boards:
+            _draw(look, shown, left_out=found.total - found.looked_at, alone=len(chosen) == 1)
+        if found.without and view.metric is not None:
+            st.caption(plain(f"{found.without:,} tables of {look.short} hold no {view.metric}."))
+    if any(shown for _, shown in boards):
         st.markdown(_LEGEND)
         _downloads(boards)
     else:
@@ -72,7 +74,7 @@ def _draw(look: Look, shown: list[BoardTable], *, left_out: int, alone: bool) ->
             st.caption(
                 plain(
                     f"{table.task} · {table.architecture}: {table.cut.budgets:,} larger budgets are left out, "
-                    f"from {table.cut.after:,} parameters on: narrow the budgets to see them."
+                    f"from {table.cut.after:,} parameters on; npas-bench leaderboard --from-budget shows them."
                 )
             )
     if left_out > 0:
@@ -82,11 +84,10 @@ def _draw(look: Look, shown: list[BoardTable], *, left_out: int, alone: bool) ->
 def _downloads(boards: list[tuple[Look, list[BoardTable]]]) -> None:
     named = [(look.name, shown) for look, shown in boards]
     titled = [(look.title, shown) for look, shown in boards]
+    with_papers = [(look.name, shown, papers(look)) for look, shown in boards]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button("CSV", lambda: board_csv(named), "board.csv", "text/csv", on_click="ignore")
         st.download_button("Markdown", lambda: board_markdown(titled), "board.md", "text/markdown", on_click="ignore")
         st.download_button("LaTeX", lambda: board_latex(titled), "board.tex", "text/x-tex", on_click="ignore")
-        st.download_button(
-            "JSON", lambda: board_json(named, papers(boards[0][0])), "board.json", "application/json", on_click="ignore"
-        )
+        st.download_button("JSON", lambda: board_json(with_papers), "board.json", "application/json", on_click="ignore")
         st.caption("The page's address is a link to what you see.")

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from npas_bench.dashboard.charts import difference_chart
-from npas_bench.dashboard.filters import choose_metric, choose_source, choose_task
+from npas_bench.dashboard.charts import MOST_DIFFERENCES, difference_chart
+from npas_bench.dashboard.filters import choose_metric, choose_name, choose_source, choose_task
 from npas_bench.dashboard.frames import encounter_frame, overall_frame
 from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page
-from npas_bench.dashboard.looking import View, tables
+from npas_bench.dashboard.looking import View, methods, tables
 from npas_bench.dashboard.words import plain, short
 from npas_bench.leaderboard.comparison import head_to_head
+from npas_bench.leaderboard.reading import MOST_COMPARED
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from npas_bench.dashboard.looking import Look
-    from npas_bench.leaderboard.comparison import HeadToHead
+    from npas_bench.leaderboard.comparison import Encounter, HeadToHead
 
 column = st.column_config
-_TABLES = 50
-_KEPT: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
+# What is compared at first, where there are these.
 _PREFERRED = ("ssn", "reduced")
 
 
@@ -36,30 +36,24 @@ def compare_page(looks: list[Look]) -> None:
         chosen = choose_source(looks)
         task, architecture = choose_task(looks)
         metric = choose_metric(looks)
-        view = View(task=task, architecture=architecture, metric=metric, limit=_TABLES)
-        found = [(look, tables(look, view)) for look in chosen]
-        shown = [table for _, part in found for table in part.shown]
-        labels = sorted({s.label for table in shown for band in table.bands for s in band.standings})
+        labels = sorted({label for look in chosen for label in methods(look, task, architecture)})
         if len(labels) > 1:
-            preferred = [label for label in _PREFERRED if label in labels] + labels
-            first = st.selectbox(
-                "First", labels, index=labels.index(preferred[0]), key="first", format_func=short, width=180, **_KEPT
-            )
+            place = next((labels.index(name) for name in _PREFERRED if name in labels), 0)
+            first = choose_name("First", "first", labels, at_first=place)
             rest = [label for label in labels if label != first]
-            second = next(label for label in [*_PREFERRED[::-1], *rest] if label in rest)
-            second = st.selectbox(
-                "Second", rest, index=rest.index(second), key="second", format_func=short, width=180, **_KEPT
-            )
+            place = next((rest.index(name) for name in reversed(_PREFERRED) if name in rest), 0)
+            second = choose_name("Second", "second", rest, at_first=place)
     if len(labels) < 2:
         nothing_to_draw()
         return
-    if any(part.total > _TABLES for _, part in found):
-        st.caption(f"Of the {_TABLES} tables with the newest results: choose a task or architecture for others.")
+    pair = frozenset((first, second))
+    view = View(task=task, architecture=architecture, metric=metric, limit=MOST_COMPARED, methods=pair)
     # Sources apart: their cells may be the same, and would count twice.
-    for look, part in found:
-        if len(found) > 1:
+    for look in chosen:
+        if len(chosen) > 1:
             st.header(plain(look.title))
-        _draw(head_to_head(part.shown, first, second), look.name)
+        found = tables(look, view)
+        _draw(head_to_head(found.shown, first, second, unseen=found.total - found.looked_at), look.name)
 
 
 def _draw(found: HeadToHead, source: str) -> None:
@@ -71,18 +65,20 @@ def _draw(found: HeadToHead, source: str) -> None:
     )
     if not found.encounters:
         return
-    units = {one.table.unit for one in found.encounters}
-    st.plotly_chart(
-        difference_chart(found, units.pop() if len(units) == 1 else ""),
-        key=f"differences-{source}",
-        config={"displaylogo": False},
-        alt="Differences with their intervals",
-    )
-    directions = {one.table.higher_is_better for one in found.encounters}
-    if len(directions) == 1:
-        left, right = (found.second, found.first) if directions.pop() else (found.first, found.second)
-        st.caption(f"Left of the dashed line {plain(left)} is better, right of it {plain(right)}.")
-    number = "%.2f" if units <= {"%"} and all(one.table.unit == "%" for one in found.encounters) else "%.4f"
+    metrics: dict[tuple[str | None, str, bool], list[Encounter]] = {}
+    for one in found.encounters:
+        metrics.setdefault((one.table.metric, one.table.unit, one.table.higher_is_better), []).append(one)
+    for (metric, _, higher), some in metrics.items():
+        st.plotly_chart(
+            difference_chart(found, some),
+            key=f"differences-{source}-{metric}-{higher}",
+            config={"displaylogo": False},
+            alt="Differences with their intervals",
+        )
+        left, right = (found.second, found.first) if higher else (found.first, found.second)
+        more = f" The first {MOST_DIFFERENCES} of {len(some):,} are drawn." if len(some) > MOST_DIFFERENCES else ""
+        st.caption(f"Left of the dashed line {plain(left)} is better, right of it {plain(right)}.{more}")
+    number = "%.2f" if {unit for _, unit, _ in metrics} == {"%"} else "%.4f"
     columns = {
         "First": column.NumberColumn(short(found.first, 30), format=number),
         "Second": column.NumberColumn(short(found.second, 30), format=number),

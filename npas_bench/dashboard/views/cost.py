@@ -44,13 +44,13 @@ def cost_page(looks: list[Look]) -> None:
     look, table = chosen
     cost = COSTS[kind]
     results = spent(table, cost)
+    st.caption(
+        plain(f"{table.full:,} parameters · recipe {table.recipe} · data {table.data} · device {table.device_class}")
+        + " · bars: 95 % t-intervals · ringed: no other result is as cheap and as good"
+    )
     if not results:
         st.info(f"No run of this table tells its {plain(cost.name)}.", icon=":material/info:")
         return
-    st.caption(
-        plain(f"{table.full:,} parameters · recipe {table.recipe} · device {table.device_class}")
-        + " · bars: 95 % t-intervals · ringed: no other result is as cheap and as good"
-    )
     st.plotly_chart(
         cost_chart(table, results, cost),
         key=f"cost-{kind}-{look.name}-{table.key}",
@@ -58,6 +58,9 @@ def cost_page(looks: list[Look]) -> None:
         alt="Metric against cost",
     )
     tell_if_many(table)
+    have = sum(standing.mean is not None for band in table.bands for standing in band.standings)
+    if len(results) < have:
+        st.caption(f"{have - len(results)} of {have} results do not tell their {plain(title)}: they are left out.")
     if kind == "time":
         st.caption("Cells that run side by side on one machine share its memory: small differences are noise.")
     if kind == "memory" and table.device_class == "cpu":

@@ -40,9 +40,8 @@ def frontier_page(looks: list[Look]) -> None:
         return
     look, table = chosen
     points = points_beside(table, papers(look))
-    data = table.data_label if table.data_official else f"{table.data_label}, unofficial data"
     st.caption(
-        plain(f"{table.full:,} parameters · recipe {table.recipe} · data {data} · device {table.device_class}")
+        plain(f"{table.full:,} parameters · recipe {table.recipe} · data {table.data} · device {table.device_class}")
         + " · bands: 95 % t-intervals"
         + (" · hollow: papers' numbers, of the papers' recipes" if points else "")
         + " · click a point for its runs"

@@ -14,7 +14,7 @@ from npas_bench.errors import NpasBenchError
 from npas_bench.store.labels import printable
 from npas_bench.store.listing import recent_runs
 from npas_bench.store.schema import ENDED
-from npas_bench.store.status import STATES, read_status
+from npas_bench.store.status import LIVELY, STATES, read_status
 
 if TYPE_CHECKING:
     from npas_bench.dashboard.looking import Look
@@ -30,7 +30,8 @@ column = st.column_config
 def grids_page(found: list[Look]) -> None:
     """Draw the page."""
     if not any(look.name == "mine" for look in found):
-        nothing_yet("No runs of your own yet.")
+        if not looks().problems:
+            nothing_yet("No runs of your own yet.")
         return
     _live()
 
@@ -56,7 +57,9 @@ def _live() -> None:
 
 
 def _progress(status: Status) -> None:
-    for grid, counts in list(status.counts.items())[:_SHOWN]:
+    # Those that somebody is at come first.
+    grids = sorted(status.counts.items(), key=lambda grid: not any(grid[1].get(state) for state in LIVELY))
+    for grid, counts in grids[:_SHOWN]:
         total, ended = sum(counts.values()), sum(counts.get(state, 0) for state in ENDED)
         said = " · ".join(f"{counts[state]:,} {state}" for state in STATES if counts.get(state))
         st.progress(

@@ -23,12 +23,12 @@ def run_links(look: Look, table: BoardTable, standing: Standing) -> None:
     """A link to each run of a standing."""
     decimals = 2 if table.unit == "%" else 4
     with st.container(horizontal=True):
-        for trial in standing.trials:
-            value = trial.state if trial.value is None else f"{trial.value:.{decimals}f}"
-            unit = f" {table.unit}" if trial.value is not None and table.unit else ""
+        for run in standing.runs:
+            value = run.state if run.value is None else f"{run.value:.{decimals}f}"
+            unit = f" {table.unit}" if run.value is not None and table.unit else ""
             st.page_link(
                 run_page_link(),
-                label=plain(f"seed {trial.seed}: {value}{unit}"),
+                label=plain(f"seed {run.seed}: {value}{unit}"),
                 icon=":material/lab_research:",
-                query_params={"of": look.short, "run": str(trial.run)},
+                query_params={"of": look.short, "run": str(run.run)},
             )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from npas_bench.dashboard.filters import choose_source
+from npas_bench.dashboard.filters import choose_name, choose_source
 from npas_bench.dashboard.formats import lines_csv
 from npas_bench.dashboard.frames import paper_frame
 from npas_bench.dashboard.guard import nothing_yet, page
@@ -31,13 +31,10 @@ def papers_page(looks: list[Look]) -> None:
         nothing_yet("There is neither a published board nor a database of your own.")
         return
     rows = papers(looks[-1])
-    places = list(dict.fromkeys(place_of(row) for row in rows))
-    names = {place_of(row): f"{citation(row.source)}, {row.table}" for row in rows}
+    names = {f"{citation(row.source)}, {row.table}": place_of(row) for row in rows}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = choose_source(looks)
-        place = st.selectbox(
-            "Printed in", places, format_func=names.__getitem__, key="printed", width=320, bind="query-params"
-        )
+        place = names[choose_name("Printed in", "printed", list(names), width=320)]
     some = choose_rows(rows, [place])
     _draw(set_beside(some, {look.name: _measured(look, some) for look in chosen}))
 

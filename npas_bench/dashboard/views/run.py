@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from npas_bench.dashboard.charts import MOST_SEGMENTS, Segment, curve_chart, ledger_chart, sharing_chart
+from npas_bench.dashboard.filters import choose_name
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import ask
 from npas_bench.dashboard.terminal import cost_lines, reproducing_command
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from npas_bench.store.schema import RunRow
 
 _LISTED = 200
+# What a server's integers hold.
+_LONGEST_NUMBER = 10
 _ICONS = {"done": ":material/check_circle:", "failed": ":material/error:", "unsupported": ":material/block:"}
 
 
@@ -35,17 +38,16 @@ def run_page(looks: list[Look]) -> None:
         nothing_yet()
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox("Of", [look.short for look in looks], key="of", width=180, bind="query-params")
-        number = st.number_input(
-            "Run", min_value=1, max_value=2**53 - 1, value=None, step=1, key="run", width=140, bind="query-params"
-        )
+        name = choose_name("Of", "of", [look.short for look in looks])
+        written = st.text_input("Run", key="run", placeholder="its number", width=140, bind="query-params").strip()
     look = next((look for look in looks if look.short == name), looks[0])
-    if number is None:
+    if not written:
         _list(look)
         return
-    row = ask(look, lambda store: find_run(store, int(number)))
+    number = int(written) if written.isascii() and written.isdigit() and len(written) < _LONGEST_NUMBER else None
+    row = None if number is None else ask(look, lambda store: find_run(store, number))
     if row is None:
-        st.warning(plain(f"{look.title} has no run {number}."), icon=":material/search_off:")
+        st.warning(plain(f"{look.title} has no run {short(written)}."), icon=":material/search_off:")
         _list(look)
         return
     _draw(look, row)
@@ -111,11 +113,11 @@ def _metrics(row: RunRow) -> None:
     with st.container(horizontal=True):
         for metric in sorted(row.metrics, key=lambda one: one.position)[:6]:
             decimals = 2 if metric.unit == "%" else 4
-            unit = f" {printable(metric.unit)}" if metric.unit else ""
+            unit = f" {plain(metric.unit)}" if metric.unit else ""
             direction = "higher" if metric.higher_is_better else "lower"
             st.metric(
                 plain(metric.name),
-                f"{metric.value:.{decimals}f}{unit}",
+                f"{plain(f'{metric.value:.{decimals}f}')}{unit}",
                 help=f"{metric.value!r}; {direction} is better",
                 border=True,
                 width=170,
