@@ -60,7 +60,6 @@ def main() -> None:
         "cost": "cost?architecture=wrn-10-1",
         "compare": "compare?first=ssn&second=reduced",
         "run": f"run?of=published&run={sharing_run()}",
-        "grids": "grids",
         "papers": "papers?printed=Plummer+et+al.+2022%2C+Table+12",
     }
     with socket.socket() as probe:

@@ -44,7 +44,7 @@ def dashboard(
     browser: Annotated[bool, typer.Option("--browser", help="Open it in a browser.")] = False,
     db: choose.Database = None,
 ) -> None:
-    """Show the board, frontiers, costs, comparisons, runs and grids in a browser; nothing is written."""
+    """Show the board, frontiers, costs, comparisons, runs and grids in a browser; it only reads."""
     from streamlit.web import cli
 
     from npas_bench.store.database import locate

@@ -102,7 +102,7 @@ class Grid(_Strict):
     Attributes:
         about: what the grid is for, in a line.
         blocks: the products.
-        beside: published rows its results stand beside, as `plummer2022npas Table 5`.
+        beside: papers' tables that its results stand beside, as `plummer2022npas Table 5`.
     """
 
     about: str = ""

@@ -1,7 +1,7 @@
 """Reading a line of an exchange file: the record it holds, or in one line what is wrong with it.
 
-Two formats can be read. Format 2 is `npas_bench.store.record`. Format 1 is what npas-bench wrote first: fewer fields,
-the same meaning; it is made into format 2 and then checked alike.
+Format 3 is `npas_bench.store.record`. Formats 1 and 2 are what npas-bench wrote before: fewer fields, the same meaning;
+they are made into format 3 and then checked alike.
 """
 
 from __future__ import annotations

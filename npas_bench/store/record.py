@@ -1,4 +1,4 @@
-"""What one line of an exchange file holds: an ended run with its cell and metrics, in format 2.
+"""What one line of an exchange file holds: an ended run with its cell and metrics, in format 3.
 
 `docs/record.schema.json` is made of this model.
 """
