@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import html
+from typing import Literal
 
 from npas_bench.store.labels import printable
 
 # What Streamlit's Markdown would take for markup, emoji and icon codes, colours or formulas.
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()<>#+-!|~$:&^="})
 _LONGEST = 60
+_WHOLE_TABLE = 24
+_WINDOW = 720
 
 
 def plain(text: str) -> str:
@@ -58,3 +61,8 @@ def count_text(count: float) -> str:
 def whose(source: str | None) -> str:
     """Whose result something is, by the name of its source."""
     return "your run" if source == "mine" else "published board"
+
+
+def height_for(rows: int) -> int | Literal["content"]:
+    """Of a table on a page: all of a short one, a window onto a long one."""
+    return "content" if rows <= _WHOLE_TABLE else _WINDOW

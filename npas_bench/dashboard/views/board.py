@@ -11,7 +11,7 @@ from npas_bench.dashboard.formats import board_csv, board_json, board_latex, boa
 from npas_bench.dashboard.frames import board_frame
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import papers, tables
-from npas_bench.dashboard.words import plain
+from npas_bench.dashboard.words import height_for, plain
 from npas_bench.leaderboard.standings import only_methods
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _draw(look: Look, shown: list[BoardTable], *, left_out: int, alone: bool) ->
         column_config=framed.columns,
         hide_index=True,
         placeholder="—",
-        height=min(38 + 35 * len(framed.frame), 720),
+        height=height_for(len(framed.frame)),
         key=f"board-{look.name}",
         alt="Methods ranked within each budget",
     )

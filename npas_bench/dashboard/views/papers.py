@@ -11,7 +11,7 @@ from npas_bench.dashboard.formats import lines_csv
 from npas_bench.dashboard.frames import paper_frame
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import View, papers, tables
-from npas_bench.dashboard.words import plain
+from npas_bench.dashboard.words import height_for, plain
 from npas_bench.leaderboard.papers import choose_rows, citation, metrics_of, place_of, set_beside
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _draw(lines: list[Line]) -> None:
         paper_frame(lines),
         hide_index=True,
         placeholder="—",
-        height=min(38 + 35 * len(lines), 720),
+        height=height_for(len(lines)),
         key="numbers",
         column_config={
             "Method": column.TextColumn(pinned=True),
