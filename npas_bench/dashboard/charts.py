@@ -24,12 +24,10 @@ COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#9
 _SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon", "star", "hexagon")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 REFERENCE_COLOUR = "#888888"
-_FEW_EPOCHS = 20
 # More lines cannot be told apart, and are slow to draw.
 MOST_METHODS = 40
 # More would be longer than a screen or two; tables have them all.
 MOST_DIFFERENCES = 60
-_FEW_GROUPS = 8
 
 
 class Style(NamedTuple):
@@ -56,7 +54,8 @@ def _styles_of(table: BoardTable) -> dict[str, Style]:
     return styles(standing.label for band in table.all_bands for standing in band.standings)
 
 
-def _layout(figure: go.Figure, x: str, y: str, height: int = 460) -> go.Figure:
+def layout(figure: go.Figure, x: str, y: str, height: int = 460) -> go.Figure:
+    """Give a figure its axes' titles, its height and its margins."""
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
@@ -115,7 +114,7 @@ def frontier_chart(
     figure.update_xaxes(type="log", **_ticks([*shares, *(p.share for p in points if p.share)]))
     if logarithmic:
         figure.update_yaxes(type="log", dtick="D2")
-    return _layout(figure, "budget, % of the full architecture's parameters", metric_axis(table))
+    return layout(figure, "budget, % of the full architecture's parameters", metric_axis(table))
 
 
 def _add_band(figure: go.Figure, curve: Sequence[tuple[float, Standing]], colour: str) -> None:
@@ -234,7 +233,7 @@ def cost_chart(table: BoardTable, results: Sequence[Spent], cost: Cost) -> go.Fi
             error_y={"array": [one.standing.half_width or 0 for one in some], "thickness": 1, "color": style.colour},
             hovertemplate=_hover(label, table, "budget %{customdata[0]}", f"{cost.name} %{{x:.4g}}{unit}"),
         )
-    return _layout(figure, with_unit(cost.name, cost.unit), metric_axis(table))
+    return layout(figure, with_unit(cost.name, cost.unit), metric_axis(table))
 
 
 def difference_chart(found: HeadToHead, encounters: Sequence[Encounter]) -> go.Figure:
@@ -265,143 +264,7 @@ def difference_chart(found: HeadToHead, encounters: Sequence[Encounter]) -> go.F
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed")
     table = encounters[0].table
     title = with_unit(f"{table.metric}: {found.first} − {found.second}", table.unit)
-    figure = _layout(figure, title, "", height=140 + 34 * len(names))
+    figure = layout(figure, title, "", height=140 + 34 * len(names))
     # Above: below, a small figure has no room between its axis and its legend.
     figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"})
     return figure
-
-
-def curve_chart(history: Sequence[Mapping[str, Any]], field: str, title: str, marks: Mapping[int, str]) -> go.Figure:
-    """A quantity of a training, epoch by epoch, with marks where something happened."""
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[entry["epoch"] for entry in history],
-        y=[entry.get(field) for entry in history],
-        mode="lines+markers",
-        line={"color": COLOURS[0]},
-        marker={"size": 6},
-        hovertemplate="epoch %{x}<br>%{y:.4g}<extra></extra>",
-    )
-    for epoch, what in marks.items():
-        figure.add_vline(x=epoch, line={"color": COLOURS[1], "dash": "dot"}, annotation_text=drawn(what))
-    if len(history) <= _FEW_EPOCHS:
-        figure.update_xaxes(dtick=1)
-    return _layout(figure, "epoch", title, height=300)
-
-
-def ledger_chart(parts: Mapping[str, int], budget: int) -> go.Figure:
-    """What the trainable scalars are, as one bar as long as the budget."""
-    figure = go.Figure()
-    for place, (name, count) in enumerate(parts.items()):
-        figure.add_bar(
-            x=[count],
-            y=["parameters"],
-            orientation="h",
-            name=f"{name} {count:,}",
-            marker={"color": COLOURS[place % len(COLOURS)]},
-            hovertemplate=f"{name} {count:,} ({100 * count / budget:.2f} % of the budget)<extra></extra>",
-        )
-    figure.add_vline(x=budget, line={"color": REFERENCE_COLOUR, "dash": "dash"})
-    figure.update_layout(barmode="stack")
-    figure.update_yaxes(showticklabels=False)
-    figure = _layout(figure, "trainable scalars; the dashed line is the budget", "", height=190)
-    figure.update_layout(legend={"y": -0.75, "traceorder": "normal"})
-    return figure
-
-
-class Segment(NamedTuple):
-    """What a layer reads of a store with one template.
-
-    Attributes:
-        layer: its name.
-        group: the parameter group.
-        first: scalar of the group's store.
-        length: in scalars.
-        coefficient: the template's; None where it has none.
-        rule: how the weight comes out of it.
-    """
-
-    layer: str
-    group: int
-    first: int
-    length: int
-    coefficient: float | None
-    rule: str
-
-
-# More would be too small to see, and slow to draw.
-MOST_SEGMENTS = 4000
-
-
-def sharing_chart(segments: Sequence[Segment]) -> go.Figure:
-    """Layers by parameter groups: what each reads of which store, templates coloured by their coefficients."""
-    layers = list(dict.fromkeys(segment.layer for segment in segments))
-    ends: dict[int, int] = {}
-    for segment in segments:
-        ends[segment.group] = max(ends.get(segment.group, 0), segment.first + segment.length)
-    offsets, place = {}, 0.0
-    gap = 0.02 * sum(ends.values())
-    for group in sorted(ends):
-        offsets[group] = place
-        place += ends[group] + gap
-    figure = go.Figure()
-    mixed = [segment for segment in segments if segment.coefficient is not None]
-    whole = [segment for segment in segments if segment.coefficient is None]
-    if mixed:
-        most = max(abs(segment.coefficient or 0.0) for segment in mixed) or 1.0
-        _add_segments(
-            figure,
-            mixed,
-            offsets,
-            "template, coloured by its coefficient",
-            {
-                "color": [segment.coefficient for segment in mixed],
-                "colorscale": "RdBu",
-                "cmin": -most,
-                "cmax": most,
-                "colorbar": {"title": "coefficient", "thickness": 12, "len": 0.6},
-                "line": {"width": 0.5, "color": "#ffffff"},
-            },
-        )
-    if whole:
-        colours = [COLOURS[segment.group % len(COLOURS)] for segment in whole]
-        marker = {"color": colours, "line": {"width": 0.5, "color": "#ffffff"}}
-        _add_segments(figure, whole, offsets, "read without a coefficient, coloured by group", marker)
-    figure.update_layout(barmode="overlay", showlegend=False)
-    figure.update_yaxes(
-        categoryorder="array", categoryarray=[drawn(name) for name in reversed(layers)], tickfont={"size": 10}
-    )
-    figure.update_xaxes(
-        tickvals=[offsets[group] + ends[group] / 2 for group in offsets],
-        ticktext=[f"{'group ' if len(ends) <= _FEW_GROUPS else ''}{group}<br>{ends[group]:,}" for group in offsets],
-        tickangle=0,
-    )
-    height = max(260, 90 + 20 * len(layers))
-    return _layout(figure, "parameter group, and how many scalars of its store are read", "", height=height)
-
-
-def _add_segments(
-    figure: go.Figure, segments: Sequence[Segment], offsets: Mapping[int, float], name: str, marker: dict[str, Any]
-) -> None:
-    figure.add_bar(
-        x=[segment.length for segment in segments],
-        base=[offsets[segment.group] + segment.first for segment in segments],
-        y=[drawn(segment.layer) for segment in segments],
-        orientation="h",
-        name=name,
-        marker=marker,
-        customdata=[
-            [
-                segment.group,
-                f"{segment.first:,}",
-                f"{segment.length:,}",
-                drawn(segment.rule),
-                "" if segment.coefficient is None else f", coefficient {segment.coefficient:.3g}",
-            ]
-            for segment in segments
-        ],
-        hovertemplate=(
-            "<b>%{y}</b><br>group %{customdata[0]}, %{customdata[2]} scalars from %{customdata[1]} on"
-            "<br>%{customdata[3]}%{customdata[4]}<extra></extra>"
-        ),
-    )

@@ -88,6 +88,8 @@ class Visit:
 
     def settle(self):
         """Wait until a page has drawn what it draws; it must be no exception."""
+        # A page that was just clicked on says a moment later that it is at work.
+        self.page.wait_for_timeout(500)
         self.page.wait_for_selector(DRAWN, timeout=60_000)
         self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
         assert self.page.locator(FAILED).all_inner_texts() == []

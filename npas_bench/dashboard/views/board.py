@@ -15,10 +15,14 @@ from npas_bench.dashboard.words import height_for, plain
 from npas_bench.leaderboard.standings import only_methods
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from npas_bench.dashboard.looking import Look
     from npas_bench.leaderboard.standings import BoardTable
 
 _TABLES = 10
+# Rows that files are made of whenever the page is drawn; of more, when somebody wants one.
+_AT_ONCE = 1000
 _LEGEND = (
     "**±** is the 95 % t-interval of the mean over seeds, from three seeds up. **Rank** is one plus the number of "
     "methods that are significantly better at the same budget (Holm, 5 %): those that cannot be told apart share one. "
@@ -85,9 +89,15 @@ def _downloads(boards: list[tuple[Look, list[BoardTable]]]) -> None:
     named = [(look.name, shown) for look, shown in boards]
     titled = [(look.title, shown) for look, shown in boards]
     with_papers = [(look.name, shown, papers(look)) for look, shown in boards]
+    files: tuple[tuple[str, str, str, Callable[[], str]], ...] = (
+        ("CSV", "board.csv", "text/csv", lambda: board_csv(named)),
+        ("Markdown", "board.md", "text/markdown", lambda: board_markdown(titled)),
+        ("LaTeX", "board.tex", "text/x-tex", lambda: board_latex(titled)),
+        ("JSON", "board.json", "application/json", lambda: board_json(with_papers)),
+    )
+    rows = sum(len(band.standings) for _, shown in boards for table in shown for band in table.bands)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.download_button("CSV", lambda: board_csv(named), "board.csv", "text/csv", on_click="ignore")
-        st.download_button("Markdown", lambda: board_markdown(titled), "board.md", "text/markdown", on_click="ignore")
-        st.download_button("LaTeX", lambda: board_latex(titled), "board.tex", "text/x-tex", on_click="ignore")
-        st.download_button("JSON", lambda: board_json(with_papers), "board.json", "application/json", on_click="ignore")
+        for label, name, kind, make in files:
+            # A file that is made when it is asked for is gone when the page is drawn anew at that very moment.
+            st.download_button(label, make() if rows <= _AT_ONCE else make, name, kind, on_click="ignore")
         st.caption("The page's address is a link to what you see.")

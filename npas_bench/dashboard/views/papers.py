@@ -75,4 +75,4 @@ def _draw(lines: list[Line]) -> None:
         },
         alt="A paper's numbers with measured ones",
     )
-    st.download_button("CSV", lambda: lines_csv(lines), "papers.csv", "text/csv", on_click="ignore")
+    st.download_button("CSV", lines_csv(lines), "papers.csv", "text/csv", on_click="ignore")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from npas_bench.dashboard.charts import MOST_SEGMENTS, Segment, curve_chart, ledger_chart, sharing_chart
 from npas_bench.dashboard.filters import choose_name
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import ask
+from npas_bench.dashboard.run_charts import MOST_SEGMENTS, Segment, curve_chart, ledger_chart, sharing_chart
 from npas_bench.dashboard.terminal import cost_lines, reproducing_command
 from npas_bench.dashboard.views.links import run_page_link
 from npas_bench.dashboard.words import plain, short
