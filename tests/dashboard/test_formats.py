@@ -72,6 +72,7 @@ def test_latex_escapes_what_it_would_obey(boards):
 def test_pages_show_names_as_they_are():
     assert plain("a_b *c* :red[x] $y$ <b>") == r"a\_b \*c\* \:red\[x\] \$y\$ \<b\>"
     assert drawn("<b>a</b> & b") == "&lt;b&gt;a&lt;/b&gt; &amp; b"
+    assert drawn("%{x}") == "% {x}"
     assert drawn(MARKUP).endswith("…")
     assert short("x" * 99) == "x" * 59 + "…"
     assert "\x1b" not in plain("\x1b[31m") + drawn("\x1b") + markdown("\x1b") + latex("\x1b")
