@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _TABLES = 10
 # Rows that files are made of whenever the page is drawn; of more, when somebody wants one.
-_AT_ONCE = 1000
+_AT_ONCE = 300
 _LEGEND = (
     "**±** is the 95 % t-interval of the mean over seeds, from three seeds up. **Rank** is one plus the number of "
     "methods that are significantly better at the same budget (Holm, 5 %): those that cannot be told apart share one. "
