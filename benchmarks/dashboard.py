@@ -9,14 +9,10 @@ comes back. `first` is a visit with nothing kept.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import random
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,37 +23,18 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
 
+from npas_bench.dashboard.serving import serving
 from npas_bench.store.database import locate, open_for_writing
 from npas_bench.store.drivers import Code, enter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from playwright.sync_api import Page
 
 console = Console()
 _IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 _TABLE = '[data-testid="stDataFrame"] canvas'
-
-
-@contextlib.contextmanager
-def serving(database: str, folder: Path) -> Iterator[str]:
-    """A dashboard at work; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = [sys.executable, "-m", "npas_bench.cli.main", "dashboard", "--port", str(port), "--db", database]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
-    try:
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def seconds(act: Callable[[], object], page: Page) -> float:
@@ -124,7 +101,7 @@ def main() -> None:
             scale_store.make(store, arguments.runs, enter(store, Code("0", "benchmark")))
             runs = arguments.runs
         store.close()
-        with serving(database, Path(folder)) as address:
+        with serving(database, Path(folder) / "log") as address:
             found = measure(address, arguments.repeat, arguments.chromium)
     table = Table(title=f"{runs:,} runs", title_justify="left", box=None, pad_edge=False)
     for name in ("until drawn", "median", "least", "most"):

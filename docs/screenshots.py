@@ -6,17 +6,13 @@ python docs/screenshots.py [--out docs/images] [--theme light|dark] [--width 128
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from npas_bench.dashboard.serving import serving
 from npas_bench.leaderboard.published import open_published
 from npas_bench.store.listing import recent_runs
 
@@ -62,33 +58,21 @@ def main() -> None:
         "run": f"run?of=published&run={sharing_run()}",
         "papers": "papers?printed=Plummer+et+al.+2022%2C+Table+12",
     }
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-m", "npas_bench.cli.main", "dashboard", "--port", str(port), "--db", "none.db"]
-        server = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL)  # noqa: S603
-        try:
-            while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                    break
-                time.sleep(0.2)
-            with sync_playwright() as started:
-                browser = started.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
-                context = browser.new_context(
-                    viewport={"width": arguments.width, "height": 900}, color_scheme=arguments.theme
-                )
-                page = context.new_page()
-                for name, address in pages.items():
-                    page.goto(f"http://127.0.0.1:{port}/{address}")
-                    page.wait_for_selector("h1")
-                    if name == "run":
-                        page.get_by_role("tab", name="Sharing map").click()
-                    whole(page, arguments.width, arguments.out / f"{name}.png")
-                browser.close()
-        finally:
-            server.terminate()
-            server.wait()
+        place = Path(folder)
+        with serving(place / "none.db", place / "log") as server, sync_playwright() as started:
+            browser = started.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
+            context = browser.new_context(
+                viewport={"width": arguments.width, "height": 900}, color_scheme=arguments.theme
+            )
+            page = context.new_page()
+            for name, address in pages.items():
+                page.goto(f"{server}/{address}")
+                page.wait_for_selector("h1")
+                if name == "run":
+                    page.get_by_role("tab", name="Sharing map").click()
+                whole(page, arguments.width, arguments.out / f"{name}.png")
+            browser.close()
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
-from npas_bench.cli.leaderboard import BoardSource
 from npas_bench.errors import NpasBenchError, UnknownName
+from npas_bench.leaderboard.which import Which
 
 if TYPE_CHECKING:
     from npas_bench.leaderboard.reading import Choice
@@ -43,13 +43,13 @@ def compare(
         int | None,
         typer.Option(metavar="N", min=1, help="Of N tables, those with the newest results [default: 500]."),
     ] = None,
-    source: Annotated[BoardSource, typer.Option(help="Your own runs, the published board, or both.")] = BoardSource.all,
+    source: Annotated[Which, typer.Option(help="Your own runs, the published board, or both.")] = Which.all,
     form: Annotated[CompareFormat, typer.Option("--format", help="For people or programs.")] = CompareFormat.table,
     db: choose.Database = None,
 ) -> None:
     """Compare two methods over all that both were run on; or results with the papers' numbers."""
     from npas_bench.leaderboard.reading import MOST_COMPARED, Choice
-    from npas_bench.leaderboard.sources import Which, open_sources
+    from npas_bench.leaderboard.sources import open_sources
     from npas_bench.store.database import locate
 
     if first is not None and second is None:
@@ -57,7 +57,7 @@ def compare(
     if first is not None and (grid is not None or printed):
         raise NpasBenchError("--grid and --table choose papers' numbers: leave them out where methods are compared")
     limit = limit or MOST_COMPARED
-    with open_sources(locate(db), Which(source.value)) as sources:
+    with open_sources(locate(db), source) as sources:
         if not sources:
             raise NpasBenchError("there are no results to compare: npas-bench run --grid lowbudget makes some")
         if first is not None and second is not None:

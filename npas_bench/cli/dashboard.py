@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -59,8 +61,10 @@ def dashboard(
     if browser:
         options["server.headless"] = "false"
     app = Path(__file__).parent.parent / "dashboard" / "app.py"
-    # What pages need is imported before the first of them is asked for.
-    import npas_bench.dashboard.preload  # noqa: F401
+    # That there is no server yet, which caches shared between sessions would belong to, is as it should be.
+    logging.getLogger("streamlit.runtime.caching.cache_data_api").setLevel(logging.ERROR)
+    # What pages need is there before the first of them is asked for.
+    import_module("npas_bench.dashboard.preload")
 
     cli.main(["run", str(app), *(f"--{name}={value}" for name, value in options.items())], prog_name="streamlit")
 

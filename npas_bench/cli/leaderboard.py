@@ -10,19 +10,12 @@ import typer
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
 from npas_bench.errors import UnknownName
+from npas_bench.leaderboard.which import Which
 
 if TYPE_CHECKING:
     from npas_bench.leaderboard.reading import Tables
     from npas_bench.leaderboard.sources import Source
     from npas_bench.leaderboard.standings import BoardTable
-
-
-class BoardSource(StrEnum):
-    """Whose results to show."""
-
-    all = "all"
-    mine = "mine"
-    published = "published"
 
 
 class BoardFormat(StrEnum):
@@ -47,7 +40,7 @@ def leaderboard(
     to_budget: Annotated[
         str | None, typer.Option("--to-budget", metavar="BUDGET", help="Leave out larger budgets.")
     ] = None,
-    source: Annotated[BoardSource, typer.Option(help="Your own runs, the published board, or both.")] = BoardSource.all,
+    source: Annotated[Which, typer.Option(help="Your own runs, the published board, or both.")] = Which.all,
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, help="Show at most N tables of each: those with the newest results.")
     ] = 10,
@@ -57,7 +50,7 @@ def leaderboard(
     """Show results: your own runs, and the published board that comes with the package."""
     from npas_bench.budget import Budget
     from npas_bench.leaderboard.reading import Choice, read_tables
-    from npas_bench.leaderboard.sources import Which, open_sources
+    from npas_bench.leaderboard.sources import open_sources
     from npas_bench.leaderboard.standings import only_methods
     from npas_bench.store.database import locate
 
@@ -70,7 +63,7 @@ def leaderboard(
         limit=limit,
     )
     wanted = {"task": task, "architecture": architecture, "metric": metric}
-    with open_sources(locate(db), Which(source.value)) as sources:
+    with open_sources(locate(db), source) as sources:
         _check_names(wanted, sources)
         boards = []
         for one in sources:

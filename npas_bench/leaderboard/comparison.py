@@ -145,17 +145,15 @@ def _find(band: Band, label: str) -> Standing | None:
 
 def _decided(encounters: list[Encounter], first: str, second: str) -> list[Encounter]:
     tested = [
-        place
-        for place, encounter in enumerate(encounters)
-        if encounter.difference is not None and encounter.difference.p is not None
+        (place, one.difference.mean, one.difference.p)
+        for place, one in enumerate(encounters)
+        if one.difference is not None and one.difference.p is not None
     ]
-    rejected = rejected_by_holm([encounters[place].difference.p for place in tested])  # type: ignore[union-attr, misc]
     decided = list(encounters)
-    for place, certain in zip(tested, rejected, strict=True):
-        encounter = encounters[place]
-        if certain and encounter.difference is not None:
-            better = (encounter.difference.mean > 0) == encounter.table.higher_is_better
-            decided[place] = encounter._replace(winner=first if better else second)
+    for (place, mean, _), certain in zip(tested, rejected_by_holm([p for *_, p in tested]), strict=True):
+        if certain:
+            better = (mean > 0) == encounters[place].table.higher_is_better
+            decided[place] = encounters[place]._replace(winner=first if better else second)
     return decided
 
 

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from npas_bench.leaderboard.published import open_published, published_location
+from npas_bench.leaderboard.which import Which
 from npas_bench.store.database import open_for_reading, reaching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from npas_bench.store.database import Location, Store
-
-
-class Which(StrEnum):
-    """Whose results to show."""
-
-    all = "all"
-    mine = "mine"
-    published = "published"
 
 
 class Source(NamedTuple):

@@ -5,14 +5,11 @@ import json
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from urllib.parse import urlsplit
 
 import pytest
 
+from npas_bench.dashboard.serving import serving as dashboard_serving
 from tests.boards import Made
 
 PAGES = ("", "frontier", "cost", "compare", "run", "grids", "papers")
@@ -22,25 +19,9 @@ FAILED = '[data-testid="stException"], [data-testid="stAlertContentError"]'
 
 @contextlib.contextmanager
 def serving(folder, database):
-    """A dashboard at work; where it listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "npas_bench.cli.main", "dashboard", "--port", str(port), "--db", str(database)]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        end = time.monotonic() + 60
-        while True:
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < end
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    """A dashboard at work that says nothing of tracebacks; where it listens."""
+    with dashboard_serving(database, folder / "log") as address:
+        yield address
     assert "Traceback" not in (folder / "log").read_text()
 
 

@@ -1,0 +1,47 @@
+"""A dashboard in a process of its own, for whoever visits it: tests, benchmarks, pictures of the docs."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_START_SECONDS = 60
+
+
+@contextlib.contextmanager
+def serving(database: str | Path, log: Path) -> Iterator[str]:
+    """Serve a database for as long as the block lasts; the address.
+
+    Args:
+        database: file or URL; a file need not be there.
+        log: file that what the server says goes to.
+
+    Raises:
+        RuntimeError: if it ends or does not answer within a minute; with what it said.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-m", "npas_bench.cli.main", "dashboard", "--port", str(port), "--db", str(database)]
+    with log.open("w") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 (our own command)
+    try:
+        end = time.monotonic() + _START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"the dashboard did not start: {log.read_text()}")
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(_START_SECONDS)
