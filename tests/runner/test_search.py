@@ -69,3 +69,39 @@ def test_superweights_are_refined_after_their_first_epochs_and_the_budget_holds(
     rows = [max(users.values()) for users in outcome.structure["rows"].values()]
     assert max(rows) > 0, "nothing was refined"
     assert outcome.ledger.total <= 60_000
+
+
+def test_a_run_tells_its_coefficients_and_when_its_sharing_was_refined(call):
+    import torch
+
+    from npas_bench.allocation import read_coefficients
+    from npas_bench.store.database import locate, open_for_reading
+    from npas_bench.store.results import find_run, latest_runs
+
+    words = (
+        "run",
+        "--task",
+        "digits",
+        "--architecture",
+        "wrn-22-1",
+        "--budget",
+        "65%",
+        "--epochs",
+        "2",
+        "--seeds",
+        "1",
+    )
+    assert call(*words, "--method", "superweights", "--method", "swrn", "--executor", "inline").returncode == 0
+    store = open_for_reading(locate("runs.db"))
+    rows = {row.cell.method: row for row in (find_run(store, run) for run in latest_runs(store, 9))}
+    store.close()
+    for row in rows.values():
+        mixed = [reading for reading in row.sharing if reading[4] > 1]
+        assert mixed
+        assert all(len(reading[6]) == reading[4] and any(reading[6]) for reading in mixed)
+        assert all(len(reading) == 6 for reading in row.sharing if reading[5] == "as is")
+    refined = [entry["parameters"] for entry in rows["superweights"].history if "parameters" in entry]
+    assert refined == [rows["superweights"].parameters]
+    assert not any("parameters" in entry for entry in rows["swrn"].history)
+    assert read_coefficients(torch.tensor([[0.123456, -2.0]])) == (0.1235, -2.0)
+    assert read_coefficients(torch.empty(2, device="meta")) is None
