@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from npas_bench.dashboard.serving import serving
-from npas_bench.store.database import locate, open_for_writing
-from npas_bench.store.drivers import Code, enter
+from npas_bench.database.drivers import CodeVersion, enter
+from npas_bench.database.opening import locate, open_for_writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,13 +94,13 @@ def main() -> None:
     random.seed(0)
     with tempfile.TemporaryDirectory() as folder:
         database = arguments.db or str(Path(folder) / "scale.db")
-        store = open_for_writing(locate(database))
-        with store.engine.connect() as connection:
+        database = open_for_writing(locate(database))
+        with database.engine.connect() as connection:
             runs = connection.exec_driver_sql("SELECT count(*) FROM runs").scalar_one()
         if not runs:
-            scale_store.make(store, arguments.runs, enter(store, Code("0", "benchmark")))
+            scale_store.make(database, arguments.runs, enter(database, CodeVersion("0", "benchmark")))
             runs = arguments.runs
-        store.close()
+        database.close()
         with serving(database, Path(folder) / "log") as address:
             found = measure(address, arguments.repeat, arguments.chromium)
     table = Table(title=f"{runs:,} runs", title_justify="left", box=None, pad_edge=False)

@@ -27,7 +27,7 @@ from npas_bench.methods import Problem
 from npas_bench.tasks.classification.base import ImageSet
 from npas_bench.tasks.classification.cifar import Cifar10
 from npas_bench.training.loop import Training, make_optimiser, train_epoch
-from npas_bench.training.parallel import Runner
+from npas_bench.training.parallel import WrappedNetwork
 
 if TYPE_CHECKING:
     from npas_bench.network import Network
@@ -94,7 +94,7 @@ def main() -> None:
     ours = method.build(Problem(architecture, task.signature, budget)).to(device)
     theirs = method.build(Problem(architecture, task.signature, budget)).to(device)
     training = Training(ours, task, examples.to(device), recipe, 0, "identity", "source", device)
-    runner = Runner(ours, compiled=given.compile)
+    wrapped = WrappedNetwork(ours, compiled=given.compile)
     optimisers = make_optimiser(ours, recipe), make_optimiser(theirs, recipe)
     loader: DataLoader[Any] = DataLoader(
         _Ordinary(examples),
@@ -107,7 +107,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"ours": [], "ordinary": []}
     for number in range(given.rounds + 1):
         begun = time.perf_counter()
-        train_epoch(training, optimisers[0], number, warm_up=False, runner=runner)
+        train_epoch(training, optimisers[0], number, warm_up=False, wrapped=wrapped)
         between = time.perf_counter()
         _epoch(theirs, loader, optimisers[1], device)
         ended = time.perf_counter()

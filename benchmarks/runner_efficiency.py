@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from common import console, environment, report
 
-from npas_bench.store.database import locate, open_for_reading
-from npas_bench.store.results import find_run, latest_runs
+from npas_bench.database.opening import locate, open_for_reading
+from npas_bench.database.queries.results import find_run, latest_runs
 
 _GRID = """
 tasks: [digits]
@@ -46,10 +46,10 @@ def main() -> None:
         begun = time.time()
         subprocess.run([*command, "--epochs", str(given.epochs), "--device", "cpu"], cwd=folder, check=True)  # noqa: S603
         ended = time.time()
-        store = open_for_reading(locate(str(Path(folder) / "runs.db")))
-        assert store is not None  # noqa: S101
-        rows = [find_run(store, run) for run in latest_runs(store, given.cells)]
-        store.close()
+        database = open_for_reading(locate(str(Path(folder) / "runs.db")))
+        assert database is not None  # noqa: S101
+        rows = [find_run(database, run) for run in latest_runs(database, given.cells)]
+        database.close()
     done = [row for row in rows if row is not None and row.state == "done" and row.started and row.train_seconds]
     if len(done) != given.cells // 2 * 2:
         raise SystemExit(f"only {len(done)} cells are done")

@@ -20,22 +20,22 @@ from rich.console import Console
 from rich.table import Table
 
 from npas_bench.cli.selection import Selection, chosen_items
+from npas_bench.database.opening import locate, open_for_writing
+from npas_bench.database.runs import newest_runs
 from npas_bench.runner.driver import run_items
 from npas_bench.runner.executors import Executor
 from npas_bench.runner.forecast import Forecast
 from npas_bench.runner.item import left_over
 from npas_bench.runner.outlook import lanes_here, look_out
 from npas_bench.runner.progress import PlainReporter
-from npas_bench.store.database import locate, open_for_writing
-from npas_bench.store.runs import newest_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from npas_bench.database.opening import Database
     from npas_bench.runner.executors import Listener
     from npas_bench.runner.item import Item
     from npas_bench.runner.work import Work
-    from npas_bench.store.database import Store
 
 # Eight methods, five budgets: 40 cells a seed.
 GRID = """
@@ -97,15 +97,15 @@ def expansion(path: Path, timer: Timer) -> list[Item]:
     with timer.step("keys of runs"):
         keys = [item.key for item in items]
     console.print(f"{len(items):,} cells, {len(identities):,} identities")
-    store = open_for_writing(locate(str(path.with_suffix(".db"))))
+    database = open_for_writing(locate(str(path.with_suffix(".db"))))
     with timer.step("left over, of an empty database"):
-        left = left_over(items, newest_runs(store, keys), None)
+        left = left_over(items, newest_runs(database, keys), None)
     console.print(f"{len(left):,} of them are left to run")
     with timer.step("driver, up to the first cell"):
-        _drive(store, items)
+        _drive(database, items)
     with timer.step("left over, of a full database"):
-        left_over(items, newest_runs(store, keys), None)
-    store.close()
+        left_over(items, newest_runs(database, keys), None)
+    database.close()
     return items
 
 
@@ -140,9 +140,9 @@ class _Ready(Executor):
         raise _Enough
 
 
-def _drive(store: Store, items: list[Item]) -> None:
+def _drive(database: Database, items: list[Item]) -> None:
     with suppress(_Enough):
-        run_items(items, store, _Ready(), PlainReporter(Console(stderr=True)))
+        run_items(items, database, _Ready(), PlainReporter(Console(stderr=True)))
 
 
 def _resident() -> float:

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from npas_bench.store.database import Store, locate, open_for_writing
-from npas_bench.store.drivers import Code, enter
-from npas_bench.store.keys import board_key
-from npas_bench.store.schema import CellRow, MetricRow, RunRow
+from npas_bench.database.drivers import CodeVersion, enter
+from npas_bench.database.keys import board_key
+from npas_bench.database.opening import Database, locate, open_for_writing
+from npas_bench.database.schema import CellRow, MetricRow, RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,17 +71,19 @@ class Rows(NamedTuple):
     metrics: list[dict[str, Any]]
 
 
-def make(store: Store, count: int, driver: str) -> None:
-    """Fill an empty store with runs: most are done, some ended otherwise, the newest wait or are running."""
+def make(database: Database, count: int, driver: str) -> None:
+    """Fill an empty database with runs: most are done, some ended otherwise, the newest wait or are running."""
     rows = Rows([], [], [])
     for number, (cell, run) in enumerate(itertools.islice(_cells(), count), start=1):
         _add(rows, number, count, cell, run, driver)
         if len(rows.runs) >= _BATCH:
-            _write(store, rows)
-    _write(store, rows)
-    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            _write(database, rows)
+    _write(database, rows)
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         # A server does this by itself, some time.
-        connection.exec_driver_sql("VACUUM ANALYZE" if store.location.path is None else "PRAGMA wal_checkpoint(FULL)")
+        connection.exec_driver_sql(
+            "VACUUM ANALYZE" if database.location.path is None else "PRAGMA wal_checkpoint(FULL)"
+        )
 
 
 def _cells() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -162,9 +164,9 @@ def _add(rows: Rows, number: int, count: int, cell: dict[str, Any], run: dict[st
             rows.metrics.append(metric | {"higher_is_better": 0})
 
 
-def _write(store: Store, rows: Rows) -> None:
+def _write(database: Database, rows: Rows) -> None:
     """Store rows past SQLAlchemy, which would take several times as long, and forget them."""
-    with store.engine.begin() as connection:
+    with database.engine.begin() as connection:
         for table, part in ((CellRow, rows.cells), (RunRow, rows.runs), (MetricRow, rows.metrics)):
             if not part:
                 continue
@@ -232,18 +234,20 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         database = arguments.db or str(Path(folder) / "scale.db")
-        store = open_for_writing(locate(database))
+        database = open_for_writing(locate(database))
         begun = time.perf_counter()
-        with store.engine.connect() as connection:
+        with database.engine.connect() as connection:
             runs = connection.exec_driver_sql("SELECT count(*) FROM runs").scalar_one()
         if not runs:
             random.seed(0)
-            make(store, arguments.runs, enter(store, Code("0", "benchmark")))
+            make(database, arguments.runs, enter(database, CodeVersion("0", "benchmark")))
             runs = arguments.runs
             console.print(f"{runs:,} runs made in {time.perf_counter() - begun:.1f} s")
-        store.close()
+        database.close()
         timed = [measure(command, database, arguments.repeat) for command in COMMANDS]
-    table = Table(title=f"{runs:,} runs, {store.engine.dialect.name}", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{runs:,} runs, {database.engine.dialect.name}", title_justify="left", box=None, pad_edge=False
+    )
     for name in ("command", "median", "least", "most", "computing", "peak memory", "lines"):
         table.add_column(name, justify="left" if name == "command" else "right")
     for one in timed:
@@ -251,7 +255,7 @@ def main() -> None:
         table.add_row(one.command, *(f"{s:.2f} s" for s in figures), f"{one.peak / 2**20:.0f} MiB", str(one.lines))
     console.print(table)
     if arguments.json:
-        record = {"runs": runs, "database": store.engine.dialect.name, "commands": [one._asdict() for one in timed]}
+        record = {"runs": runs, "database": database.engine.dialect.name, "commands": [one._asdict() for one in timed]}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

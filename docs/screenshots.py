@@ -13,8 +13,8 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from npas_bench.dashboard.serving import serving
+from npas_bench.database.queries.listing import recent_runs
 from npas_bench.leaderboard.published import open_published
-from npas_bench.store.listing import recent_runs
 
 _IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 _MOST = 2000
@@ -22,11 +22,11 @@ _MOST = 2000
 
 def sharing_run() -> int:
     """The published run whose sharing map is shown: an SSN that mixes templates in every layer."""
-    store = open_published()
-    if store is None:
+    database = open_published()
+    if database is None:
         raise SystemExit("there is no published board: make leaderboard")
-    lines = recent_runs(store, states=("done",), limit=10_000)
-    store.close()
+    lines = recent_runs(database, states=("done",), limit=10_000)
+    database.close()
     return next(line.run for line in lines if line.cell == "digits wrn-22-1 ssn 65% seed 0")
 
 

@@ -78,7 +78,7 @@ class Allocation(nn.Module, ABC):
     def before_epoch(self, epoch: int, epochs: int) -> None:
         """Epoch `epoch` of `epochs`, counted from 0, is about to be trained."""
 
-    def sums(self) -> list[Tensor]:
+    def epoch_sums(self) -> list[Tensor]:
         """What was summed up over the epoch, before `after_epoch`: added up in place over processes that train it."""
         return []
 

@@ -75,7 +75,7 @@ class DataError(NpasBenchError):
     """A data folder that is missing or damaged; the message names the file and the remedy."""
 
 
-class StoreError(NpasBenchError):
+class DatabaseError(NpasBenchError):
     """A database that cannot be reached, read or understood."""
 
 

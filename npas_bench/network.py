@@ -81,7 +81,7 @@ class Network(nn.Module, ABC):
     def before_epoch(self, epoch: int, epochs: int) -> None:
         """Epoch `epoch` of `epochs`, counted from 0, is about to be trained."""
 
-    def sums(self) -> list[Tensor]:
+    def epoch_sums(self) -> list[Tensor]:
         """What was summed up over the epoch, before `after_epoch`: added up in place over processes that train it."""
         return []
 
@@ -240,9 +240,9 @@ class GeneratedNetwork(Network):
         """The allocation is told."""
         self.allocation.before_epoch(epoch, epochs)
 
-    def sums(self) -> list[Tensor]:
+    def epoch_sums(self) -> list[Tensor]:
         """What the allocation summed up."""
-        return self.allocation.sums()
+        return self.allocation.epoch_sums()
 
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
         """What the allocation replaces."""

@@ -2,31 +2,31 @@
 
 import json
 
-from npas_bench.store.database import locate, open_for_writing
-from npas_bench.store.drivers import Code, enter, leave
-from npas_bench.store.runs import add_runs, claim_run, finish_run
+from npas_bench.database.drivers import CodeVersion, enter, leave
+from npas_bench.database.opening import locate, open_for_writing
+from npas_bench.database.runs import add_runs, claim_run, finish_run
 
 FULL = 100_000
 
 
 class Made:
-    """A store that results are added to one by one.
+    """A database that results are added to one by one.
 
     Attributes:
         runs: how many there are.
     """
 
     def __init__(self, path="runs.db"):
-        self.store = open_for_writing(locate(str(path)))
-        self.driver = enter(self.store, Code("1", "code"))
+        self.database = open_for_writing(locate(str(path)))
+        self.driver = enter(self.database, CodeVersion("1", "code"))
         self.runs = 0
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        leave(self.store, self.driver)
-        self.store.close()
+        leave(self.database, self.driver)
+        self.database.close()
 
     def add(self, method="ssn", seed=0, value=1.0, *, percent=10, state="done", metrics=None, **fields):
         """A run that has ended, or is in another state; its number."""
@@ -49,10 +49,10 @@ class Made:
             **{"data_digest": fields.pop("data_digest", "d"), "data_official": fields.pop("data_official", True)},
             **{"device_class": fields.pop("device_class", "cpu"), "device": "x86_64", "grid": fields.pop("grid", None)},
         }
-        (number,) = add_runs(self.store, [cell], [run])
+        (number,) = add_runs(self.database, [cell], [run])
         if state == "pending":
             return number
-        assert claim_run(self.store, number, self.driver, f"token {number}", {})
+        assert claim_run(self.database, number, self.driver, f"token {number}", {})
         if state != "running":
             found = (
                 [{"name": "error@1", "value": value, "unit": "%", "higher_is_better": False}]
@@ -70,5 +70,7 @@ class Made:
                     ]
                 },
             }
-            assert finish_run(self.store, number, f"token {number}", ended | fields, found if state == "done" else [])
+            assert finish_run(
+                self.database, number, f"token {number}", ended | fields, found if state == "done" else []
+            )
         return number

@@ -20,7 +20,7 @@ LEVELS = [
     {"architectures"},
     {"tasks", "methods"},
     {"plugins"},
-    {"store", "training"},
+    {"database", "training"},
     {"leaderboard", "runner"},
     {"dashboard"},
     {"cli"},
@@ -80,7 +80,7 @@ def test_the_parts_show_at_the_root(link):
     [
         ("npas_bench.cli.main", {"torch", "ray", "sqlalchemy", "pydantic", "numpy", "alembic"}),
         ("npas_bench.leaderboard.standings", {"torch", "ray"}),
-        ("npas_bench.store.results", {"torch", "ray", "alembic"}),
+        ("npas_bench.database.queries.results", {"torch", "ray", "alembic"}),
         ("npas_bench.runner.execution", {"ray", "streamlit", "sqlalchemy"}),
         ("npas_bench.runner.driver", {"ray", "streamlit"}),
     ],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _EXPANSION = 4
 
 
-class Style(NamedTuple):
+class BlockStyle(NamedTuple):
     """What a residual network's blocks are.
 
     Attributes:
@@ -49,7 +49,7 @@ class Style(NamedTuple):
 class _Block(nn.Module):
     """Convolutions with norms, and a shortcut around them."""
 
-    def __init__(self, into: int, base: int, stride: int, style: Style) -> None:
+    def __init__(self, into: int, base: int, stride: int, style: BlockStyle) -> None:
         super().__init__()
         out, inner = style.out(base), base * style.widening
         if style.bottleneck:
@@ -89,7 +89,7 @@ class _Block(nn.Module):
 
 
 class _ResNet(nn.Module):
-    def __init__(self, shape: Size, style: Style, signature: Signature, *, pooled: bool) -> None:
+    def __init__(self, shape: Size, style: BlockStyle, signature: Signature, *, pooled: bool) -> None:
         super().__init__()
         stem, *bases = shape.widths
         size = 7 if pooled else 3
@@ -122,7 +122,7 @@ class ResNet(ConvolutionalArchitecture):
         style: what its blocks are.
     """
 
-    style: Style
+    style: BlockStyle
 
     def module(self, signature: Signature) -> nn.Module:
         """A network whose stem is chosen by the images' size."""
@@ -171,7 +171,7 @@ def wide_bottlenecks(depth: int, widening: int) -> ResNet | None:
     """`wrn-D-K` in its form for ImageNet: `resnet-D` with inner channels K times as many; None at other depths."""
     if depth not in _DEPTHS or depth < _BOTTLENECKS:
         return None
-    return ResNet(f"wrn-{depth}-{widening}", Size(_DEPTHS[depth], _BASES), Style(True, widening))
+    return ResNet(f"wrn-{depth}-{widening}", Size(_DEPTHS[depth], _BASES), BlockStyle(True, widening))
 
 
 class ResNetFamily(Family):
@@ -187,11 +187,11 @@ class ResNetFamily(Family):
         depth = int(match[1])
         name = f"resnet-{depth}"
         if depth in _DEPTHS:
-            return ResNet(name, Size(_DEPTHS[depth], _BASES), Style(bottleneck=depth >= _BOTTLENECKS))
+            return ResNet(name, Size(_DEPTHS[depth], _BASES), BlockStyle(bottleneck=depth >= _BOTTLENECKS))
         if depth < 8 or (depth - 2) % 6:
             below = max(8, depth - (depth - 2) % 6)
             raise NpasBenchError(
                 f"architecture '{name}': the depth of a resnet is one of {', '.join(map(str, _DEPTHS))}, "
                 f"or 6 N + 2 (20, 32, 44, 56, 110, ...); nearest of these: resnet-{below} or resnet-{below + 6}"
             )
-        return ResNet(name, Size(((depth - 2) // 6,) * 3, (16, 16, 32, 64)), Style(free_shortcuts=True))
+        return ResNet(name, Size(((depth - 2) // 6,) * 3, (16, 16, 32, 64)), BlockStyle(free_shortcuts=True))

@@ -9,10 +9,10 @@ import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
-from npas_bench.errors import NpasBenchError, StoreError, UnknownName
+from npas_bench.errors import DatabaseError, NpasBenchError, UnknownName
 
 if TYPE_CHECKING:
-    from npas_bench.store.database import Store
+    from npas_bench.database.opening import Database
 
 
 def cancel(
@@ -27,40 +27,40 @@ def cancel(
     A driver that is at one of them stops it within seconds, or when its epoch ends where it runs inline. What a run
     has reached is kept: the npas-bench run command that started it goes on with it.
     """
+    from npas_bench.database.opening import locate, open_beside, reaching
     from npas_bench.leaderboard.published import refuse_published
-    from npas_bench.store.database import locate, open_beside, reaching
 
     if (bool(runs), grid is not None, everything).count(True) != 1:
         raise NpasBenchError("name what to cancel: numbers of runs, or --grid NAME, or --all")
     location = locate(db)
     refuse_published(location)
     with reaching(location):
-        store = open_beside(location)
-        if store is None:
-            raise StoreError(f"database {location} does not exist: name another with --db")
+        database = open_beside(location)
+        if database is None:
+            raise DatabaseError(f"database {location} does not exist: name another with --db")
         try:
             if runs:
-                _cancel_runs(store, sorted(set(runs)))
+                _cancel_runs(database, sorted(set(runs)))
             else:
-                _cancel_many(store, grid, ask=not yes and sys.stdin is not None and sys.stdin.isatty())
+                _cancel_many(database, grid, ask=not yes and sys.stdin is not None and sys.stdin.isatty())
         finally:
-            store.close()
+            database.close()
 
 
-def _cancel_runs(store: Store, runs: list[int]) -> None:
-    from npas_bench.store.results import latest_runs
-    from npas_bench.store.runs import states_of
-    from npas_bench.store.schema import ENDED
+def _cancel_runs(database: Database, runs: list[int]) -> None:
+    from npas_bench.database.queries.results import latest_runs
+    from npas_bench.database.runs import states_of
+    from npas_bench.database.schema import ENDED
 
-    states = states_of(store, runs)
+    states = states_of(database, runs)
     unknown = [run for run in runs if run not in states]
     if unknown:
-        latest = latest_runs(store, 1)
+        latest = latest_runs(database, 1)
         have = f"its runs go up to {latest[0]}" if latest else "it holds no runs"
-        raise StoreError(
-            f"database {store.location} has no run {', '.join(map(str, unknown))}: {have}. Nothing was cancelled"
+        raise DatabaseError(
+            f"database {database.location} has no run {', '.join(map(str, unknown))}: {have}. Nothing was cancelled"
         )
-    _cancel(store, runs=runs)
+    _cancel(database, runs=runs)
     for run, state in sorted(states.items()):
         if state in ENDED:
             output.print(f"run {run} has ended ({state}), and stays as it is")
@@ -68,28 +68,28 @@ def _cancel_runs(store: Store, runs: list[int]) -> None:
             output.print(f"run {run} was cancelled before")
 
 
-def _cancel_many(store: Store, grid: str | None, *, ask: bool) -> None:
-    from npas_bench.store.labels import printable
-    from npas_bench.store.runs import CANCELLABLE, count_states
+def _cancel_many(database: Database, grid: str | None, *, ask: bool) -> None:
+    from npas_bench.database.labels import printable
+    from npas_bench.database.runs import CANCELLABLE, count_states
 
-    counts = count_states(store, grid=grid)
+    counts = count_states(database, grid=grid)
     if grid is not None and not counts:
-        raise UnknownName("grid", grid, {name for name in count_states(store) if name}, remedy="of those with runs")
+        raise UnknownName("grid", grid, {name for name in count_states(database) if name}, remedy="of those with runs")
     there = {state: sum(states.get(state, 0) for states in counts.values()) for state in CANCELLABLE}
-    where = f"grid {printable(grid)}" if grid is not None else f"all of {store.location}"
+    where = f"grid {printable(grid)}" if grid is not None else f"all of {database.location}"
     if ask and any(there.values()) and not typer.confirm(f"cancel {_said(there)} of {where}?"):
         output.print("nothing was cancelled")
         raise typer.Exit(1)
-    _cancel(store, grid=grid)
+    _cancel(database, grid=grid)
 
 
-def _cancel(store: Store, *, runs: list[int] | None = None, grid: str | None = None) -> None:
-    from npas_bench.store.runs import CANCELLABLE, cancel_runs
+def _cancel(database: Database, *, runs: list[int] | None = None, grid: str | None = None) -> None:
+    from npas_bench.database.runs import CANCELLABLE, cancel_runs
 
     cancelled = dict.fromkeys(CANCELLABLE, 0)
     while True:
         # Again: a driver may have moved one from a state that comes later to one that came before.
-        some = {state: cancel_runs(store, runs=runs, grid=grid, states=(state,)) for state in CANCELLABLE}
+        some = {state: cancel_runs(database, runs=runs, grid=grid, states=(state,)) for state in CANCELLABLE}
         for state, count in some.items():
             cancelled[state] += count
         if not any(some.values()):

@@ -13,10 +13,10 @@ from npas_bench.errors import NpasBenchError, UnknownName
 from npas_bench.leaderboard.which import Which
 
 if TYPE_CHECKING:
+    from npas_bench.database.papers import PaperNumber
     from npas_bench.leaderboard.reading import Choice
     from npas_bench.leaderboard.sources import Source
     from npas_bench.runner.grid import Grid
-    from npas_bench.store.papers import PaperNumber
 
 
 class CompareFormat(StrEnum):
@@ -48,9 +48,9 @@ def compare(
     db: choose.Database = None,
 ) -> None:
     """Compare two methods over all that both were run on; or results with the papers' numbers."""
+    from npas_bench.database.opening import locate
     from npas_bench.leaderboard.reading import MOST_COMPARED, Choice
     from npas_bench.leaderboard.sources import open_sources
-    from npas_bench.store.database import locate
 
     if first is not None and second is None:
         raise NpasBenchError("name two methods, as in npas-bench compare ssn reduced; or none, for the papers' numbers")
@@ -74,18 +74,18 @@ def _methods(sources: list[Source], first: str, second: str, choice: Choice, for
     import json
 
     from npas_bench.dashboard.comparisons import comparison_csv, print_comparison
+    from npas_bench.database.queries.results import stored_methods
     from npas_bench.leaderboard.comparison import head_to_head
     from npas_bench.leaderboard.reading import read_tables
     from npas_bench.leaderboard.record import FORMAT, comparison_record
-    from npas_bench.store.results import stored_methods
 
-    known = set().union(*(stored_methods(source.store) for source in sources))
+    known = set().union(*(stored_methods(source.database) for source in sources))
     for name in (first, second):
         if name not in known:
             raise UnknownName("method", name, known, remedy="of those with results")
     found = {}
     for source in sources:
-        tables = read_tables(source.store, choice)
+        tables = read_tables(source.database, choice)
         found[source.name] = head_to_head(tables.shown, first, second, unseen=tables.total - tables.looked_at)
     if form is CompareFormat.json:
         boards = [{"source": source, **comparison_record(one)} for source, one in found.items()]
@@ -101,10 +101,10 @@ def _rows(
     sources: list[Source], grid: str | None, printed: list[str] | None, task: str | None, architecture: str | None
 ) -> list[PaperNumber]:
     """The papers' numbers that were asked for."""
+    from npas_bench.database.papers import read_papers
     from npas_bench.leaderboard.papers import choose_rows
-    from npas_bench.store.papers import read_papers
 
-    rows = read_papers(sources[-1].store)
+    rows = read_papers(sources[-1].database)
     if grid is not None:
         rows = _beside(rows, grid)
     if printed:
@@ -148,7 +148,7 @@ def _papers(sources: list[Source], rows: list[PaperNumber], form: CompareFormat,
             metric: [
                 table
                 for task in tasks
-                for table in read_tables(source.store, Choice(task=task, metric=metric, limit=limit)).shown
+                for table in read_tables(source.database, Choice(task=task, metric=metric, limit=limit)).shown
             ]
             for metric in metrics_of(rows)
         }

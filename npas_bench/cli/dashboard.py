@@ -49,7 +49,7 @@ def dashboard(
     """Show the board, frontiers, costs, comparisons, runs and grids in a browser; it only reads."""
     from streamlit.web import cli
 
-    from npas_bench.store.database import locate
+    from npas_bench.database.opening import locate
 
     location = locate(db)
     chosen = _free_port(address, port)

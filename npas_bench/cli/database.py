@@ -17,7 +17,7 @@ database_app = typer.Typer(
 @database_app.command("upgrade")
 def upgrade_database(db: choose.Database = None) -> None:
     """Bring a database to this version's schema; a file is kept as it was beside it."""
-    from npas_bench.store.database import locate, upgrade
+    from npas_bench.database.opening import locate, upgrade
 
     location = locate(db)
     before, after = upgrade(location)
@@ -32,20 +32,20 @@ def upgrade_database(db: choose.Database = None) -> None:
 @database_app.command("check")
 def check_database(db: choose.Database = None) -> None:
     """Look for what is wrong: exit code 0 if nothing is, 1 if something is, 2 if the database cannot be read."""
-    from npas_bench.errors import StoreError
-    from npas_bench.store.check import find_faults
-    from npas_bench.store.database import locate, open_for_reading, reaching
-    from npas_bench.store.labels import printable
+    from npas_bench.database.check import find_faults
+    from npas_bench.database.labels import printable
+    from npas_bench.database.opening import locate, open_for_reading, reaching
+    from npas_bench.errors import DatabaseError
 
     location = locate(db)
     with reaching(location):
-        store = open_for_reading(location)
-        if store is None:
-            raise StoreError(f"database {location} does not exist: name another with --db or NPAS_BENCH_DB")
+        database = open_for_reading(location)
+        if database is None:
+            raise DatabaseError(f"database {location} does not exist: name another with --db or NPAS_BENCH_DB")
         try:
-            faults = find_faults(store)
+            faults = find_faults(database)
         finally:
-            store.close()
+            database.close()
     for fault in faults:
         output.print(printable(f"{fault.what}. {fault.remedy}"), markup=False, soft_wrap=True)
     if faults:

@@ -5,27 +5,27 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from npas_bench.errors import StoreError
+from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
+    from npas_bench.database.opening import Database
     from npas_bench.runner.forecast import Forecast
-    from npas_bench.store.database import Store
 
 log = logging.getLogger(__name__)
 
 
-def learned_forecast(store: Store | None, device: str) -> Forecast:
-    """A forecast learned from the runs of `store`, if there is one, and of the board that comes along."""
+def learned_forecast(database: Database | None, device: str) -> Forecast:
+    """A forecast learned from the runs of `database`, if there is one, and of the board that comes along."""
     from npas_bench.leaderboard.published import open_published
     from npas_bench.runner.forecast import Forecast
 
     try:
         published = open_published()
-    except StoreError as error:
+    except DatabaseError as error:
         log.debug("nothing is learned from the published board: %s", error)
         published = None
     try:
-        return Forecast.learn([one for one in (store, published) if one is not None], device)
+        return Forecast.learn([one for one in (database, published) if one is not None], device)
     finally:
         if published is not None:
             published.close()

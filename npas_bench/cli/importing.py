@@ -16,20 +16,20 @@ def import_runs(
     db: choose.Database = None,
 ) -> None:
     """Add runs from files of JSON lines: all of them, or none if a line is wrong; each run once."""
+    from npas_bench.database.exchange.files import check_files
+    from npas_bench.database.exchange.importing import import_files
+    from npas_bench.database.opening import locate, open_for_import
     from npas_bench.leaderboard.published import refuse_published
-    from npas_bench.store.database import locate, open_for_import
-    from npas_bench.store.exchange import check_files
-    from npas_bench.store.importing import import_files
 
     location = locate(db)
     refuse_published(location)
     # First: a file that is refused makes no database.
     checked = check_files(files)
-    store = open_for_import(location)
+    database = open_for_import(location)
     try:
-        imported = import_files(store, checked)
+        imported = import_files(database, checked)
     finally:
-        store.close()
+        database.close()
     said = [f"{imported.added:,} runs added"]
     if imported.replaced:
         said.append(f"{imported.replaced:,} replaced by a later attempt")

@@ -49,10 +49,10 @@ def leaderboard(
 ) -> None:
     """Show results: your own runs, and the published board that comes with the package."""
     from npas_bench.budget import Budget
+    from npas_bench.database.opening import locate
     from npas_bench.leaderboard.reading import Choice, read_tables
     from npas_bench.leaderboard.sources import open_sources
     from npas_bench.leaderboard.standings import only_methods
-    from npas_bench.store.database import locate
 
     choice = Choice(
         task=task,
@@ -67,7 +67,7 @@ def leaderboard(
         _check_names(wanted, sources)
         boards = []
         for one in sources:
-            tables = read_tables(one.store, choice, beside=[other.store for other in sources if other is not one])
+            tables = read_tables(one.database, choice, beside=[other.database for other in sources if other is not one])
             boards.append((one, only_methods(tables.shown, method), tables))
         if form is BoardFormat.table:
             _print(boards, wanted)
@@ -77,7 +77,7 @@ def leaderboard(
 
 def _print(boards: list[tuple[Source, list[BoardTable], Tables]], wanted: dict[str, str | None]) -> None:
     from npas_bench.dashboard.terminal import print_board, print_legend
-    from npas_bench.store.results import count_unfinished
+    from npas_bench.database.queries.results import count_unfinished
 
     shown = False
     for one, rows, tables in boards:
@@ -89,7 +89,7 @@ def _print(boards: list[tuple[Source, list[BoardTable], Tables]], wanted: dict[s
             shown = True
         if tables.without:
             output.print(f"{tables.without:,} tables of {one.name} hold no {wanted['metric']}", highlight=False)
-        waiting = count_unfinished(one.store)
+        waiting = count_unfinished(one.database)
         if waiting:
             output.print(f"{waiting:,} cells are not finished; the command that started them goes on with them\n")
     if shown:
@@ -102,10 +102,10 @@ def _print(boards: list[tuple[Source, list[BoardTable], Tables]], wanted: dict[s
 
 def _write(form: BoardFormat, boards: list[tuple[Source, list[BoardTable]]]) -> None:
     from npas_bench.dashboard.formats import board_csv, board_json, board_latex, board_markdown
-    from npas_bench.store.papers import read_papers
+    from npas_bench.database.papers import read_papers
 
     if form is BoardFormat.json:
-        text = board_json([(one.name, tables, read_papers(one.store)) for one, tables in boards])
+        text = board_json([(one.name, tables, read_papers(one.database)) for one, tables in boards])
     elif form is BoardFormat.csv:
         text = board_csv([(one.name, tables) for one, tables in boards])
     else:
@@ -127,12 +127,12 @@ def _check_names(wanted: dict[str, str | None], sources: list[Source]) -> None:
     Raises:
         UnknownName: with the nearest of the names that have results.
     """
-    from npas_bench.store.results import has_name, stored_names
+    from npas_bench.database.queries.results import has_name, stored_names
 
-    stores = [source.store for source in sources]
+    databases = [source.database for source in sources]
     for kind, name in wanted.items():
-        if name is None or any(has_name(store, kind, name) for store in stores):
+        if name is None or any(has_name(database, kind, name) for database in databases):
             continue
-        known = set().union(*(stored_names(store, kind) for store in stores))
+        known = set().union(*(stored_names(database, kind) for database in databases))
         if known:
             raise UnknownName(kind, name, known, remedy="of those with results")

@@ -24,8 +24,8 @@ from npas_bench.cli.plan import plan
 from npas_bench.cli.run import run
 from npas_bench.cli.show import show
 from npas_bench.cli.status import status
+from npas_bench.database.labels import printable
 from npas_bench.errors import NpasBenchError
-from npas_bench.store.labels import printable
 
 app = typer.Typer(
     name="npas-bench",

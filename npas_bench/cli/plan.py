@@ -50,9 +50,9 @@ def plan(
     from the networks' operations where there are none.
     """
     from npas_bench.cli.expectation import learned_forecast
+    from npas_bench.database.opening import locate, open_for_reading, reaching
+    from npas_bench.database.runs import newest_runs
     from npas_bench.runner.outlook import lanes_here, look_out
-    from npas_bench.store.database import locate, open_for_reading, reaching
-    from npas_bench.store.runs import newest_runs
 
     items = choose.chosen_items(
         choose.Selection(
@@ -74,12 +74,12 @@ def plan(
     )
     location = locate(db)
     with reaching(location):
-        store = open_for_reading(location)
+        database = open_for_reading(location)
         keys = [item.key for item in items]
-        newest = newest_runs(store, keys) if store else {}
-        forecast = learned_forecast(store, items[0].device)
-        if store:
-            store.close()
+        newest = newest_runs(database, keys) if database else {}
+        forecast = learned_forecast(database, items[0].device)
+        if database:
+            database.close()
     states = [newest[key].state if key in newest else "to run" for key in keys]
     estimates = forecast.all(items)
     groups = _alike(items)

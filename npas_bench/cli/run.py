@@ -13,11 +13,11 @@ from npas_bench.cli.console import errors, output
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
+    from npas_bench.database.opening import Database, Location
     from npas_bench.runner.driver import Expected
     from npas_bench.runner.executors import Executor
     from npas_bench.runner.item import Item
     from npas_bench.runner.work import Engine
-    from npas_bench.store.database import Location, Store
 
 
 class ExecutorName(StrEnum):
@@ -86,13 +86,13 @@ def run(
     The same command goes on where it was stopped; finished cells are not run again. The exit code is 0 if
     every cell is done or unsupported, 1 if one is not, 2 for a mistake in the command.
     """
+    from npas_bench.database.opening import locate, open_for_writing, reaching
     from npas_bench.leaderboard.published import refuse_published
     from npas_bench.runner.driver import Terms, run_items
     from npas_bench.runner.executors import InlineExecutor
     from npas_bench.runner.journal import default_log, logged
     from npas_bench.runner.progress import reporter_for
     from npas_bench.runner.work import Engine
-    from npas_bench.store.database import locate, open_for_writing, reaching
 
     items = choose.chosen_items(
         choose.Selection(
@@ -125,7 +125,7 @@ def run(
     refuse_published(location)
     seconds = _deadline(deadline)
     with reaching(location):
-        store = open_for_writing(location)
+        database = open_for_writing(location)
         try:
             folder = _folder(workdir, location)
             chosen = _executor(executor, items, ray_address, folder)
@@ -138,14 +138,14 @@ def run(
                     deadline=seconds,
                     folder=folder,
                     # One after the other, cells take as long in any order.
-                    expected=None if isinstance(chosen, InlineExecutor) else _expected(items, store, engine),
+                    expected=None if isinstance(chosen, InlineExecutor) else _expected(items, database, engine),
                 )
-                summary = run_items(items, store, chosen, reporter_for(output), terms)
+                summary = run_items(items, database, chosen, reporter_for(output), terms)
         except KeyboardInterrupt:
             errors.print("stopped; the same command goes on from here", style="yellow")
             raise typer.Exit(130) from None
         finally:
-            store.close()
+            database.close()
     ended = [f"{count} {state}" for state, count in summary._asdict().items() if count]
     unrun = len(items) - sum(summary)
     ended += [f"{unrun} not run"] if unrun else []
@@ -154,11 +154,11 @@ def run(
         raise typer.Exit(1)
 
 
-def _expected(items: list[Item], store: Store, engine: Engine) -> dict[str, Expected]:
+def _expected(items: list[Item], database: Database, engine: Engine) -> dict[str, Expected]:
     from npas_bench.cli.expectation import learned_forecast
     from npas_bench.runner.driver import Expected
 
-    estimates = learned_forecast(store, items[0].device).all(items, engine)
+    estimates = learned_forecast(database, items[0].device).all(items, engine)
     # Cells of a kind have one estimate between them. What others of the task took says nothing of this one's memory.
     expected = {
         id(estimate): Expected(

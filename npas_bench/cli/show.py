@@ -16,19 +16,19 @@ def show(
 ) -> None:
     """Show all that is known of a run: result, ledger, cost, provenance, and the command that repeats it."""
     from npas_bench.dashboard.terminal import print_run
-    from npas_bench.errors import StoreError
-    from npas_bench.store.database import locate, open_for_reading, reaching
-    from npas_bench.store.results import find_run, latest_runs
+    from npas_bench.database.opening import locate, open_for_reading, reaching
+    from npas_bench.database.queries.results import find_run, latest_runs
+    from npas_bench.errors import DatabaseError
 
     location = locate(db)
     with reaching(location):
-        store = open_for_reading(location)
-        if store is None:
-            raise StoreError(f"database {location} does not exist: run something first, or name another with --db")
-        row = find_run(store, run)
-        latest = latest_runs(store, 1)
-        store.close()
+        database = open_for_reading(location)
+        if database is None:
+            raise DatabaseError(f"database {location} does not exist: run something first, or name another with --db")
+        row = find_run(database, run)
+        latest = latest_runs(database, 1)
+        database.close()
     if row is None:
         have = f"its runs go up to {latest[0]}" if latest else "it holds no runs"
-        raise StoreError(f"database {location} has no run {run}: {have}")
+        raise DatabaseError(f"database {location} has no run {run}: {have}")
     print_run(output, row)

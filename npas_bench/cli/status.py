@@ -8,12 +8,12 @@ import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
-from npas_bench.errors import StoreError, UnknownName
+from npas_bench.errors import DatabaseError, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from npas_bench.store.status import Status
+    from npas_bench.database.queries.status import Status
 
 _LOOK_SECONDS = 2.0
 
@@ -29,26 +29,26 @@ def status(
 
     Nothing is written, and no driver is disturbed.
     """
-    from npas_bench.store.database import locate, open_for_reading, reaching
-    from npas_bench.store.patience import patiently
-    from npas_bench.store.status import read_status
+    from npas_bench.database.opening import locate, open_for_reading, reaching
+    from npas_bench.database.patience import patiently
+    from npas_bench.database.queries.status import read_status
 
     location = locate(db)
     with reaching(location):
-        store = open_for_reading(location)
-        if store is None:
-            raise StoreError(f"database {location} does not exist: run something first, or name another with --db")
+        database = open_for_reading(location)
+        if database is None:
+            raise DatabaseError(f"database {location} does not exist: run something first, or name another with --db")
 
         def look() -> Status:
-            found = read_status(store, grid=grid, limit=limit)
+            found = read_status(database, grid=grid, limit=limit)
             # A connection that is kept open would keep a driver from leaving one file behind.
-            store.engine.dispose()
+            database.engine.dispose()
             return found
 
         try:
             first = patiently(look)
             if grid is not None and not first.counts:
-                raise UnknownName("grid", grid, _grids(store), remedy="of those with runs")
+                raise UnknownName("grid", grid, _grids(database), remedy="of those with runs")
             if watch:
                 _watch(first, lambda: patiently(look), str(location), as_json=as_json)
             elif as_json:
@@ -58,13 +58,13 @@ def status(
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         finally:
-            store.close()
+            database.close()
 
 
-def _grids(store: Any) -> set[str]:
-    from npas_bench.store.runs import count_states
+def _grids(database: Any) -> set[str]:
+    from npas_bench.database.runs import count_states
 
-    return {name for name in count_states(store) if name}
+    return {name for name in count_states(database) if name}
 
 
 def _print(status: Status, database: str) -> None:

@@ -1,1 +1,1 @@
-"""Drawing boards: every number comes from `leaderboard` and `store`."""
+"""Drawing boards: every number comes from `leaderboard` and `database`."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from npas_bench.leaderboard.comparison import Encounter, HeadToHead
-    from npas_bench.leaderboard.cost import Cost, Spent
+    from npas_bench.leaderboard.cost import CostAxis, Spent
     from npas_bench.leaderboard.papers import Point
     from npas_bench.leaderboard.standings import BoardTable, Standing
 
@@ -200,7 +200,7 @@ def metric_axis(table: BoardTable) -> str:
     return f"{with_unit(table.metric or 'result', table.unit)}, {arrow}"
 
 
-def cost_chart(table: BoardTable, results: Sequence[Spent], cost: Cost) -> go.Figure:
+def cost_chart(table: BoardTable, results: Sequence[Spent], cost: CostAxis) -> go.Figure:
     """The metric against a cost; what nothing beats is joined by a line and ringed."""
     figure = go.Figure()
     best = [one for one in results if one.best]

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from npas_bench.dashboard.formats import NOTHING, cell_text
 from npas_bench.dashboard.words import whose
+from npas_bench.database.labels import printable
 from npas_bench.leaderboard.papers import citation, method_there
 from npas_bench.leaderboard.record import comparison_record
-from npas_bench.store.labels import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

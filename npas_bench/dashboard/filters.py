@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from npas_bench.dashboard.looking import Look
+    from npas_bench.database.queries.boards import BoardFacts
     from npas_bench.leaderboard.standings import BoardTable
-    from npas_bench.store.boards import BoardFacts
 
 ALL_TASKS, ALL_ARCHITECTURES, PRIMARY = "all tasks", "all architectures", "primary metric"
 # Marks that a band of budgets can begin and end at; the first and the last leave it open.

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from npas_bench.database.labels import printable
 from npas_bench.leaderboard.record import FORMAT, flat_rows, line_record, table_record
-from npas_bench.store.labels import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
+    from npas_bench.database.papers import PaperNumber
     from npas_bench.leaderboard.papers import Line
     from npas_bench.leaderboard.standings import BoardTable, Standing
-    from npas_bench.store.papers import PaperNumber
 
 # What separates the numbers of a row from the word for there being none.
 NOTHING = "—"
@@ -36,7 +36,7 @@ _LATEX = str.maketrans(
 
 
 def board_json(boards: Sequence[tuple[str, Sequence[BoardTable], Sequence[PaperNumber]]]) -> str:
-    """Boards by the name of their source, each with its store's list of papers' numbers, as one JSON text."""
+    """Boards by the name of their source, each with its database's list of papers' numbers, as one JSON text."""
     content = {
         "format": FORMAT,
         "boards": [

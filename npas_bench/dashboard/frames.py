@@ -8,14 +8,14 @@ import pandas as pd
 import streamlit as st
 
 from npas_bench.dashboard.words import mebibytes, millions, whose, with_unit
+from npas_bench.database.labels import printable
 from npas_bench.leaderboard.papers import method_there
-from npas_bench.store.labels import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from npas_bench.leaderboard.comparison import HeadToHead
-    from npas_bench.leaderboard.cost import Cost, Spent
+    from npas_bench.leaderboard.cost import CostAxis, Spent
     from npas_bench.leaderboard.frontier import Frontier
     from npas_bench.leaderboard.papers import Line
     from npas_bench.leaderboard.standings import BoardTable, Standing
@@ -122,7 +122,7 @@ def score_frame(found: Frontier) -> pd.DataFrame:
     return _whole_numbers(pd.DataFrame(rows), "Rank", "Seeds")
 
 
-def cost_frame(results: Sequence[Spent], cost: Cost) -> pd.DataFrame:
+def cost_frame(results: Sequence[Spent], cost: CostAxis) -> pd.DataFrame:
     """Results with their cost, cheapest first."""
     return pd.DataFrame(
         [
@@ -132,7 +132,7 @@ def cost_frame(results: Sequence[Spent], cost: Cost) -> pd.DataFrame:
                 "Budget": printable(one.band.text),
                 "Mean": one.standing.mean,
                 "±": one.standing.half_width,
-                "Cost": one.cost,
+                "CostAxis": one.cost,
                 "Parameters": one.standing.parameters,
                 "MFLOP forward": millions(one.standing.forward_flops),
                 "MFLOP generation": millions(one.standing.generation_flops),

@@ -1,4 +1,4 @@
-"""What pages read: stores opened for reading, for as long as it takes, and results kept until a store changes."""
+"""What pages read: databases opened for reading, for as long as it takes, and results kept until a database changes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from npas_bench.budget import Budget
+from npas_bench.database.opening import locate, open_for_reading
+from npas_bench.database.papers import read_papers
+from npas_bench.database.queries.boards import choose_boards, describe_boards
+from npas_bench.database.queries.results import stored_methods, stored_names
+from npas_bench.database.revision import file_revision, server_revision
 from npas_bench.errors import NpasBenchError
 from npas_bench.leaderboard.published import open_published, published_location
 from npas_bench.leaderboard.reading import Choice, Tables, read_tables
-from npas_bench.store.boards import choose_boards, describe_boards
-from npas_bench.store.database import locate, open_for_reading
-from npas_bench.store.papers import read_papers
-from npas_bench.store.results import stored_methods, stored_names
-from npas_bench.store.revision import file_revision, server_revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from npas_bench.store.boards import BoardFacts
-    from npas_bench.store.database import Location, Store
-    from npas_bench.store.papers import PaperNumber
+    from npas_bench.database.opening import Database, Location
+    from npas_bench.database.papers import PaperNumber
+    from npas_bench.database.queries.boards import BoardFacts
 
 _T = TypeVar("_T")
 # A page shall say that a database is locked, not hang until it is free.
@@ -40,7 +40,7 @@ class Look:
         name: `mine` or `published`.
         title: for people.
         short: the same in a word or two, without the place.
-        place: of its store, as `locate` understands it.
+        place: of its database, as `locate` understands it.
         revision: changes with its content.
     """
 
@@ -86,13 +86,13 @@ def _place(location: Location) -> str:
 
 
 def _revision(location: Location) -> str | None:
-    """Of a store that can be opened; None where there is none."""
+    """Of a database that can be opened; None where there is none."""
     revision = file_revision(location)
     if location.path is not None and revision is None:
         return None
     if location.path is None:
-        with _opened(Look("mine", "", "", _place(location), "")) as store:
-            return server_revision(store)
+        with _opened(Look("mine", "", "", _place(location), "")) as database:
+            return server_revision(database)
     _checked(Look("mine", "", "", _place(location), revision or ""))
     return revision
 
@@ -105,39 +105,39 @@ def _checked(look: Look) -> None:
 
 
 @contextmanager
-def _opened(look: Look) -> Iterator[Store]:
+def _opened(look: Look) -> Iterator[Database]:
     location = locate(look.place)
-    store = open_published() if look.name == "published" else open_for_reading(location, patience=_PATIENCE)
-    if store is None:
+    database = open_published() if look.name == "published" else open_for_reading(location, patience=_PATIENCE)
+    if database is None:
         raise NpasBenchError(f"database {location} is not there any more")
     try:
-        yield store
+        yield database
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         raise NpasBenchError(f"database {location} cannot be read: {str(cause).strip().splitlines()[0]}") from error
     finally:
-        store.close()
+        database.close()
 
 
-def ask(look: Look, question: Callable[[Store], _T]) -> _T:
-    """Ask a store something.
+def ask(look: Look, question: Callable[[Database], _T]) -> _T:
+    """Ask a database something.
 
     Raises:
-        StoreError: if it cannot be read.
+        DatabaseError: if it cannot be read.
     """
-    with _opened(look) as store:
-        return question(store)
+    with _opened(look) as database:
+        return question(database)
 
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def names(look: Look, kind: str) -> list[str]:
-    """The names of tasks, architectures or metrics that a store has results of."""
-    return ask(look, lambda store: sorted(stored_names(store, kind)))
+    """The names of tasks, architectures or metrics that a database has results of."""
+    return ask(look, lambda database: sorted(stored_names(database, kind)))
 
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def papers(look: Look) -> list[PaperNumber]:
-    """The papers' numbers of a store."""
+    """The papers' numbers of a database."""
     return ask(look, read_papers)
 
 
@@ -158,16 +158,16 @@ class View:
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def methods(look: Look, task: str | None, architecture: str | None) -> list[str]:
     """The methods, with their options, that a source has cells of."""
-    return ask(look, lambda store: sorted(stored_methods(store, task=task, architecture=architecture)))
+    return ask(look, lambda database: sorted(stored_methods(database, task=task, architecture=architecture)))
 
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def listed(look: Look, task: str | None, architecture: str | None, limit: int) -> tuple[list[BoardFacts], int]:
     """What a source's tables are about, of those with the newest results, and how many there are."""
 
-    def read(store: Store) -> tuple[list[BoardFacts], int]:
-        boards = choose_boards(store, task=task, architecture=architecture, limit=limit)
-        return describe_boards(store, boards.chosen), boards.total
+    def read(database: Database) -> tuple[list[BoardFacts], int]:
+        boards = choose_boards(database, task=task, architecture=architecture, limit=limit)
+        return describe_boards(database, boards.chosen), boards.total
 
     return ask(look, read)
 
@@ -192,12 +192,12 @@ def tables(look: Look, view: View, beside: tuple[Look, ...] = ()) -> Tables:
         methods=view.methods,
     )
 
-    def read(store: Store, others: tuple[Look, ...]) -> Tables:
+    def read(database: Database, others: tuple[Look, ...]) -> Tables:
         if not others:
-            return read_tables(store, choice, beside=opened)
+            return read_tables(database, choice, beside=opened)
         with _opened(others[0]) as other:
             opened.append(other)
-            return read(store, others[1:])
+            return read(database, others[1:])
 
-    opened: list[Store] = []
-    return ask(look, lambda store: read(store, beside))
+    opened: list[Database] = []
+    return ask(look, lambda database: read(database, beside))

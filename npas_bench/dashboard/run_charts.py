@@ -60,7 +60,7 @@ class Segment(NamedTuple):
     Attributes:
         layer: its name.
         group: the parameter group.
-        first: scalar of the group's store.
+        first: scalar of the group's database.
         length: in scalars.
         coefficient: the template's; None where it has none.
         rule: how the weight comes out of it.

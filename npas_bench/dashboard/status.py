@@ -9,16 +9,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from npas_bench.database.labels import printable
+from npas_bench.database.queries.status import STATES
 from npas_bench.runner.progress import format_seconds
-from npas_bench.store.labels import printable
-from npas_bench.store.status import STATES
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from rich.console import Console, RenderableType
 
-    from npas_bench.store.status import Driver, Status, UnderWay
+    from npas_bench.database.queries.status import Driver, Status, UnderWay
 
 _ENDED = ("done", "failed", "unsupported")
 _STYLES = {"failed": "red", "stale": "yellow", "running": "green"}

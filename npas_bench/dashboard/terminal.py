@@ -10,15 +10,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from npas_bench.store.labels import printable
+from npas_bench.database.labels import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
+    from npas_bench.database.schema import RunRow
     from npas_bench.leaderboard.standings import BoardTable, Standing
-    from npas_bench.store.schema import RunRow
 
 _LEGEND = (
     "± is the 95 % t-interval of the mean, from three seeds up. Rank: one plus the number of methods "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import Literal
 
-from npas_bench.store.labels import printable
+from npas_bench.database.labels import printable
 
 # What Streamlit's Markdown would take for markup, emoji and icon codes, colours or formulas.
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()<>#+-!|~$:&^="})

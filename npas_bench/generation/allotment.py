@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NOTABLE = 0.005
 
 
-class Claim:
+class Request:
     """What a group needs, and can use, of a budget.
 
     Args:
@@ -67,35 +67,38 @@ class Allotment(NamedTuple):
     remark: str | None
 
 
-def allot(claims: Sequence[Claim], available: int) -> Allotment | None:
-    """Share `available` scalars out among groups; None if they cannot all have what they need.
+def allot(requests: Sequence[Request], available: int) -> Allotment | None:
+    """StoreShare `available` scalars out among groups; None if they cannot all have what they need.
 
     Each gets its part in proportion to its weights, within what it needs and can use; what granularity
     leaves over goes to whoever can still use it.
     """
-    if sum(claim.smallest for claim in claims) > available:
+    if sum(request.smallest for request in requests) > available:
         return None
-    stores = [claim.store(part) for claim, part in zip(claims, _parts(claims, available), strict=True)]
+    stores = [request.store(part) for request, part in zip(requests, _parts(requests, available), strict=True)]
     while True:
-        left = available - sum(claim.cost(store) for claim, store in zip(claims, stores, strict=True))
-        for index in sorted(range(len(claims)), key=lambda i: -claims[i].weights) if left else ():
-            larger = claims[index].store(claims[index].cost(stores[index]) + left)
+        left = available - sum(request.cost(store) for request, store in zip(requests, stores, strict=True))
+        for index in sorted(range(len(requests)), key=lambda i: -requests[i].weights) if left else ():
+            larger = requests[index].store(requests[index].cost(stores[index]) + left)
             if larger > stores[index]:
                 stores[index] = larger
                 break
         else:
             break
-    return Allotment(tuple(stores), _remark(claims, stores, available, left))
+    return Allotment(tuple(stores), _remark(requests, stores, available, left))
 
 
 def merge_until_affordable(
-    groups: Sequence[Sequence[Layer]], claim: Callable[[Sequence[Layer]], Claim], order: Sequence[Layer], available: int
+    groups: Sequence[Sequence[Layer]],
+    request: Callable[[Sequence[Layer]], Request],
+    order: Sequence[Layer],
+    available: int,
 ) -> list[tuple[Layer, ...]]:
     """The groups, the two with the fewest weights merged again and again until all can have what they need.
 
     Args:
         groups: of layers.
-        claim: what a group of layers needs.
+        request: what a group of layers needs.
         order: all layers, in network order; groups are given back in the order of their first layers.
         available: scalars to share; what a single group of all layers needs, at least.
     """
@@ -108,22 +111,22 @@ def merge_until_affordable(
     while True:
         # In network order, so that of groups of one size always the same are merged.
         merged.sort(key=lambda group: place[group[0].name])
-        if len(merged) == 1 or sum(claim(group).smallest for group in merged) <= available:
+        if len(merged) == 1 or sum(request(group).smallest for group in merged) <= available:
             return merged
         first, second, *rest = sorted(merged, key=lambda group: sum(layer.size for layer in group))
         merged = [sort(first + second), *rest]
 
 
-def _parts(claims: Sequence[Claim], available: int) -> list[int]:
+def _parts(requests: Sequence[Request], available: int) -> list[int]:
     """Proportional parts, but none below what a group needs or above what it can use."""
     parts: dict[int, int] = {}
     rest = available
-    while len(parts) < len(claims):
-        free = [i for i in range(len(claims)) if i not in parts]
-        weights = sum(claims[i].weights for i in free)
-        wanted = {i: rest * claims[i].weights // weights for i in free}
-        short = {i: claims[i].smallest for i in free if wanted[i] < claims[i].smallest}
-        over = {i: claims[i].largest for i in free if wanted[i] > claims[i].largest}
+    while len(parts) < len(requests):
+        free = [i for i in range(len(requests)) if i not in parts]
+        weights = sum(requests[i].weights for i in free)
+        wanted = {i: rest * requests[i].weights // weights for i in free}
+        short = {i: requests[i].smallest for i in free if wanted[i] < requests[i].smallest}
+        over = {i: requests[i].largest for i in free if wanted[i] > requests[i].largest}
         # What the needy take beyond their part and what the sated leave must both be known before the rest is
         # shared; the larger of the two is settled first.
         lacking = sum(short[i] - wanted[i] for i in short)
@@ -131,11 +134,11 @@ def _parts(claims: Sequence[Claim], available: int) -> list[int]:
         settled = (short if lacking >= excess else over) if short or over else wanted
         parts |= settled
         rest -= sum(settled.values())
-    return [parts[i] for i in range(len(claims))]
+    return [parts[i] for i in range(len(requests))]
 
 
-def _remark(claims: Sequence[Claim], stores: Sequence[int], available: int, left: int) -> str | None:
-    if all(claim.cost(store) >= claim.largest for claim, store in zip(claims, stores, strict=True)):
+def _remark(requests: Sequence[Request], stores: Sequence[int], available: int, left: int) -> str | None:
+    if all(request.cost(store) >= request.largest for request, store in zip(requests, stores, strict=True)):
         if left > _NOTABLE * available:
             capped = "store is" if len(stores) == 1 else "stores are"
             return f"the {capped} capped at the {sum(stores):,} scalars that the layers read"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Block(NamedTuple):
+class WeightBlock(NamedTuple):
     """A part of an assembled weight.
 
     Attributes:
@@ -42,7 +42,7 @@ class Assembled(Rule):
     """
 
     shape: tuple[int, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[WeightBlock, ...]
 
     @property
     def computes(self) -> bool:
@@ -81,13 +81,13 @@ class Assembled(Rule):
             found += block.rule.pull(self._part(whole, block), store, own, into)
         return found
 
-    def _each(self, inputs: Sequence[Tensor]) -> Iterator[tuple[Block, Sequence[Tensor]]]:
+    def _each(self, inputs: Sequence[Tensor]) -> Iterator[tuple[WeightBlock, Sequence[Tensor]]]:
         used = 0
         for block in self.blocks:
             yield block, inputs[used : used + block.inputs]
             used += block.inputs
 
     @staticmethod
-    def _part(weight: Tensor, block: Block) -> Tensor:
+    def _part(weight: Tensor, block: WeightBlock) -> Tensor:
         rows, columns = block.rule.shape[:2]
         return weight[block.row : block.row + rows, block.column : block.column + columns]

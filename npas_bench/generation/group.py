@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from npas_bench.budget import Role
 from npas_bench.generation.engine import Generation, Replaced
 from npas_bench.generation.initialisation import Stretch, fill_store
-from npas_bench.generation.plan import Share, Variant, mask_count, shares
+from npas_bench.generation.plan import StoreShare, Variant, mask_count, shares
 from npas_bench.generation.rules import Averaged, Mixed, Rule, Stored
 from npas_bench.generation.upsampling import Interpolated, Masked, Repeated
 
@@ -88,7 +88,7 @@ class Group(nn.Module):
         # 1 / (window n), as in the released code: further tiles start faint and grow where they help.
         return torch.full(shape, 1 / (self.variant.mask_window * (masks + 1)))
 
-    def _rule(self, share: Share) -> Rule:
+    def _rule(self, share: StoreShare) -> Rule:
         shape = share.reader.shape
         if share.image is not None:
             return Interpolated(shape, share.start, share.image)

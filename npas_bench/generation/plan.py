@@ -110,7 +110,7 @@ class RoundRobin:
         return start
 
 
-class Share(NamedTuple):
+class StoreShare(NamedTuple):
     """How one reader reads its group's store.
 
     Attributes:
@@ -156,20 +156,20 @@ def template_count(size: int, store: int, variant: Variant) -> int:
     return 1 if variant.combine == "rr" else max(1, min(store // size, variant.templates))
 
 
-def shares(readers: Sequence[Reader], store: int, variant: Variant) -> tuple[Share, ...]:
+def shares(readers: Sequence[Reader], store: int, variant: Variant) -> tuple[StoreShare, ...]:
     """How each reader reads a store of `store` scalars, templates handed out round robin in the given order."""
     turn = RoundRobin(store)
     read = []
     for reader in readers:
         if reader.size <= store:
             templates = template_count(reader.size, store, variant)
-            read.append(Share(reader, turn.take(templates * reader.size), templates, reader.size))
+            read.append(StoreShare(reader, turn.take(templates * reader.size), templates, reader.size))
         elif variant.upsample == "inter":
             image = interpolation_source(reader, store)
-            read.append(Share(reader, turn.take(image.size), 1, image.size, image=image))
+            read.append(StoreShare(reader, turn.take(image.size), 1, image.size, image=image))
         else:
             start = turn.turn(reader.size) if variant.tiles == "scattered" else 0
-            read.append(Share(reader, start, 1, store, tiles=-(-reader.size // store)))
+            read.append(StoreShare(reader, start, 1, store, tiles=-(-reader.size // store)))
     return tuple(read)
 
 

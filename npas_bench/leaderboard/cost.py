@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.standings import Band, BoardTable, Standing
 
 
-class Cost(NamedTuple):
+class CostAxis(NamedTuple):
     """A way to count what a result costs.
 
     Attributes:
@@ -31,10 +31,12 @@ def _flops(standing: Standing) -> float | None:
 
 
 COSTS = {
-    "time": Cost("training step", "ms", lambda s: None if s.seconds_per_step is None else 1000 * s.seconds_per_step),
-    "memory": Cost("peak memory", "MiB", lambda s: None if s.peak_memory is None else s.peak_memory / 2**20),
-    "flops": Cost("forward pass of one example and generating all weights", "MFLOP", _flops),
-    "parameters": Cost("parameters", "", lambda s: s.parameters),
+    "time": CostAxis(
+        "training step", "ms", lambda s: None if s.seconds_per_step is None else 1000 * s.seconds_per_step
+    ),
+    "memory": CostAxis("peak memory", "MiB", lambda s: None if s.peak_memory is None else s.peak_memory / 2**20),
+    "flops": CostAxis("forward pass of one example and generating all weights", "MFLOP", _flops),
+    "parameters": CostAxis("parameters", "", lambda s: s.parameters),
 }
 
 
@@ -44,7 +46,7 @@ class Spent(NamedTuple):
     Attributes:
         band: budget that it was made within.
         standing: the result.
-        cost: in the unit of its `Cost`.
+        cost: in the unit of its `CostAxis`.
         best: whether no other result of the table costs as little or less and is better, or as good and costs less.
     """
 
@@ -54,19 +56,21 @@ class Spent(NamedTuple):
     best: bool
 
 
-def spent(table: BoardTable, cost: Cost) -> list[Spent]:
+def spent(table: BoardTable, cost: CostAxis) -> list[Spent]:
     """All results of a table with their cost, cheapest first; those without a mean or a known cost are left out."""
     found = []
     for band in table.bands:
         for standing in band.standings:
-            much = cost.of(standing)
-            if standing.mean is not None and much is not None:
-                found.append((much, standing.mean if not table.higher_is_better else -standing.mean, band, standing))
+            spending = cost.of(standing)
+            if standing.mean is not None and spending is not None:
+                found.append(
+                    (spending, standing.mean if not table.higher_is_better else -standing.mean, band, standing)
+                )
     found.sort(key=lambda one: (one[0], one[1], one[3].label))
     best: list[Spent] = []
     reached = (float("inf"), float("inf"))
-    for much, demerit, band, standing in found:
-        beaten = (much, demerit) != reached and demerit >= reached[1]
-        best.append(Spent(band, standing, much, not beaten))
-        reached = reached if beaten else (much, demerit)
+    for spending, badness, band, standing in found:
+        beaten = (spending, badness) != reached and badness >= reached[1]
+        best.append(Spent(band, standing, spending, not beaten))
+        reached = reached if beaten else (spending, badness)
     return best

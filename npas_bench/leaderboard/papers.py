@@ -13,8 +13,8 @@ from npas_bench.errors import UnknownName
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from npas_bench.database.papers import PaperNumber
     from npas_bench.leaderboard.standings import Band, BoardTable, Standing
-    from npas_bench.store.papers import PaperNumber
 
 # How a paper is cited.
 CITATIONS = {

@@ -10,10 +10,10 @@ import argparse
 import logging
 from pathlib import Path
 
-from npas_bench.errors import NpasBenchError, StoreError
-from npas_bench.store.database import Location, Store, locate, open_for_reading, open_for_writing
-from npas_bench.store.exchange import export_records, write_records
-from npas_bench.store.importing import add_records
+from npas_bench.database.exchange.files import export_records, write_records
+from npas_bench.database.exchange.importing import add_records
+from npas_bench.database.opening import Database, Location, locate, open_for_reading, open_for_writing
+from npas_bench.errors import DatabaseError, NpasBenchError
 
 log = logging.getLogger(__name__)
 NAME = "leaderboard.db"
@@ -32,46 +32,46 @@ def refuse_published(location: Location) -> None:
     """Keep runs out of the shipped board, which is made from results alone.
 
     Raises:
-        StoreError: if `location` is the shipped board.
+        DatabaseError: if `location` is the shipped board.
     """
     shipped = published_location()
     if shipped and location.path and shipped.path and location.path.resolve() == shipped.path.resolve():
-        raise StoreError(
+        raise DatabaseError(
             f"database {location} is the published board, which is made from results/ alone: name another with --db"
         )
 
 
-def open_published() -> Store | None:
+def open_published() -> Database | None:
     """The shipped board, read-only; None where there is none."""
     location = published_location()
     return open_for_reading(location, immutable=True) if location else None
 
 
-def export_file(database: Path, out: Path) -> int:
+def export_file(path: Path, out: Path) -> int:
     """Write every ended run of a database to a file of JSON lines; how many."""
-    store = open_for_reading(locate(str(database)))
-    if store is None:
-        raise StoreError(f"database {database} does not exist")
+    database = open_for_reading(locate(str(path)))
+    if database is None:
+        raise DatabaseError(f"database {path} does not exist")
     try:
-        return write_records(export_records(store), out, overwrite=True)
+        return write_records(export_records(database), out, overwrite=True)
     finally:
-        store.close()
+        database.close()
 
 
 def build_board(results: Path, out: Path) -> int:
     """Make the published board anew from every `*.jsonl` in a folder; how many runs it holds."""
     files = sorted(results.glob("*.jsonl"))
     if not files:
-        raise StoreError(f"{results} holds no *.jsonl to make a board from")
+        raise DatabaseError(f"{results} holds no *.jsonl to make a board from")
     fresh = out.with_name(f"{out.name}.building")
     fresh.unlink(missing_ok=True)
-    store = open_for_writing(locate(str(fresh)))
+    database = open_for_writing(locate(str(fresh)))
     try:
-        count = add_records(store, files).added
-        store.close()
+        count = add_records(database, files).added
+        database.close()
         fresh.replace(out)
     finally:
-        store.close()
+        database.close()
         for left in (fresh, fresh.with_name(f"{fresh.name}.lock")):
             left.unlink(missing_ok=True)
     return count

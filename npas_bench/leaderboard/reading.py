@@ -1,22 +1,29 @@
-"""From a store to the tables of a board: as many as can be read, however many there are."""
+"""From a database to the tables of a board: as many as can be read, however many there are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from npas_bench.database.labels import method_label
+from npas_bench.database.queries.boards import (
+    board_budgets,
+    board_full,
+    choose_boards,
+    method_budgets,
+    one_board,
+    read_boards,
+)
+from npas_bench.database.queries.reproductions import reproduced_runs
 from npas_bench.errors import BudgetError
 from npas_bench.leaderboard.standings import REFERENCE, BoardTable, Cut, in_order, tabulate
-from npas_bench.store.boards import board_budgets, board_full, choose_boards, method_budgets, one_board, read_boards
-from npas_bench.store.labels import method_label
-from npas_bench.store.reproductions import reproduced_runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from npas_bench.budget import Budget
-    from npas_bench.store.boards import Board, BudgetCount
-    from npas_bench.store.database import Store
+    from npas_bench.database.opening import Database
+    from npas_bench.database.queries.boards import Board, BudgetCount
 
 # Results of a table that are shown at a time: budgets are added up to this, the first one however large it is.
 PAGE = 5_000
@@ -42,7 +49,7 @@ class Tables(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a store to show.
+    """What of a database to show.
 
     Attributes:
         task: only of this task.
@@ -67,22 +74,22 @@ class Choice:
     page: int = PAGE
 
 
-def read_tables(store: Store, choice: Choice | None = None, *, beside: Sequence[Store] = ()) -> Tables:
+def read_tables(database: Database, choice: Choice | None = None, *, beside: Sequence[Database] = ()) -> Tables:
     """The tables with the newest results.
 
     Ranks and step times are those of whole tables, whatever of them is shown.
 
     Args:
-        store: open.
+        database: open.
         choice: which, all if left out.
-        beside: other stores, where cells may have been run again.
+        beside: other databases, where cells may have been run again.
     """
     choice = choice or Choice()
     if choice.table is not None:
-        boards = one_board(store, choice.table)
+        boards = one_board(database, choice.table)
     else:
-        boards = choose_boards(store, task=choice.task, architecture=choice.architecture, limit=choice.limit)
-    reader = _Reader(store, choice, (store, *beside))
+        boards = choose_boards(database, task=choice.task, architecture=choice.architecture, limit=choice.limit)
+    reader = _Reader(database, choice, (database, *beside))
     whole = [board for board in boards.chosen if board.results <= choice.page or choice.methods]
     tables = [reader.within(table) for table in reader.read(whole)]
     for board in boards.chosen:
@@ -105,17 +112,17 @@ def _without_metric(table: BoardTable) -> bool:
 
 @dataclass(frozen=True)
 class _Reader:
-    store: Store
+    database: Database
     choice: Choice
-    stores: Sequence[Store]
+    databases: Sequence[Database]
 
     def read(self, boards: Sequence[Board], budgets: Collection[int] | None = None) -> list[BoardTable]:
         methods = self.choice.methods
         names = None if methods is None else {name for label in methods for name in _possible_names(label)}
-        results = read_boards(self.store, boards, metric=self.choice.metric, budgets=budgets, methods=names)
+        results = read_boards(self.database, boards, metric=self.choice.metric, budgets=budgets, methods=names)
         if methods is not None:
             results = [result for result in results if method_label(result.method, result.options) in methods]
-        return tabulate(results, reproduced_runs(results, *self.stores))
+        return tabulate(results, reproduced_runs(results, *self.databases))
 
     def within(self, table: BoardTable) -> BoardTable:
         """A table without the budgets that were not asked for."""
@@ -129,11 +136,11 @@ class _Reader:
 
     def part(self, board: Board) -> list[BoardTable]:
         """As many budgets of a large table as a page takes."""
-        low, high = self._ends(board_full(self.store, board))
-        there = [count for count in board_budgets(self.store, board) if low <= count.budget <= high]
+        low, high = self._ends(board_full(self.database, board))
+        there = [count for count in board_budgets(self.database, board) if low <= count.budget <= high]
         taken = _taken(there, self.choice.page)
         # Step times are told relative to this method's, wherever in the table it stands.
-        wanted = {*(count.budget for count in taken), *method_budgets(self.store, board, REFERENCE)}
+        wanted = {*(count.budget for count in taken), *method_budgets(self.database, board, REFERENCE)}
         left = [count.budget for count in there[len(taken) :] if count.budget not in wanted]
         return [
             replace(self.within(table), cut=Cut(len(left), left[0]) if left else None)

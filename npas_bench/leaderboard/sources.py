@@ -5,28 +5,28 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from npas_bench.database.opening import open_for_reading, reaching
 from npas_bench.leaderboard.published import open_published, published_location
 from npas_bench.leaderboard.which import Which
-from npas_bench.store.database import open_for_reading, reaching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from npas_bench.store.database import Location, Store
+    from npas_bench.database.opening import Database, Location
 
 
 class Source(NamedTuple):
-    """Results of one store.
+    """Results of one database.
 
     Attributes:
         name: `mine` or `published`.
         title: for people.
-        store: open for reading.
+        database: open for reading.
     """
 
     name: str
     title: str
-    store: Store
+    database: Database
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def open_sources(
         patience: seconds to wait for a file that is locked.
 
     Raises:
-        StoreError: if one of them cannot be read.
+        DatabaseError: if one of them cannot be read.
     """
     found = []
     with ExitStack() as stack:

@@ -13,13 +13,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from npas_bench.database.labels import method_label
 from npas_bench.leaderboard.statistics import half_width, ranks
-from npas_bench.store.labels import method_label
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from npas_bench.store.results import Result
+    from npas_bench.database.queries.results import Result
 
 # The method that step times are given relative to.
 REFERENCE = "full"
@@ -36,7 +36,7 @@ class SeedRun(NamedTuple):
 
     Attributes:
         seed: its number.
-        run: its id in its store.
+        run: its id in its database.
         state: how it ended.
         value: of the metric; None where there is none.
     """
@@ -130,7 +130,7 @@ class BoardTable:
     """One table of a board.
 
     Attributes:
-        key: of the table, the same in every store.
+        key: of the table, the same in every database.
         task: name of the task.
         architecture: name of the architecture.
         recipe: name of the recipe.
@@ -180,7 +180,7 @@ def tabulate(results: Iterable[Result], reproduced: Collection[int] = ()) -> lis
     """Group results into tables, in the order of task, architecture, recipe, data and device class.
 
     Args:
-        results: of one store.
+        results: of one database.
         reproduced: runs whose cells were run again, to the same or another result.
     """
     groups: dict[str, list[Result]] = defaultdict(list)

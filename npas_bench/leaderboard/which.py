@@ -1,4 +1,4 @@
-"""Whose results a board shows; apart from what opens stores, so that the command line knows it without them."""
+"""Whose results a board shows; apart from what opens databases, so that the command line knows it without them."""
 
 from enum import StrEnum
 

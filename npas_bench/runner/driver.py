@@ -16,31 +16,31 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy.exc import SQLAlchemyError
 
 from npas_bench import __version__
+from npas_bench.database.drivers import HEARTBEAT_SECONDS, CodeVersion, beat, enter, leave, reap
+from npas_bench.database.patience import patiently
+from npas_bench.database.runs import (
+    add_runs,
+    newest_runs,
+    reopen_runs,
+)
 from npas_bench.runner.cell import IDENTITY_VERSION
 from npas_bench.runner.device import device_class
 from npas_bench.runner.item import FINAL, Item, Only, left_over
 from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.recorder import Recorder, device_name, run_folder
 from npas_bench.runner.work import Engine, Work
-from npas_bench.store.drivers import HEARTBEAT_SECONDS, Code, beat, enter, leave, reap
-from npas_bench.store.patience import patiently
-from npas_bench.store.runs import (
-    add_runs,
-    newest_runs,
-    reopen_runs,
-)
 from npas_bench.training.checkpoint import remove_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from npas_bench.database.keys import RunKey
+    from npas_bench.database.opening import Database
+    from npas_bench.database.runs import RunState
     from npas_bench.recipe import Recipe
     from npas_bench.runner.executors import Executor
     from npas_bench.runner.progress import Reporter
-    from npas_bench.store.database import Store
-    from npas_bench.store.keys import RunKey
-    from npas_bench.store.runs import RunState
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Terms(NamedTuple):
         only: see `left_over`.
         engine: switches for every cell.
         deadline: seconds that an attempt at a cell may take; None for no limit.
-        folder: for checkpoints, which every worker sees; left out, the store's own.
+        folder: for checkpoints, which every worker sees; left out, the database's own.
         expected: what cells are expected to need, by identity; those that take longest come first.
     """
 
@@ -94,7 +94,7 @@ class Summary(NamedTuple):
 
 def run_items(
     items: Sequence[Item],
-    store: Store,
+    database: Database,
     executor: Executor,
     reporter: Reporter,
     terms: Terms = DEFAULT_TERMS,
@@ -103,35 +103,35 @@ def run_items(
 
     Args:
         items: every cell of the grid.
-        store: open for writing.
+        database: open for writing.
         executor: runs cells.
         reporter: shows progress.
         terms: on what terms.
 
     Raises:
-        StoreError: if a driver of other code is at work on the store.
+        DatabaseError: if a driver of other code is at work on the database.
     """
-    me = patiently(enter, store, Code(__version__, source_digest()))
-    recorder = Recorder(store, me, reporter, _root(store, terms))
+    me = patiently(enter, database, CodeVersion(__version__, source_digest()))
+    recorder = Recorder(database, me, reporter, _root(database, terms))
     try:
-        with _heart(store, me, recorder):
-            return _run(items, store, executor, reporter, recorder, terms)
+        with _heartbeat(database, me, recorder):
+            return _run(items, database, executor, reporter, recorder, terms)
     finally:
         # Whatever stopped the executor, the next driver shall find these as work to do.
-        _last_words(store, me)
+        _unregister(database, me)
         reporter.end()
 
 
 def _run(
-    items: Sequence[Item], store: Store, executor: Executor, reporter: Reporter, recorder: Recorder, terms: Terms
+    items: Sequence[Item], database: Database, executor: Executor, reporter: Reporter, recorder: Recorder, terms: Terms
 ) -> Summary:
     keys = [item.key for item in items]
-    newest = patiently(newest_runs, store, keys)
+    newest = patiently(newest_runs, database, keys)
     left = _in_order(left_over(items, newest, terms.only), terms)
-    recorder.runs = _runs_for(left, newest, store, terms.grid)
+    recorder.runs = _runs_for(left, newest, database, terms.grid)
     going_on = {item.key for item in left}
     before = [newest[item.key].state for item in items if item.key not in going_on and item.key in newest]
-    root = _root(store, terms)
+    root = _root(database, terms)
     for item in items:
         if item.key in newest and newest[item.key].state in FINAL:
             # Left behind by a driver that died between storing a result and tidying up.
@@ -139,9 +139,9 @@ def _run(
     reporter.begin(left=len(left), before=len(items) - len(left))
     free = left
     while free:
-        executor.run([_work(store, item, terms) for item in free], recorder)
+        executor.run([_work(database, item, terms) for item in free], recorder)
         # Of all that was left: while some cells of a dead driver are run, others are still with a live one.
-        free = _others_left(left, store, recorder)
+        free = _others_left(left, database, recorder)
     states = [*before, *recorder.states]
     return Summary(*(states.count(state) for state in ("done", "unsupported", "failed")))
 
@@ -154,14 +154,14 @@ def _in_order(items: list[Item], terms: Terms) -> list[Item]:
     return sorted(items, key=lambda item: -round(expected[item.cell.identity].seconds, 1))
 
 
-def _work(store: Store, item: Item, terms: Terms) -> Work:
+def _work(database: Database, item: Item, terms: Terms) -> Work:
     expected = (terms.expected or {}).get(item.cell.identity)
     return Work(
         item.cell,
         item.source,
         item.device,
         # Each has one of its own under it from when it is started: a hundred thousand paths are not small.
-        _root(store, terms),
+        _root(database, terms),
         "",
         terms.engine,
         deadline=terms.deadline,
@@ -169,12 +169,12 @@ def _work(store: Store, item: Item, terms: Terms) -> Work:
     )
 
 
-def _others_left(items: Sequence[Item], store: Store, recorder: Recorder) -> list[Item]:
+def _others_left(items: Sequence[Item], database: Database, recorder: Recorder) -> list[Item]:
     """Wait until cells that other drivers have are finished, or left behind; those left behind."""
     others = [item for item in items if item.cell.identity not in recorder.settled]
     while others:
-        patiently(reap, store, recorder.driver)
-        newest = patiently(newest_runs, store, [item.key for item in others])
+        patiently(reap, database, recorder.driver)
+        newest = patiently(newest_runs, database, [item.key for item in others])
         for item in others:
             if newest[item.key].state not in ("pending", "stale", "running"):
                 recorder.settle(item.cell, newest[item.key].state)
@@ -188,11 +188,11 @@ def _others_left(items: Sequence[Item], store: Store, recorder: Recorder) -> lis
 
 
 def _runs_for(
-    left: Sequence[Item], newest: Mapping[RunKey, RunState], store: Store, grid: str | None
+    left: Sequence[Item], newest: Mapping[RunKey, RunState], database: Database, grid: str | None
 ) -> dict[str, int]:
     """The run of each cell to go on with: one that was left unfinished, or a new one."""
     cancelled = [newest[item.key].id for item in left if item.key in newest and newest[item.key].state == "cancelled"]
-    patiently(reopen_runs, store, cancelled)
+    patiently(reopen_runs, database, cancelled)
     going_on = {
         item.cell.identity: newest[item.key].id
         for item in left
@@ -203,7 +203,7 @@ def _runs_for(
     for start in range(0, len(fresh), _STORED_AT_ONCE):
         some = fresh[start : start + _STORED_AT_ONCE]
         ids = patiently(
-            add_runs, store, [_cell_fields(item) for item in some], [_run_fields(item, grid) for item in some]
+            add_runs, database, [_cell_fields(item) for item in some], [_run_fields(item, grid) for item in some]
         )
         going_on |= {item.cell.identity: run for item, run in zip(some, ids, strict=True)}
     return going_on
@@ -248,19 +248,19 @@ def _cell_fields(item: Item) -> dict[str, object]:
     }
 
 
-def _root(store: Store, terms: Terms) -> Path:
-    return terms.folder or store.location.work_folder
+def _root(database: Database, terms: Terms) -> Path:
+    return terms.folder or database.location.work_folder
 
 
 @contextmanager
-def _heart(store: Store, me: str, recorder: Recorder) -> Iterator[None]:
+def _heartbeat(database: Database, me: str, recorder: Recorder) -> Iterator[None]:
     """While the block runs, say that this driver lives, and look which of its runs are wanted no more."""
     stop = threading.Event()
 
     def go() -> None:
         while not stop.wait(HEARTBEAT_SECONDS):
             try:
-                beat(store, me, recorder.epochs())
+                beat(database, me, recorder.epochs())
                 recorder.look()
             # Whoever needs the database says so; without this one, the others would take this driver for dead.
             except Exception as error:
@@ -275,8 +275,8 @@ def _heart(store: Store, me: str, recorder: Recorder) -> Iterator[None]:
         thread.join(timeout=60)
 
 
-def _last_words(store: Store, me: str) -> None:
+def _unregister(database: Database, me: str) -> None:
     try:
-        leave(store, me)
+        leave(database, me)
     except SQLAlchemyError as error:
         log.warning("the database does not answer; what was running there is taken up by the next run: %s", error)

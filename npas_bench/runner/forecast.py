@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from npas_bench.database.queries.timings import read_timings
 from npas_bench.runner.demand import Demands, step_seconds
 from npas_bench.runner.device import describe_device, device_class
 from npas_bench.runner.kinds import Group, Kind, grouped, kind_of
 from npas_bench.runner.work import Engine
-from npas_bench.store.timings import read_timings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from npas_bench.database.opening import Database
+    from npas_bench.database.queries.timings import Timing
     from npas_bench.runner.demand import Demand
     from npas_bench.runner.item import Item
-    from npas_bench.store.database import Store
-    from npas_bench.store.timings import Timing
 
 Basis = Literal["runs", "neighbours", "operations"]
 
@@ -80,7 +80,7 @@ class Estimate(NamedTuple):
     measured: bool
 
 
-class Share(NamedTuple):
+class HitRate(NamedTuple):
     """How many forecasts of past runs were right within a factor of `WITHIN`."""
 
     right: int
@@ -99,8 +99,8 @@ class Hindcast(NamedTuple):
         factor: that counts as right.
     """
 
-    known: Share
-    new: Share
+    known: HitRate
+    new: HitRate
     factor: float = WITHIN
 
 
@@ -129,11 +129,11 @@ class Forecast:
         self._fit()
 
     @classmethod
-    def learn(cls, stores: Sequence[Store], device: str) -> Forecast:
-        """From finished runs in each of `stores` on the device's class; one that is in several counts once."""
+    def learn(cls, databases: Sequence[Database], device: str) -> Forecast:
+        """From finished runs in each of `databases` on the device's class; one that is in several counts once."""
         timings: dict[str, Timing] = {}
-        for store in stores:
-            for timing in read_timings(store, device_class(device)):
+        for database in databases:
+            for timing in read_timings(database, device_class(device)):
                 timings.setdefault(timing.uid, timing)
         return cls(timings.values(), device, machine_label(device))
 
@@ -179,7 +179,7 @@ class Forecast:
                     own = statistics.median(others) - offset - mean
                     share = spread / (spread + self._noise**2 / len(others))
                     known.append(bool(abs(log - offset - mean - share * own) <= bar))
-        return Hindcast(Share(sum(known), len(known)), Share(sum(new), len(new)))
+        return Hindcast(HitRate(sum(known), len(known)), HitRate(sum(new), len(new)))
 
     def _without(self, rows: list[int], row: int) -> tuple[float, float]:
         """What all other groups say of one of `rows`, and its variance: it follows from the inverse of the fit."""

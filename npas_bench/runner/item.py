@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from npas_bench.database.keys import RunKey
 from npas_bench.runner.device import device_class
-from npas_bench.store.keys import RunKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from npas_bench.database.runs import RunState
     from npas_bench.runner.cell import Cell
-    from npas_bench.store.runs import RunState
-    from npas_bench.tasks import Source
+    from npas_bench.tasks import DataVersion
 
 Only = Literal["failed", "missing", "stale"]
 FINAL = ("done", "unsupported")
@@ -30,7 +30,7 @@ class Item(NamedTuple):
 
     cell: Cell
     full: int
-    source: Source
+    source: DataVersion
     device: str
 
     @property

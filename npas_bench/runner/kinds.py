@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from npas_bench.database.queries.timings import Timing
     from npas_bench.runner.cell import Cell
     from npas_bench.runner.work import Engine
-    from npas_bench.store.timings import Timing
 
 # What of a recipe does not change how long an epoch takes; whatever else there is, or will be, may.
 _FREE = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Code(NamedTuple):
+class Commit(NamedTuple):
     """The code that ran.
 
     Attributes:
@@ -22,15 +22,15 @@ class Code(NamedTuple):
     dirty: bool | None
 
 
-def code() -> Code:
+def code() -> Commit:
     """The commit of the checkout that the package was imported from, and whether it was changed since."""
     package = Path(__file__).resolve().parent.parent
     git = shutil.which("git")
     if git is None or not (package.parent / ".git").exists():
-        return Code(None, None)
+        return Commit(None, None)
     commit = _ask(git, package.parent, "rev-parse", "HEAD")
     changes = _ask(git, package.parent, "status", "--porcelain", "--untracked-files=no", "--", package.name)
-    return Code(commit or None, None if changes is None else bool(changes))
+    return Commit(commit or None, None if changes is None else bool(changes))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What becomes of cells: claimed, under way, ended, and in the store."""
+"""What becomes of cells: claimed, under way, ended, and in the database."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from npas_bench.database.patience import patiently
+from npas_bench.database.runs import claim_run, finish_run, note_attempt, still_running
 from npas_bench.errors import StorageError
 from npas_bench.runner.device import describe_device, device_class
 from npas_bench.runner.executors import Listener
 from npas_bench.runner.provenance import code
 from npas_bench.runner.work import Outcome
-from npas_bench.store.patience import patiently
-from npas_bench.store.runs import claim_run, finish_run, note_attempt, still_running
 from npas_bench.training.checkpoint import hand_over, remove_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from npas_bench.database.opening import Database
     from npas_bench.runner.cell import Cell
     from npas_bench.runner.executors import Ended
     from npas_bench.runner.progress import Reporter
     from npas_bench.runner.work import Work
-    from npas_bench.store.database import Store
-    from npas_bench.tasks import Source
+    from npas_bench.tasks import DataVersion
     from npas_bench.training.loop import EpochReport
 
 # The longest texts that the schema's columns take.
@@ -56,16 +56,16 @@ def device_name(device: str) -> str:
     return describe_device(device)
 
 
-def run_folder(root: Path, identity: str, source: Source, device: str) -> Path:
+def run_folder(root: Path, identity: str, source: DataVersion, device: str) -> Path:
     """Where a run's checkpoints lie."""
     return root / f"{identity[:20]}-{source.digest[:8]}-{device_class(device)}"
 
 
 class Recorder(Listener):
-    """What an executor tells of cells goes to the store and the display.
+    """What an executor tells of cells goes to the database and the display.
 
     Args:
-        store: open for writing.
+        database: open for writing.
         driver: this driver's id.
         reporter: shows progress.
         root: folder that the folders of runs' checkpoints lie in.
@@ -77,8 +77,8 @@ class Recorder(Listener):
         settled: cells that this driver need not look after any more.
     """
 
-    def __init__(self, store: Store, driver: str, reporter: Reporter, root: Path) -> None:
-        self._store = store
+    def __init__(self, database: Database, driver: str, reporter: Reporter, root: Path) -> None:
+        self._database = database
         self._reporter = reporter
         self._root = root
         self._code = code()
@@ -98,7 +98,7 @@ class Recorder(Listener):
         # A run that goes on is named after the code and device that bring it to its end.
         facts = {**self._code._asdict(), "device": device_name(work.device)}
         run = self.runs[identity]
-        claim = patiently(claim_run, self._store, run, self.driver, token, facts)
+        claim = patiently(claim_run, self._database, run, self.driver, token, facts)
         if claim is None:
             return None
         folder = run_folder(self._root, identity, work.source, work.device)
@@ -115,14 +115,14 @@ class Recorder(Listener):
         return begun
 
     def progressed(self, work: Work, report: EpochReport) -> None:
-        """Show it, and let the next heartbeat tell the store."""
+        """Show it, and let the next heartbeat tell the database."""
         with self._guard:
             self._epochs[self.runs[work.cell.identity]] = report.epoch
         self._reporter.progressed(work.cell, report)
 
     def retried(self, work: Work, ended: Ended) -> None:
         """Note with the run how the attempt ended."""
-        patiently(note_attempt, self._store, self.runs[work.cell.identity], ended.as_json())
+        patiently(note_attempt, self._database, self.runs[work.cell.identity], ended.as_json())
 
     def finished(self, work: Work, outcome: Outcome) -> None:
         """Store the outcome, unless the attempt was superseded or cancelled."""
@@ -134,7 +134,7 @@ class Recorder(Listener):
         for name in ("seconds_per_step", "train_seconds", "peak_memory"):
             fields[name] = getattr(outcome.cost, name) if outcome.cost else None
         metrics = [metric.model_dump() for metric in outcome.metrics]
-        stored = patiently(finish_run, self._store, run, work.token, storable(fields), metrics)
+        stored = patiently(finish_run, self._database, run, work.token, storable(fields), metrics)
         self._forget(identity)
         if stored:
             # Only now: a driver that dies before the result is stored finds the last epoch again.
@@ -152,7 +152,7 @@ class Recorder(Listener):
         self._reporter.dropped(work.cell)
 
     def unwanted(self) -> set[str]:
-        """What the last look at the store found."""
+        """What the last look at the database found."""
         with self._guard:
             return set(self._lost)
 
@@ -175,7 +175,7 @@ class Recorder(Listener):
         with self._guard:
             running = dict(self._running)
         tokens = {run: token for run, token in running.values()}
-        wanted = still_running(self._store, tokens) if tokens else set()
+        wanted = still_running(self._database, tokens) if tokens else set()
         with self._guard:
             for identity, (run, token) in running.items():
                 if run not in wanted and self._running.get(identity) == (run, token):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from npas_bench.runner.cell import Cell
-    from npas_bench.tasks import Source
+    from npas_bench.tasks import DataVersion
 
 
 class Engine(NamedTuple):
@@ -52,7 +52,7 @@ class Work(NamedTuple):
     """
 
     cell: Cell
-    source: Source
+    source: DataVersion
     device: str
     folder: Path
     token: str

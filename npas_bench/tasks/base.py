@@ -39,7 +39,7 @@ class Metric(NamedTuple):
     higher_is_better: bool
 
 
-class Source(NamedTuple):
+class DataVersion(NamedTuple):
     """Which data a result comes from.
 
     Attributes:
@@ -124,7 +124,7 @@ class Task(ABC):
         return cls()
 
     @abstractmethod
-    def source(self) -> Source:
+    def source(self) -> DataVersion:
         """Which data this machine has.
 
         Raises:

@@ -41,7 +41,7 @@ class MethodConformance:
         method: the class to test.
         options: given to it.
         architectures: those to try; names, or architectures that bring their own signature.
-        explains_dead: whether a store that is not reached whole is explained by the method's remark.
+        explains_dead: whether a database that is not reached whole is explained by the method's remark.
     """
 
     method: ClassVar[type[Method]]

@@ -21,7 +21,7 @@ from npas_bench.network import state_tensors
 from npas_bench.seeding import derive_seed, generator, seeded
 from npas_bench.tasks.base import Part
 from npas_bench.training.checkpoint import Checkpoint
-from npas_bench.training.parallel import ALONE, Processes, Runner
+from npas_bench.training.parallel import ALONE, Processes, WrappedNetwork
 from npas_bench.training.schedule import learning_rate
 
 if TYPE_CHECKING:
@@ -128,21 +128,21 @@ def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[
         history = [EpochReport(**entry) for entry in last.history]  # type: ignore[arg-type]
         before = last.before
     start = last.epoch if last is not None else 0
-    runner = Runner(network, training.processes, compiled=training.compiled)
+    wrapped = WrappedNetwork(network, training.processes, compiled=training.compiled)
     with cpu_threads(recipe.threads):
         for epoch in range(start, recipe.epochs):
             network.before_epoch(epoch, recipe.epochs)
             try:
-                report = train_epoch(training, optimiser, epoch, warm_up=epoch == start, runner=runner)
+                report = train_epoch(training, optimiser, epoch, warm_up=epoch == start, wrapped=wrapped)
             except NotFinite as loss:
                 raise Diverged(f"at epoch {epoch + 1}, step {loss.step}", [e.entry() for e in history]) from None
-            for summed in network.sums():
+            for summed in network.epoch_sums():
                 training.processes.sum(summed)
             replacements = network.after_epoch(epoch, recipe.epochs)
             for replaced in replacements:
                 replace_parameter(optimiser, replaced)
             if replacements:
-                runner.renew()
+                wrapped.renew()
                 report = report._replace(parameters=sum(network.count().values()))
             history.append(report)
             if training.processes.rank == 0:
@@ -179,7 +179,7 @@ def train_epoch(
     epoch: int,
     *,
     warm_up: bool,
-    runner: Runner | None = None,
+    wrapped: WrappedNetwork | None = None,
 ) -> EpochReport:
     """Train one epoch, counted from 0, the first steps left out of timings where it is an attempt's first.
 
@@ -188,12 +188,12 @@ def train_epoch(
         optimiser: of the network's parameters.
         epoch: from 0.
         warm_up: whether it is an attempt's first.
-        runner: runs the network; left out, it runs as it is.
+        wrapped: runs the network; left out, it runs as it is.
 
     Raises:
         NotFinite: if the loss becomes NaN or infinite.
     """
-    runner = runner or Runner(training.network)
+    wrapped = wrapped or WrappedNetwork(training.network)
     task, recipe, device = training.task, training.recipe, training.device
     steps = _steps(training, epoch)
     batches = iter(task.batches(training.examples, [part for step in steps for part in step.parts], recipe))
@@ -213,8 +213,8 @@ def train_epoch(
                 if recipe.parts > 1:
                     # Whichever process computes a part, its modules draw the same.
                     torch.manual_seed(derive_seed("modules", training.identity, epoch, number, step.first + place))
-                with runner.collecting(last=place == len(step.parts) - 1):
-                    loss = _part_loss(training, runner, batch)
+                with wrapped.collecting(last=place == len(step.parts) - 1):
+                    loss = _part_loss(training, wrapped, batch)
                     # Processes take the mean of their gradients, of which each shall be a share of the batch's.
                     weight = training.processes.count * len(part.indices) / step.size
                     (loss if weight == 1 else weight * loss).backward()  # type: ignore[no-untyped-call]
@@ -222,7 +222,7 @@ def train_epoch(
             if recipe.clip is not None:
                 torch.nn.utils.clip_grad_norm_(training.network.parameters(), recipe.clip)
             optimiser.step()
-            runner.after_step(len(step.parts))
+            wrapped.after_step(len(step.parts))
             seconds.append(time.perf_counter() - step_begun)
     mean_loss = losses.mean(sum(step.size for step in steps))
     elapsed = time.perf_counter() - begun
@@ -269,10 +269,10 @@ def _steps(training: Training, epoch: int) -> list[_Step]:
     return steps
 
 
-def _part_loss(training: Training, runner: Runner, batch: Any) -> torch.Tensor:
+def _part_loss(training: Training, wrapped: WrappedNetwork, batch: Any) -> torch.Tensor:
     bf16 = training.recipe.precision == "bf16"
     with torch.autocast(training.device.type, torch.bfloat16, enabled=bf16):
-        return training.task.loss(runner.module, batch, training.recipe)
+        return training.task.loss(wrapped.module, batch, training.recipe)
 
 
 class _Losses:

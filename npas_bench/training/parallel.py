@@ -73,7 +73,7 @@ class Processes:
 ALONE = Processes()
 
 
-class Runner:
+class WrappedNetwork:
     """Runs a network as the engine's switches say: compiled, together with other processes.
 
     Args:

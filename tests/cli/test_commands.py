@@ -223,16 +223,16 @@ def test_the_shipped_board_is_shown_apart_and_never_taken_for_a_finished_cell(ca
 
 
 def test_the_shipped_board_holds_the_grid_and_is_what_its_results_make(tmp_path):
+    from npas_bench.database.opening import locate, open_for_reading
+    from npas_bench.database.queries.results import read_results
     from npas_bench.leaderboard.published import build_board
-    from npas_bench.store.database import locate, open_for_reading
-    from npas_bench.store.results import read_results
 
     build_board(REPOSITORY / "results", tmp_path / "board.db")
 
     def shown(path):
-        store = open_for_reading(locate(str(path)), immutable=True)
-        results = read_results(store)
-        store.close()
+        database = open_for_reading(locate(str(path)), immutable=True)
+        results = read_results(database)
+        database.close()
         return results
 
     assert shown(REPOSITORY / "leaderboard.db") == shown(tmp_path / "board.db")

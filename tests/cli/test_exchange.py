@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from npas_bench.store.database import locate
+from npas_bench.database.opening import locate
 from tests.conftest import REPOSITORY
-from tests.store.test_database import old
-from tests.store.test_exchange import file_of, record
+from tests.database.test_exchange import file_of, record
+from tests.database.test_opening import old
 
 RESULTS = REPOSITORY / "results" / "lowbudget-cpu.jsonl"
 

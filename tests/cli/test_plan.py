@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from npas_bench.database.exchange.importing import add_records
+from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.runner.executors import Executor, InlineExecutor
-from npas_bench.store.database import locate, open_for_writing
-from npas_bench.store.importing import add_records
 from tests.conftest import REPOSITORY
 
 
@@ -16,9 +16,9 @@ from tests.conftest import REPOSITORY
 def past(tmp_path_factory):
     """A database with the published runs of the grid `lowbudget`, whose cells are all to run with more epochs."""
     path = tmp_path_factory.mktemp("past") / "past.db"
-    store = open_for_writing(locate(str(path)))
-    add_records(store, [REPOSITORY / "results" / "lowbudget-cpu.jsonl"])
-    store.close()
+    database = open_for_writing(locate(str(path)))
+    add_records(database, [REPOSITORY / "results" / "lowbudget-cpu.jsonl"])
+    database.close()
     return path
 
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from npas_bench.store.database import locate, open_beside, open_for_writing
-from npas_bench.store.drivers import Code, enter, leave
-from npas_bench.store.results import find_run
-from npas_bench.store.runs import add_runs, cancel_runs, claim_run, finish_run
-from npas_bench.store.schema import DriverRow
-from tests.store.test_runs import cell, finished, metric, run
+from npas_bench.database.drivers import CodeVersion, enter, leave
+from npas_bench.database.opening import locate, open_beside, open_for_writing
+from npas_bench.database.queries.results import find_run
+from npas_bench.database.runs import add_runs, cancel_runs, claim_run, finish_run
+from npas_bench.database.schema import DriverRow
+from tests.database.test_runs import cell, finished, metric, run
 
-CODE = Code("1", "code")
+CODE = CodeVersion("1", "code")
 
 
 @pytest.fixture
-def store():
+def database():
     """`runs.db`, open for writing, as by a driver."""
     opened = open_for_writing(locate("runs.db"))
     yield opened
@@ -31,17 +31,17 @@ def store():
 
 
 @pytest.fixture
-def busy(store):
+def busy(database):
     """One run done, one running, one pending of grid g; one pending of grid h."""
     names = "abcd"
-    finished(store, "a")
-    add_runs(store, [cell(n) for n in names], [run(n, grid="h" if n == "d" else "g") for n in names[1:]])
-    claim_run(store, 2, enter(store, CODE), "token", {})
-    return store
+    finished(database, "a")
+    add_runs(database, [cell(n) for n in names], [run(n, grid="h" if n == "d" else "g") for n in names[1:]])
+    claim_run(database, 2, enter(database, CODE), "token", {})
+    return database
 
 
-def states(store):
-    return [find_run(store, number).state for number in range(1, 5)]
+def states(database):
+    return [find_run(database, number).state for number in range(1, 5)]
 
 
 def test_status_shows_each_grid_its_running_cells_and_drivers(busy, call):
@@ -137,7 +137,7 @@ def test_watching_ends_with_ctrl_c_and_holds_no_driver_up(busy, tmp_path):
     assert (watching.returncode, "Traceback" in rest) == (130, False)
 
 
-def test_status_of_an_empty_database_says_so(store, call):
+def test_status_of_an_empty_database_says_so(database, call):
     shown = call("status")
     assert (shown.returncode, shown.stdout) == (0, "database runs.db holds no runs\n")
     assert call("status", "--watch").returncode == 0
@@ -166,7 +166,7 @@ def test_stale_runs_are_cancelled(busy, call):
     beside = open_beside(locate("runs.db"))
     with beside.session.begin() as session:
         find = session.get_one
-        from npas_bench.store.schema import RunRow
+        from npas_bench.database.schema import RunRow
 
         find(RunRow, 2).state = "stale"
     beside.close()
@@ -244,20 +244,20 @@ def test_a_driver_stops_what_is_cancelled_and_the_same_command_goes_on_with_it(c
 HOSTILE = "[bold]evil[/bold]\x1b[2J\x1b]0;title\x07\u202e\u009b"
 
 
-def test_names_from_the_database_are_printed_and_not_obeyed(store, call, monkeypatch):
+def test_names_from_the_database_are_printed_and_not_obeyed(database, call, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     fields = {"task": HOSTILE, "architecture": HOSTILE, "method": HOSTILE, "options": {HOSTILE: HOSTILE}}
     fields |= {"budget_text": HOSTILE, "recipe_name": HOSTILE, "recipe": {"epochs": HOSTILE}}
     data = {"grid": HOSTILE, "data_label": HOSTILE, "device_class": HOSTILE, "device": HOSTILE}
     one, two = add_runs(
-        store, [cell("a", **fields), cell("b", **fields)], [run("a", **data), run("b", **data, data_name=HOSTILE)]
+        database, [cell("a", **fields), cell("b", **fields)], [run("a", **data), run("b", **data, data_name=HOSTILE)]
     )
-    driver = enter(store, CODE)
-    with store.session.begin() as session:
+    driver = enter(database, CODE)
+    with database.session.begin() as session:
         session.get_one(DriverRow, driver).host = HOSTILE
-    claim_run(store, one, driver, "t", {})
-    finish_run(store, one, "t", {"state": "failed", "message": HOSTILE}, [metric(1, HOSTILE, HOSTILE)])
-    claim_run(store, two, driver, "t", {})
+    claim_run(database, one, driver, "t", {})
+    finish_run(database, one, "t", {"state": "failed", "message": HOSTILE}, [metric(1, HOSTILE, HOSTILE)])
+    claim_run(database, two, driver, "t", {})
     for arguments in (
         ("leaderboard", "--source", "mine"),
         ("leaderboard", "--source", "mine", "--task", "evil"),
@@ -273,4 +273,4 @@ def test_names_from_the_database_are_printed_and_not_obeyed(store, call, monkeyp
         for sequence in ("\x1b[2J", "\x1b]0", "\x07", "\u202e", "\u009b"):
             assert sequence not in said, arguments
         assert "[bold]" in said or arguments[0] == "cancel", arguments
-    leave(store, driver)
+    leave(database, driver)

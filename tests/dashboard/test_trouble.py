@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from npas_bench.store.database import locate
-from npas_bench.store.schema import REVISION
+from npas_bench.database.opening import locate
+from npas_bench.database.schema import REVISION
 from tests.boards import Made
-from tests.store.test_database import old
+from tests.database.test_opening import old
 
 PAGES = ("board", "frontier", "cost", "compare", "run", "grids", "papers")
 
@@ -153,7 +153,7 @@ def ten_thousand(tmp_path_factory):
     path = tmp_path_factory.mktemp("many") / "many.db"
     with Made(path) as made:
         made.add("ssn", 0, 1.0)
-        with made.store.engine.begin() as connection:
+        with made.database.engine.begin() as connection:
             for table in ("cells", "runs", "metrics"):
                 columns = [row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")]
                 (row,) = connection.exec_driver_sql(f"SELECT * FROM {table}").fetchall()

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from npas_bench.generation.assembly import Assembled, Block
+from npas_bench.generation.assembly import Assembled, WeightBlock
 from npas_bench.generation.initialisation import Stretch, fill_store
 from npas_bench.generation.plan import Reader, RoundRobin
 from npas_bench.generation.rules import Averaged, Hashed, Mixed, Rule, Stored
@@ -62,9 +62,9 @@ def test_a_hash_at_or_beyond_the_stores_length_means_the_negative():
 
 def test_an_assembled_weight_has_each_block_in_its_place():
     blocks = (
-        Block(Stored((1, 2, 1), 0), 0, 0, 0),
-        Block(Mixed((1, 1, 1), 2, 2), 0, 2, 1),
-        Block(Stored((1, 3, 1), 4), 1, 0, 0),
+        WeightBlock(Stored((1, 2, 1), 0), 0, 0, 0),
+        WeightBlock(Mixed((1, 1, 1), 2, 2), 0, 2, 1),
+        WeightBlock(Stored((1, 3, 1), 4), 1, 0, 0),
     )
     weight = Assembled((2, 3), blocks).make(torch.arange(7.0), torch.tensor([10.0, 1.0]))
     assert weight.tolist() == [[0, 1, 23], [4, 5, 6]]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from npas_bench import plugins
+from npas_bench.database.opening import locate, open_for_reading, open_for_writing
+from npas_bench.database.papers import read_papers
 from npas_bench.leaderboard.papers import choose_rows, in_metric, metrics_of, points_beside, set_beside
 from npas_bench.leaderboard.standings import tabulate
 from npas_bench.runner.grid import read_grid
-from npas_bench.store.database import locate, open_for_reading, open_for_writing
-from npas_bench.store.papers import read_papers
 from tests.conftest import REPOSITORY
 from tests.leaderboard.test_standings import result
 
@@ -95,9 +95,9 @@ def rows(tmp_path_factory):
     """The numbers of a new database."""
     path = str(tmp_path_factory.mktemp("papers") / "new.db")
     open_for_writing(locate(path)).close()
-    store = open_for_reading(locate(path))
-    found = read_papers(store)
-    store.close()
+    database = open_for_reading(locate(path))
+    found = read_papers(database)
+    database.close()
     return found
 
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from npas_bench.database.keys import board_key
+from npas_bench.database.queries.results import Result
 from npas_bench.leaderboard.standings import leading_methods, only_methods, tabulate
-from npas_bench.store.keys import board_key
-from npas_bench.store.results import Result
 
 
 def result(method="ssn", seed=0, value=1.0, **fields):

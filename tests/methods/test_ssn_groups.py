@@ -12,7 +12,7 @@ from torch.nn import functional
 from npas_bench import plugins
 from npas_bench.architectures import Signature
 from npas_bench.errors import OptionError, UnsupportedBudget
-from npas_bench.generation.allotment import Claim, allot
+from npas_bench.generation.allotment import Request, allot
 from npas_bench.generation.plan import Reader, Variant
 from npas_bench.methods import Problem
 from npas_bench.methods.ssn import SSN, SSNOptions
@@ -90,18 +90,21 @@ def first_layers():
     st.integers(1, 20_000),
 )
 def test_an_allotment_is_never_over_what_there_is_and_uses_it_up(groups, combine, upsample, available):
-    claims = [
-        Claim([Reader(f"r{i}", shape, 1.0) for i, shape in enumerate(shapes)], Variant(combine, upsample))
+    requests = [
+        Request([Reader(f"r{i}", shape, 1.0) for i, shape in enumerate(shapes)], Variant(combine, upsample))
         for shapes in groups
     ]
-    found = allot(claims, available)
+    found = allot(requests, available)
     if found is None:
-        assert sum(claim.smallest for claim in claims) > available
+        assert sum(request.smallest for request in requests) > available
         return
-    used = sum(claim.cost(store) for claim, store in zip(claims, found.stores, strict=True))
+    used = sum(request.cost(store) for request, store in zip(requests, found.stores, strict=True))
     assert used <= available
     assert found.remark is not None or used >= 0.99 * available
-    assert all(claim.smallest <= claim.cost(s) <= claim.largest for claim, s in zip(claims, found.stores, strict=True))
+    assert all(
+        request.smallest <= request.cost(s) <= request.largest
+        for request, s in zip(requests, found.stores, strict=True)
+    )
 
 
 @settings(max_examples=60)

@@ -23,11 +23,11 @@ from npas_bench.runner.cluster.worker import Answer, Facts, Worker
 from npas_bench.runner.executors import Listener
 from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.work import Cost, Outcome, Progress, Work, write_progress
-from npas_bench.tasks import Source
+from npas_bench.tasks import DataVersion
 from npas_bench.training.loop import EpochReport
 
 GIB = 2**30
-SOURCE = Source("digits", "digits", "d", True)
+SOURCE = DataVersion("digits", "digits", "d", True)
 RECIPE = Recipe(epochs=2, batch_size=10, learning_rate=0.1)
 
 

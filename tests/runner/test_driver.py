@@ -5,6 +5,9 @@ import threading
 from rich.console import Console
 
 from npas_bench import __version__
+from npas_bench.database.drivers import CodeVersion, enter, leave
+from npas_bench.database.opening import locate, open_beside, open_for_writing
+from npas_bench.database.runs import claim_run, finish_run, newest_runs
 from npas_bench.runner.driver import run_items
 from npas_bench.runner.executors import Executor
 from npas_bench.runner.grid import Expander, read_grid
@@ -12,9 +15,6 @@ from npas_bench.runner.item import Item
 from npas_bench.runner.progress import PlainReporter
 from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.work import Measured, Outcome
-from npas_bench.store.database import locate, open_beside, open_for_writing
-from npas_bench.store.drivers import Code, enter, leave
-from npas_bench.store.runs import claim_run, finish_run, newest_runs
 
 DONE = Outcome(state="done", metrics=[Measured(name="error@1", unit="%", higher_is_better=False, value=1.0)])
 METRICS = [{"name": "error@1", "unit": "%", "higher_is_better": False, "value": 1.0}]
@@ -27,17 +27,17 @@ class AmongOthers(Executor):
     third is left behind.
     """
 
-    def __init__(self, store, items):
-        self.store, self.items, self.given, self.later = store, items, [], None
+    def __init__(self, database, items):
+        self.database, self.items, self.given, self.later = database, items, [], None
 
     def run(self, works, listener):
         self.given.append([work.cell.seed for work in works])
         first = self.later is None
         if first:
-            live, dying = (enter(self.store, Code(__version__, source_digest())) for _ in range(2))
-            runs = [newest_runs(self.store, [item.key])[item.key].id for item in self.items]
+            live, dying = (enter(self.database, CodeVersion(__version__, source_digest())) for _ in range(2))
+            runs = [newest_runs(self.database, [item.key])[item.key].id for item in self.items]
             for run, driver in zip(runs[:3], (live, live, dying), strict=True):
-                assert claim_run(self.store, run, driver, f"theirs {run}", {})
+                assert claim_run(self.database, run, driver, f"theirs {run}", {})
             self.finish(runs[0])
             self.later = threading.Timer(1.5, self.finish, [runs[1]])
             self.later.start()
@@ -46,10 +46,10 @@ class AmongOthers(Executor):
             if begun is not None:
                 listener.finished(begun, DONE)
         if first:
-            leave(self.store, dying)
+            leave(self.database, dying)
 
     def finish(self, run):
-        assert finish_run(self.store, run, f"theirs {run}", {"state": "done"}, METRICS)
+        assert finish_run(self.database, run, f"theirs {run}", {"state": "done"}, METRICS)
 
 
 def test_cells_that_others_finish_or_leave_behind_are_all_accounted_for():
@@ -59,12 +59,12 @@ def test_cells_that_others_finish_or_leave_behind_are_all_accounted_for():
     items = [Item(cell, 77_562, source, "cpu") for cell in cells]
     open_for_writing(locate("runs.db")).close()
     # As on a server, where a driver is not the only one.
-    store = open_beside(locate("runs.db"))
-    executor = AmongOthers(store, items)
-    summary = run_items(items, store, executor, PlainReporter(Console(quiet=True)))
+    database = open_beside(locate("runs.db"))
+    executor = AmongOthers(database, items)
+    summary = run_items(items, database, executor, PlainReporter(Console(quiet=True)))
     executor.later.join()
     assert summary == (4, 0, 0)
     # First all; then what the dead one left behind, while the other is still at work on its own.
     assert [len(given) for given in executor.given] == [4, 1]
-    assert {run.state for run in newest_runs(store, [item.key for item in items]).values()} == {"done"}
-    store.close()
+    assert {run.state for run in newest_runs(database, [item.key for item in items]).values()} == {"done"}
+    database.close()

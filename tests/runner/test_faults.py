@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from npas_bench.cli.main import main
-from npas_bench.errors import StoreError
-from npas_bench.store.database import locate, open_for_reading
-from npas_bench.store.results import find_run, latest_runs
+from npas_bench.database.opening import locate, open_for_reading
+from npas_bench.database.queries.results import find_run, latest_runs
+from npas_bench.errors import DatabaseError
 from npas_bench.training.checkpoint import read_checkpoint
 
 KILLS = 20
@@ -57,11 +57,11 @@ def victims(kind, driver, mark):
 
 
 def results(folder):
-    store = open_for_reading(locate(str(folder / "runs.db")))
-    if store is None:
+    database = open_for_reading(locate(str(folder / "runs.db")))
+    if database is None:
         return []
-    rows = [find_run(store, run) for run in sorted(latest_runs(store, 999))]
-    store.close()
+    rows = [find_run(database, run) for run in sorted(latest_runs(database, 999))]
+    database.close()
     return rows
 
 
@@ -79,7 +79,7 @@ def progress(folder):
     for run in (folder / "runs.db.work").glob("*-cpu"):
         found = [read_checkpoint(path) for path in run.glob("*.pt")]
         reached[run.name[:20]] = max((checkpoint.epoch for checkpoint in found if checkpoint), default=0)
-    with contextlib.suppress(StoreError):  # the database is being made
+    with contextlib.suppress(DatabaseError):  # the database is being made
         reached |= {row.identity[:20]: EPOCHS for row in results(folder) if row.state == "done"}
     return reached
 

@@ -7,34 +7,34 @@ import statistics
 
 import pytest
 
+from npas_bench.database.exchange.importing import add_records
+from npas_bench.database.opening import locate, open_for_writing
+from npas_bench.database.queries.timings import read_timings
 from npas_bench.runner.demand import Demands
 from npas_bench.runner.forecast import WITHIN, Forecast
 from npas_bench.runner.grid import Change, Expander, read_grid
 from npas_bench.runner.item import Item
 from npas_bench.runner.work import Engine
-from npas_bench.store.database import locate, open_for_writing
-from npas_bench.store.importing import add_records
-from npas_bench.store.timings import read_timings
 from tests.conftest import REPOSITORY
 
 
 def stored(folder, file):
-    store = open_for_writing(locate(str(folder / f"{file}.db")))
-    add_records(store, [REPOSITORY / "results" / f"{file}.jsonl"])
-    return store
+    database = open_for_writing(locate(str(folder / f"{file}.db")))
+    add_records(database, [REPOSITORY / "results" / f"{file}.jsonl"])
+    return database
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def database(tmp_path_factory):
     made = stored(tmp_path_factory.mktemp("runs"), "lowbudget-cpu")
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def timings(store):
+def timings(database):
     """In the order that they were run in."""
-    return read_timings(store, "cpu")[::-1]
+    return read_timings(database, "cpu")[::-1]
 
 
 def items_of(change=Change()):  # noqa: B008 (immutable)
@@ -163,8 +163,8 @@ def test_runs_of_the_kind_on_another_machine_are_left_out_as_well(timings):
     assert told.new.right <= 40 - sum(key(timing) == asked for timing in some)
 
 
-def test_a_run_that_is_in_two_databases_counts_once(store):
-    assert Forecast.learn([store, store], "cpu").runs == Forecast.learn([store], "cpu").runs == 140
+def test_a_run_that_is_in_two_databases_counts_once(database):
+    assert Forecast.learn([database, database], "cpu").runs == Forecast.learn([database], "cpu").runs == 140
 
 
 def test_what_is_not_installed_does_no_harm(timings, items):
@@ -189,10 +189,10 @@ def test_switches_of_the_engine_are_kinds_of_their_own(timings, items):
     assert 1.6 < regenerating.seconds / plain.seconds < 2.4
 
 
-def test_timings_are_newest_first_and_picked_evenly_where_there_are_too_many(store, timings):
-    newest = read_timings(store, "cpu", most=20)
+def test_timings_are_newest_first_and_picked_evenly_where_there_are_too_many(database, timings):
+    newest = read_timings(database, "cpu", most=20)
     assert newest[:10] == timings[::-1][:10]
     assert 5 <= len(newest[10:]) <= 10
     assert newest[-1] in timings[:40]
-    assert read_timings(store, "cpu", most=1) == newest[:1]
-    assert read_timings(store, "cuda") == []
+    assert read_timings(database, "cpu", most=1) == newest[:1]
+    assert read_timings(database, "cuda") == []

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from npas_bench.store.database import locate, open_for_reading
-from npas_bench.store.results import find_run, latest_runs
+from npas_bench.database.opening import locate, open_for_reading
+from npas_bench.database.queries.results import find_run, latest_runs
 
 GRID = """
 tasks: [digits]
@@ -39,10 +39,10 @@ def driver(folder, url, epochs=2):
 
 
 def results(url):
-    store = open_for_reading(locate(url))
-    rows = [find_run(store, run) for run in sorted(latest_runs(store, 999))] if store else []
-    if store:
-        store.close()
+    database = open_for_reading(locate(url))
+    rows = [find_run(database, run) for run in sorted(latest_runs(database, 999))] if database else []
+    if database:
+        database.close()
     return rows
 
 
@@ -154,11 +154,11 @@ def test_a_server_that_is_restarted_in_the_middle_loses_nothing(grid, own_folder
 
 
 def results_or_none(url):
-    from npas_bench.errors import StoreError
+    from npas_bench.errors import DatabaseError
 
     try:
         return results(url)
-    except StoreError:  # its tables are being made
+    except DatabaseError:  # its tables are being made
         return []
 
 
@@ -172,36 +172,36 @@ def wait_until(condition, process, seconds=120):
 
 WRITER = """
 import sys, time
-from npas_bench.store.database import locate, open_for_writing
-from npas_bench.store.drivers import Code, beat, enter
-from npas_bench.store.runs import add_runs, claim_run, finish_run
-from tests.store.test_runs import cell, metric, run
-store = open_for_writing(locate("runs.db"))
-me, end, number = enter(store, Code("1", "c")), time.monotonic() + float(sys.argv[1]), 0
+from npas_bench.database.opening import locate, open_for_writing
+from npas_bench.database.drivers import CodeVersion, beat, enter
+from npas_bench.database.runs import add_runs, claim_run, finish_run
+from tests.database.test_runs import cell, metric, run
+database = open_for_writing(locate("runs.db"))
+me, end, number = enter(database, CodeVersion("1", "c")), time.monotonic() + float(sys.argv[1]), 0
 while time.monotonic() < end:
     name = f"{number:08}"
-    (row,) = add_runs(store, [cell(name)], [run(name)])
-    assert claim_run(store, row, me, "t", {})
-    beat(store, me, {row: 1})
-    assert finish_run(store, row, "t", {"state": "done"}, [metric(number)])
+    (row,) = add_runs(database, [cell(name)], [run(name)])
+    assert claim_run(database, row, me, "t", {})
+    beat(database, me, {row: 1})
+    assert finish_run(database, row, "t", {"state": "done"}, [metric(number)])
     number += 1
-store.close()
+database.close()
 print(number)
 """
 READER = """
 import sys, time
-from npas_bench.store.database import locate, open_for_reading
-from npas_bench.store.results import read_results
-from npas_bench.store.runs import count_states
+from npas_bench.database.opening import locate, open_for_reading
+from npas_bench.database.queries.results import read_results
+from npas_bench.database.runs import count_states
 end, seen, times = time.monotonic() + float(sys.argv[1]), 0, 0
 while time.monotonic() < end:
-    store = open_for_reading(locate("runs.db"))
-    if store is not None:
-        counts = count_states(store)
-        done = len([r for r in read_results(store) if r.state == "done"])
+    database = open_for_reading(locate("runs.db"))
+    if database is not None:
+        counts = count_states(database)
+        done = len([r for r in read_results(database) if r.state == "done"])
         assert done >= seen
         seen, times = done, times + 1
-        store.close()
+        database.close()
 print(times)
 """
 
@@ -225,7 +225,7 @@ def test_a_file_is_written_and_read_by_eight_at_once_without_a_lost_write(second
     written, *read = (int(output) for (output, _), _ in ended)
     assert written > 10
     assert min(read) > 0
-    store = open_for_reading(locate(str(tmp_path / "runs.db")))
-    values = [row.metrics[0].value for row in (find_run(store, run) for run in latest_runs(store, 10**6))]
-    store.close()
+    database = open_for_reading(locate(str(tmp_path / "runs.db")))
+    values = [row.metrics[0].value for row in (find_run(database, run) for run in latest_runs(database, 10**6))]
+    database.close()
     assert sorted(values) == list(range(written))

@@ -75,8 +75,8 @@ def test_a_run_tells_its_coefficients_and_when_its_sharing_was_refined(call):
     import torch
 
     from npas_bench.allocation import read_coefficients
-    from npas_bench.store.database import locate, open_for_reading
-    from npas_bench.store.results import find_run, latest_runs
+    from npas_bench.database.opening import locate, open_for_reading
+    from npas_bench.database.queries.results import find_run, latest_runs
 
     words = (
         "run",
@@ -92,9 +92,9 @@ def test_a_run_tells_its_coefficients_and_when_its_sharing_was_refined(call):
         "1",
     )
     assert call(*words, "--method", "superweights", "--method", "swrn", "--executor", "inline").returncode == 0
-    store = open_for_reading(locate("runs.db"))
-    rows = {row.cell.method: row for row in (find_run(store, run) for run in latest_runs(store, 9))}
-    store.close()
+    database = open_for_reading(locate("runs.db"))
+    rows = {row.cell.method: row for row in (find_run(database, run) for run in latest_runs(database, 9))}
+    database.close()
     for row in rows.values():
         mixed = [reading for reading in row.sharing if reading[4] > 1]
         assert mixed

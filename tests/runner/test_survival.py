@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from npas_bench.cli.main import main
-from npas_bench.errors import StoreError
-from npas_bench.store.database import locate, open_for_reading
-from npas_bench.store.results import find_run, latest_runs
+from npas_bench.database.opening import locate, open_for_reading
+from npas_bench.database.queries.results import find_run, latest_runs
+from npas_bench.errors import DatabaseError
 from npas_bench.training import loop
 from npas_bench.training.checkpoint import read_checkpoint
 
@@ -45,11 +45,11 @@ def finish(folder, executor="inline", *more, expected=0):
 
 
 def runs(folder):
-    store = open_for_reading(locate(str(folder / "runs.db")))
-    if store is None:
+    database = open_for_reading(locate(str(folder / "runs.db")))
+    if database is None:
         return []
-    found = [find_run(store, run) for run in sorted(latest_runs(store, 99))]
-    store.close()
+    found = [find_run(database, run) for run in sorted(latest_runs(database, 99))]
+    database.close()
     return found
 
 
@@ -74,7 +74,7 @@ def epochs_trained(folder):
         total += max((checkpoint.epoch for checkpoint in found if checkpoint), default=0)
     try:
         finished = sum(row.state == "done" for row in runs(folder))
-    except StoreError:  # the database is being made
+    except DatabaseError:  # the database is being made
         finished = 0
     return total + EPOCHS * finished
 
@@ -216,8 +216,8 @@ def test_a_clock_that_is_set_back_changes_nothing(undisturbed, tmp_path, monkeyp
     process.wait()
     with monkeypatch.context() as patch:
         earlier = datetime(2001, 1, 1, tzinfo=UTC)
-        patch.setattr("npas_bench.store.runs.now", lambda: earlier)
-        patch.setattr("npas_bench.store.drivers.clock", lambda _: earlier)
+        patch.setattr("npas_bench.database.runs.now", lambda: earlier)
+        patch.setattr("npas_bench.database.drivers.clock", lambda _: earlier)
         finish(tmp_path)
     assert numbers(tmp_path) == undisturbed
 
@@ -230,14 +230,14 @@ def test_a_deadline_fails_the_cell_which_goes_on_in_the_next_run(undisturbed, tm
 
 
 def test_a_cancelled_cell_is_stopped_and_goes_on_when_it_is_run_again(undisturbed, tmp_path, monkeypatch):
+    from npas_bench.database.opening import open_beside
+    from npas_bench.database.runs import cancel_runs
     from npas_bench.runner.recorder import Recorder
-    from npas_bench.store.database import open_beside
-    from npas_bench.store.runs import cancel_runs
 
     def cancel(recorder, work, report):
-        store = open_beside(locate("runs.db"))
-        assert cancel_runs(store, runs=[recorder.runs[work.cell.identity]]) == 1
-        store.close()
+        database = open_beside(locate("runs.db"))
+        assert cancel_runs(database, runs=[recorder.runs[work.cell.identity]]) == 1
+        database.close()
         recorder.look()
 
     with monkeypatch.context() as patch:

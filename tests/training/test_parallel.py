@@ -16,7 +16,7 @@ from npas_bench.tasks.classification.base import Images
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.training.checkpoint import CheckpointFolder
 from npas_bench.training.loop import Training, cpu_threads, train
-from npas_bench.training.parallel import ALONE, Processes, Runner
+from npas_bench.training.parallel import ALONE, Processes, WrappedNetwork
 
 CPU = torch.device("cpu")
 # 1,201 examples: 20 whole batches, and one example that is no two parts.
@@ -127,7 +127,7 @@ def test_a_compiled_network_computes_the_same(monkeypatch, case):
     gradients = []
     for compiled in (False, True):
         network = build(*case)
-        out = Runner(network, compiled=compiled).module(x)
+        out = WrappedNetwork(network, compiled=compiled).module(x)
         out.square().mean().backward()
         gradients.append([out, *(p.grad for p in network.parameters())])
     for one, other in zip(*gradients, strict=True):

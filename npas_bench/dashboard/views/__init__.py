@@ -1,1 +1,1 @@
-"""The dashboard's pages, one module each. They only draw: every number comes from `leaderboard` and `store`."""
+"""The dashboard's pages, one module each. They only draw: every number comes from `leaderboard` and `database`."""

@@ -10,16 +10,16 @@ import streamlit as st
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import ask, looks
 from npas_bench.dashboard.words import plain, short
+from npas_bench.database.labels import printable
+from npas_bench.database.queries.listing import recent_runs
+from npas_bench.database.queries.status import LIVELY, STATES, read_status
+from npas_bench.database.schema import ENDED
 from npas_bench.errors import NpasBenchError
-from npas_bench.store.labels import printable
-from npas_bench.store.listing import recent_runs
-from npas_bench.store.schema import ENDED
-from npas_bench.store.status import LIVELY, STATES, read_status
 
 if TYPE_CHECKING:
     from npas_bench.dashboard.looking import Look
-    from npas_bench.store.listing import RunLine
-    from npas_bench.store.status import Status
+    from npas_bench.database.queries.listing import RunLine
+    from npas_bench.database.queries.status import Status
 
 _EVERY_SECONDS = 3
 _SHOWN = 50
@@ -44,8 +44,8 @@ def _live() -> None:
         if mine is None:
             st.warning("The database is not there, or cannot be read, at the moment.")
             return
-        status = ask(mine, lambda store: read_status(store, limit=_SHOWN))
-        failures = ask(mine, lambda store: recent_runs(store, states=("failed",), limit=_SHOWN))
+        status = ask(mine, lambda database: read_status(database, limit=_SHOWN))
+        failures = ask(mine, lambda database: recent_runs(database, states=("failed",), limit=_SHOWN))
     except NpasBenchError as error:
         st.warning(plain(str(error)))
         return

@@ -16,9 +16,9 @@ from npas_bench.leaderboard.papers import choose_rows, citation, metrics_of, pla
 
 if TYPE_CHECKING:
     from npas_bench.dashboard.looking import Look
+    from npas_bench.database.papers import PaperNumber
     from npas_bench.leaderboard.papers import Line
     from npas_bench.leaderboard.standings import BoardTable
-    from npas_bench.store.papers import PaperNumber
 
 column = st.column_config
 _TABLES = 50

@@ -14,16 +14,16 @@ from npas_bench.dashboard.run_charts import MOST_SEGMENTS, Segment, curve_chart,
 from npas_bench.dashboard.terminal import cost_lines, reproducing_command
 from npas_bench.dashboard.views.links import run_page_link
 from npas_bench.dashboard.words import plain, short
-from npas_bench.store.labels import cell_label, method_label, printable
-from npas_bench.store.listing import recent_runs
-from npas_bench.store.reproductions import read_repetitions
-from npas_bench.store.results import find_run
+from npas_bench.database.labels import cell_label, method_label, printable
+from npas_bench.database.queries.listing import recent_runs
+from npas_bench.database.queries.reproductions import read_repetitions
+from npas_bench.database.queries.results import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from npas_bench.dashboard.looking import Look
-    from npas_bench.store.schema import RunRow
+    from npas_bench.database.schema import RunRow
 
 _LISTED = 200
 # What a server's integers hold.
@@ -45,7 +45,7 @@ def run_page(looks: list[Look]) -> None:
         _list(look)
         return
     number = int(written) if written.isascii() and written.isdigit() and len(written) < _LONGEST_NUMBER else None
-    row = None if number is None else ask(look, lambda store: find_run(store, number))
+    row = None if number is None else ask(look, lambda database: find_run(database, number))
     if row is None:
         st.warning(plain(f"{look.title} has no run {short(written)}."), icon=":material/search_off:")
         _list(look)
@@ -55,7 +55,7 @@ def run_page(looks: list[Look]) -> None:
 
 def _list(look: Look) -> None:
     """The newest runs, one of which can be chosen."""
-    lines = ask(look, lambda store: recent_runs(store, limit=_LISTED))
+    lines = ask(look, lambda database: recent_runs(database, limit=_LISTED))
     if not lines:
         nothing_yet("No runs yet.")
         return
@@ -223,7 +223,7 @@ def _provenance(row: RunRow) -> None:
 
 
 def _repetitions(look: Look, row: RunRow) -> None:
-    found = ask(look, lambda store: read_repetitions(store, row.identity, row.data_digest))
+    found = ask(look, lambda database: read_repetitions(database, row.identity, row.data_digest))
     others = [one for one in found if one.run != row.id]
     if not others:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npas_bench.generation.allotment import Claim, allot, merge_until_affordable
+from npas_bench.generation.allotment import Request, allot, merge_until_affordable
 from npas_bench.generation.plan import reader_of
 from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
 from npas_bench.methods.ssn.allocation import GroupPlan, SSNAllocation
@@ -38,13 +38,13 @@ class SSN(SharingMethod):
         with seeded("search", problem.seed):
             wanted = map_layers(problem, self.options)
         groups = merge_until_affordable(wanted, self._claim, problem.layers, problem.available)
-        claims = [self._claim(group) for group in groups]
-        found = allot(claims, problem.available)
+        requests = [self._claim(group) for group in groups]
+        found = allot(requests, problem.available)
         if found is None:
             raise RuntimeError("affordable groups were not allotted their stores")
         plans = [
-            GroupPlan(group, store, claim.variant)
-            for group, store, claim in zip(groups, found.stores, claims, strict=True)
+            GroupPlan(group, store, request.variant)
+            for group, store, request in zip(groups, found.stores, requests, strict=True)
         ]
         remarks = [found.remark] if found.remark else []
         if len(groups) < len(wanted):
@@ -55,5 +55,5 @@ class SSN(SharingMethod):
         mapping = {layer.name: index for index, group in enumerate(wanted) for layer in group}
         return SSNAllocation(plans, "; ".join(remarks) or None, mapping if found_mapping else None)
 
-    def _claim(self, layers: Sequence[Layer]) -> Claim:
-        return Claim([reader_of(layer) for layer in layers], self.options.variant)
+    def _claim(self, layers: Sequence[Layer]) -> Request:
+        return Request([reader_of(layer) for layer in layers], self.options.variant)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from npas_bench.generation.allotment import Claim, allot, merge_until_affordable
+from npas_bench.generation.allotment import Request, allot, merge_until_affordable
 from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
 from npas_bench.methods.superweights.allocation import ClusterPlan, SuperWeightsAllocation
 from npas_bench.methods.superweights.clustering import (
@@ -67,13 +67,13 @@ class SuperWeights(SharingMethod):
             [[layers[name] for name in names] for names in clusters], self._claim, problem.layers, problem.available
         )
         compositions = [compose(group) for group in groups]
-        claims = [self._claim(group) for group in groups]
-        allotted = allot(claims, problem.available)
+        requests = [self._claim(group) for group in groups]
+        allotted = allot(requests, problem.available)
         if allotted is None:
             raise RuntimeError("affordable clusters were not allotted their stores")
         plans = [
-            ClusterPlan(composition, store, claim.variant)
-            for composition, store, claim in zip(compositions, allotted.stores, claims, strict=True)
+            ClusterPlan(composition, store, request.variant)
+            for composition, store, request in zip(compositions, allotted.stores, requests, strict=True)
         ]
         remarks = [remark, allotted.remark]
         if len(compositions) < len(clusters):
@@ -82,10 +82,10 @@ class SuperWeights(SharingMethod):
         text = "; ".join(r for r in remarks if r) or None
         return SuperWeightsAllocation(problem.layers, plans, options, text, found, refined)
 
-    def _claim(self, layers: Sequence[Layer]) -> Claim:
+    def _claim(self, layers: Sequence[Layer]) -> Request:
         soft = self.options.refinement != "none"
         readers = [s.reader(len(s.users) if soft else 1) for s in compose(layers).superweights]
-        return Claim(readers, self.options.variant)
+        return Request(readers, self.options.variant)
 
     def _find_clusters(self, problem: Problem) -> list[list[str]]:
         layers, options = problem.layers, self.options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npas_bench.allocation import GroupedAllocation, Reading, read_coefficients
-from npas_bench.generation.assembly import Assembled, Block
+from npas_bench.generation.assembly import Assembled, WeightBlock
 from npas_bench.generation.engine import Generation, Replaced
 from npas_bench.generation.group import Group
 from npas_bench.methods.superweights.clustering import cosine, group_by_similarity
@@ -74,14 +74,14 @@ class SuperWeightsAllocation(GroupedAllocation):
         """The layer's SuperWeights, each in its place."""
         cluster = self._cluster_of[layer]
         group = self._groups[cluster]
-        blocks: list[Block] = []
+        blocks: list[WeightBlock] = []
         inputs: list[Tensor] = []
         rows: list[int] = []
         for part in self._clusters[cluster].composition.parts[layer]:
             row = self._rows[cluster, part.superweight][layer]
             made = group.generation(part.superweight, row)
             own = made.inputs if self._sums is None else self._summed(cluster, part.superweight, layer, made)
-            blocks.append(Block(made.rule, part.row, part.column, len(own)))
+            blocks.append(WeightBlock(made.rule, part.row, part.column, len(own)))
             inputs.extend(own)
             rows.append(row)
         shape = self._layers[layer].shape
@@ -105,7 +105,7 @@ class SuperWeightsAllocation(GroupedAllocation):
         """Coefficients' gradients are summed over the epoch before the refinement."""
         self._sums = {} if not self._refined and epoch + 1 == self._refining_epoch(epochs) else None
 
-    def sums(self) -> list[Tensor]:
+    def epoch_sums(self) -> list[Tensor]:
         """Coefficients' gradients by layer, in the epoch before the refinement."""
         return [] if self._sums is None else [self._sums[key] for key in sorted(self._sums)]
 

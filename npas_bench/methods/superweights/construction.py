@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from npas_bench.layers import Layer
 
 
-class Part(NamedTuple):
+class Placement(NamedTuple):
     """Where a SuperWeight sits in a layer's weight.
 
     Attributes:
@@ -65,7 +65,7 @@ class Composition(NamedTuple):
     """
 
     superweights: tuple[SuperWeight, ...]
-    parts: dict[str, tuple[Part, ...]]
+    parts: dict[str, tuple[Placement, ...]]
 
 
 def kernel_of(layer: Layer) -> tuple[int, ...]:
@@ -82,7 +82,7 @@ def compose(layers: Sequence[Layer]) -> Composition:
     classes: dict[tuple[int, ...], list[Layer]] = defaultdict(list)
     for layer in layers:
         classes[kernel_of(layer)].append(layer)
-    parts: dict[str, tuple[Part, ...]] = {}
+    parts: dict[str, tuple[Placement, ...]] = {}
     shapes: dict[str, tuple[int, int, int]] = {}
     for kernel, members in sorted(classes.items()):
         prefix = "x".join(map(str, kernel)) or "1"
@@ -100,25 +100,25 @@ def compose(layers: Sequence[Layer]) -> Composition:
     return Composition(tuple(sorted(superweights, key=lambda s: (s.shape[2], order[s.name]))), parts)
 
 
-def _compose_shapes(shapes: Iterable[tuple[int, int]], prefix: str) -> dict[tuple[int, int], tuple[Part, ...]]:
-    composed: dict[tuple[int, int], tuple[Part, ...]] = {}
+def _compose_shapes(shapes: Iterable[tuple[int, int]], prefix: str) -> dict[tuple[int, int], tuple[Placement, ...]]:
+    composed: dict[tuple[int, int], tuple[Placement, ...]] = {}
     for out, into in sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape)):
         inside = [shape for shape in composed if shape[0] <= out and shape[1] <= into]
         name = f"{prefix}:{out}x{into}"
         if not inside:
-            composed[out, into] = (Part(name, 0, 0, out, into),)
+            composed[out, into] = (Placement(name, 0, 0, out, into),)
             continue
         rows, columns = max(inside, key=lambda shape: (shape[0] * shape[1], shape))
         parts = list(composed[rows, columns])
         if into > columns:
-            parts.append(Part(f"{name}:in", 0, columns, rows, into - columns))
+            parts.append(Placement(f"{name}:in", 0, columns, rows, into - columns))
         if out > rows:
-            parts.append(Part(f"{name}:out", rows, 0, out - rows, into))
+            parts.append(Placement(f"{name}:out", rows, 0, out - rows, into))
         composed[out, into] = tuple(parts)
     return composed
 
 
-def _holds(parts: tuple[Part, ...], superweight: str) -> bool:
+def _holds(parts: tuple[Placement, ...], superweight: str) -> bool:
     return any(part.superweight == superweight for part in parts)
 
 

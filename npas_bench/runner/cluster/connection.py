@@ -38,7 +38,7 @@ class Connection:
         import ray
 
         self.ray: Any = ray
-        _hush()
+        _silence_ray()
         self._connect()
 
     def _connect(self) -> None:
@@ -46,7 +46,7 @@ class Connection:
         if self._address is None:
             self._start_here(common)
             return
-        _knock(self._address)
+        _probe_address(self._address)
         failures = (ConnectionError, RuntimeError, ValueError, TimeoutError, self.ray.exceptions.RayError)
         try:
             try:
@@ -125,7 +125,7 @@ def _show_token() -> bool:
     return True
 
 
-def _hush() -> None:
+def _silence_ray() -> None:
     """Let what Ray says of dead processes, pages long, go to the log: what it means for cells is said anyway."""
     with suppress(ImportError, AttributeError):
         from ray._private import worker
@@ -136,7 +136,7 @@ def _hush() -> None:
         setattr(worker, "print_to_stdstream", note)  # noqa: B010 (mypy knows its type, and that it is private)
 
 
-def _knock(address: str) -> None:
+def _probe_address(address: str) -> None:
     """See whether anybody listens: Ray itself would try for a minute."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():

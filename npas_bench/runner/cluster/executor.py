@@ -136,7 +136,7 @@ class _Schedule:
                 self._look_at_progress()
                 self._stop_what_must_end()
                 if self._connection.broken:
-                    self._rise_again()
+                    self._restart_ray()
         finally:
             self._pool.close()
             with suppress(OSError):
@@ -334,7 +334,7 @@ class _Schedule:
             else:
                 self._listener.finished(work, overdue_outcome(work, running.epoch))
 
-    def _rise_again(self) -> None:
+    def _restart_ray(self) -> None:
         """Ray's processes on this machine are gone, and every worker is, or will be."""
         self._restarts += 1
         if self._restarts > RESTARTS:

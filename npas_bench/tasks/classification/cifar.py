@@ -14,7 +14,7 @@ import torch
 
 from npas_bench.architectures import Signature
 from npas_bench.errors import DataError, NpasBenchError
-from npas_bench.tasks.base import Source, data_folder, digest_arrays
+from npas_bench.tasks.base import DataVersion, data_folder, digest_arrays
 from npas_bench.tasks.classification.base import ClassificationTask, ImageSet
 from npas_bench.tasks.classification.recipes import small_images
 
@@ -134,7 +134,7 @@ class Cifar(ClassificationTask):
     deviation: ClassVar[tuple[float, ...]]
     architecture = "wrn-16-2"
 
-    def source(self) -> Source:
+    def source(self) -> DataVersion:
         """What lies under `NPAS_BENCH_DATA`, official if its files are."""
         return self._read().source
 
@@ -197,7 +197,7 @@ class Cifar100(Cifar):
 class _Cifar(NamedTuple):
     train: _Arrays
     test: _Arrays
-    source: Source
+    source: DataVersion
 
 
 _LAYOUTS = {task.name: task.layout for task in (Cifar10, Cifar100)}
@@ -244,7 +244,7 @@ def _read(task: str, folder: Path, fingerprint: tuple[tuple[int, int], ...]) -> 
         for name, content in contents.items()
     )
     label = layout.plain if official else layout.variants.get(digest) or _unofficial(layout, digest, train, test)
-    return _Cifar(train, test, Source(layout.plain, digest, official, label))
+    return _Cifar(train, test, DataVersion(layout.plain, digest, official, label))
 
 
 def _unofficial(layout: Layout, digest: str, train: _Arrays, test: _Arrays) -> str:

@@ -11,7 +11,7 @@ import torch
 from npas_bench.architectures import Signature
 from npas_bench.errors import DataError
 from npas_bench.recipe import Recipe
-from npas_bench.tasks.base import Source, digest_arrays
+from npas_bench.tasks.base import DataVersion, digest_arrays
 from npas_bench.tasks.classification.base import ClassificationTask, ImageSet
 
 if TYPE_CHECKING:
@@ -51,12 +51,14 @@ class Digits(ClassificationTask):
     signature = Signature((1, 8, 8), 10)
     architecture = "wrn-10-1"
 
-    def source(self) -> Source:
+    def source(self) -> DataVersion:
         """scikit-learn's copy, always there."""
         arrays = _arrays()
         digest = digest_arrays((("pixels", arrays.pixels), ("labels", arrays.labels), ("test", arrays.test)))
         official = digest == _DIGEST
-        return Source("digits", digest, official, "digits" if official else f"digits (unofficial data {digest[:8]})")
+        return DataVersion(
+            "digits", digest, official, "digits" if official else f"digits (unofficial data {digest[:8]})"
+        )
 
     def data(self, split: str) -> ImageSet:
         """The images of `train` or `test`; pixels from 0 to 16."""

@@ -14,7 +14,7 @@ import torch
 
 from npas_bench.architectures import Signature
 from npas_bench.errors import DataError, NpasBenchError
-from npas_bench.tasks.base import Source, data_folder
+from npas_bench.tasks.base import DataVersion, data_folder
 from npas_bench.tasks.classification.base import ClassificationTask
 from npas_bench.tasks.classification.files import ImageFiles, resident
 from npas_bench.tasks.classification.listing import LARGE_SIDE, SMALL_SIDE, SPLITS, Listing, list_folder
@@ -70,11 +70,11 @@ class ImageFolder(ClassificationTask):
         """Those whose folders are there."""
         return tuple(self._list().splits)
 
-    def source(self) -> Source:
+    def source(self) -> DataVersion:
         """The folder's name; nothing is official here."""
         digest = self._list().digest
         label = _KNOWN.get(digest, f"{self._folder.name} (image folder {digest[:8]})")
-        return Source(self._folder.name, digest, official=False, label=label)
+        return DataVersion(self._folder.name, digest, official=False, label=label)
 
     def data(self, split: str) -> Examples:
         """The images of `train`, or for `test` those of `val/`."""
@@ -136,14 +136,14 @@ class ImageNet(ImageFolder):
         """Known without data."""
         return Signature((3, LARGE_SIDE, LARGE_SIDE), self._CLASSES)
 
-    def source(self) -> Source:
+    def source(self) -> DataVersion:
         """Official where counts are, and files are as large as the official ones."""
         listing = self._list()
         counts = {split: len(files) for split, files in listing.splits.items()}
         official = counts == self._IMAGES and listing.bytes > self._OFFICIAL_BYTES
         part = " + ".join(f"{count:,}" for count in counts.values())
         label = "ImageNet" if official else f"ImageNet ({part} images, unofficial data {listing.digest[:8]})"
-        return Source("ImageNet", listing.digest, official, label)
+        return DataVersion("ImageNet", listing.digest, official, label)
 
     def recipes(self, architecture: str) -> Mapping[str, Recipe]:
         """The usual recipe: 90 epochs in three steps; for EfficientNets 100 without steps."""

@@ -1,0 +1,187 @@
+"""Looking a database over: is what it holds whole, and does one part of it agree with the others."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import case, func, or_, select
+from sqlalchemy.exc import DatabaseError
+
+from npas_bench.database.drivers import dead_drivers
+from npas_bench.database.keys import board_key
+from npas_bench.database.schema import ENDED, CellRow, DriverRow, MetricRow, RunRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from npas_bench.database.opening import Database
+
+_PAGE = 2000
+_SHOWN = 5
+
+
+class Fault(NamedTuple):
+    """One kind of finding.
+
+    Attributes:
+        what: is wrong, and where.
+        remedy: what to do about it.
+    """
+
+    what: str
+    remedy: str
+
+
+def find_faults(database: Database) -> list[Fault]:
+    """What is wrong with a database that could be opened, whose schema is thereby known to be right.
+
+    Args:
+        database: open, for reading at least.
+    """
+    broken = list(_broken_file(database))
+    if broken:
+        # What else would be found in it may be the damage's doing.
+        return broken
+    return [
+        *_wrong_cells(database),
+        *_wrong_results(database),
+        *_wrong_currents(database),
+        *_wrong_boards(database),
+        *_left(database),
+    ]
+
+
+def _broken_file(database: Database) -> Iterator[Fault]:
+    if database.engine.dialect.name != "sqlite":
+        return
+    with database.engine.connect() as connection:
+        try:
+            said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check(5)")]
+        except DatabaseError as error:
+            # Damage that is found in the middle of looking for it.
+            said = [str(error.orig)]
+        if said != ["ok"]:
+            yield Fault(
+                f"the file is damaged: {'; '.join(said)[:300]}",
+                "Put back a copy of it, or save what can be read with npas-bench export and import it into a new one",
+            )
+            return
+        strays = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10_000)
+        if strays:
+            places = sorted({f"{table} to {parent}" for table, _, parent, _ in strays})
+            yield Fault(
+                f"{_count(len(strays), 'row', 'refers', 'refer')} to what is not there ({', '.join(places)})",
+                "Put back a copy of the file, or export it and import that into a new one",
+            )
+
+
+def _wrong_cells(database: Database) -> Iterator[Fault]:
+    wrong = []
+    last = ""
+    while True:
+        query = select(CellRow.identity, CellRow.canonical).where(CellRow.identity > last)
+        with database.session() as session:
+            rows = session.execute(query.order_by(CellRow.identity).limit(_PAGE)).all()
+        wrong += [
+            row.identity[:12] for row in rows if hashlib.sha256(row.canonical.encode()).hexdigest() != row.identity
+        ]
+        if len(rows) < _PAGE:
+            break
+        last = rows[-1].identity
+    if wrong:
+        yield Fault(
+            f"{_count(len(wrong), 'cell', 'is', 'are')} not what the identity says: {_some(wrong)}",
+            "They were changed by hand or damaged: put back a copy of the database, or run these cells in a new one",
+        )
+
+
+def _wrong_results(database: Database) -> Iterator[Fault]:
+    with database.session() as session:
+        measured = select(MetricRow.run_id).where(MetricRow.run_id == RunRow.id, MetricRow.position == 0).exists()
+        bare = session.scalars(select(RunRow.id).where(RunRow.state == "done", ~measured).order_by(RunRow.id)).all()
+        # Of the two databases one keeps NaN as NULL, the other sorts it behind all numbers.
+        odd = or_(MetricRow.value.is_(None), ~MetricRow.value.between(-_LARGEST, _LARGEST))
+        infinite = session.scalars(select(MetricRow.run_id).where(odd).distinct().order_by(MetricRow.run_id)).all()
+    if bare:
+        yield Fault(f"{_count(len(bare), 'run', 'has', 'have')} no metrics, though done: {_some(bare)}", _AGAIN)
+    if infinite:
+        yield Fault(
+            f"{_count(len(infinite), 'run', 'has', 'have')} metrics that are no finite numbers: {_some(infinite)}",
+            _AGAIN,
+        )
+
+
+_LARGEST = math.nextafter(math.inf, 0)
+_AGAIN = "Put back a copy of the database, or run their cells in a new one (npas-bench show RUN has the command)"
+
+
+def _wrong_currents(database: Database) -> Iterator[Fault]:
+    ended = RunRow.state.in_(ENDED)
+    marked = func.sum(case((RunRow.current, 1), else_=0))
+    proper = func.sum(case((RunRow.current & ended, 1), else_=0))
+    some_ended = func.sum(case((ended, 1), else_=0))
+    query = (
+        select(func.min(RunRow.id))
+        .group_by(RunRow.identity, RunRow.data_digest, RunRow.device_class)
+        .having(or_((some_ended > 0) & (proper != 1), marked != proper))
+    )
+    with database.session() as session:
+        wrong = sorted(session.scalars(query))
+    if wrong:
+        yield Fault(
+            f"{_count(len(wrong), 'cell', 'has', 'have')} no run, or several, that boards show: see run {_some(wrong)}",
+            "Export the database and import that into a new one, which marks them anew",
+        )
+
+
+def _wrong_boards(database: Database) -> Iterator[Fault]:
+    wrong = []
+    last = 0
+    columns = (RunRow.id, RunRow.board, RunRow.data_digest, RunRow.device_class, CellRow.canonical)
+    while True:
+        query = select(*columns).join(CellRow, CellRow.identity == RunRow.identity).where(RunRow.id > last)
+        with database.session() as session:
+            rows = session.execute(query.order_by(RunRow.id).limit(_PAGE)).all()
+        for row in rows:
+            try:
+                right = board_key(row.canonical, row.data_digest, row.device_class) == row.board
+            except (ValueError, AttributeError):
+                right = False
+            if not right:
+                wrong.append(row.id)
+        if len(rows) < _PAGE:
+            break
+        last = rows[-1].id
+    if wrong:
+        yield Fault(
+            f"{_count(len(wrong), 'run', 'stands', 'stand')} on another board than the cell: {_some(wrong)}",
+            "Export the database and import that into a new one, which places them anew",
+        )
+
+
+def _left(database: Database) -> Iterator[Fault]:
+    """Open runs that nobody is at, though they say so; the next run takes them up."""
+    dead = dead_drivers(database)
+    with database.session() as session:
+        alive = set(session.scalars(select(DriverRow.id).where(DriverRow.ended.is_(None)))) - dead
+        rows = session.execute(
+            select(RunRow.id, RunRow.driver).where(RunRow.state == "running").order_by(RunRow.id)
+        ).all()
+        stale = session.scalars(select(RunRow.id).where(RunRow.state == "stale").order_by(RunRow.id)).all()
+    left = sorted([row.id for row in rows if row.driver not in alive] + list(stale))
+    if left:
+        yield Fault(
+            f"{_count(len(left), 'run', 'was', 'were')} left behind by a driver that lives no more: {_some(left)}",
+            "The command that started them goes on with them",
+        )
+
+
+def _count(number: int, what: str, one: str, many: str) -> str:
+    return f"1 {what} {one}" if number == 1 else f"{number:,} {what}s {many}"
+
+
+def _some(values: Sequence[object]) -> str:
+    more = f" and {len(values) - _SHOWN:,} more" if len(values) > _SHOWN else ""
+    return ", ".join(map(str, values[:_SHOWN])) + more

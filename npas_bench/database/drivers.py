@@ -1,0 +1,193 @@
+"""Drivers at work on a database: which of them live, and whose runs are left behind.
+
+A driver's row carries its heartbeat by the database's own clock, so that drivers on several machines need not agree
+about the time. One that has not been heard of for a lease is taken for dead, and its running runs become stale:
+others may go on with them. Should it live after all, what it still computes is fenced off by its attempts' tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import secrets
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import func, or_, select, update
+
+from npas_bench.database.schema import DriverRow, RunRow
+from npas_bench.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from npas_bench.database.opening import Database
+
+log = logging.getLogger(__name__)
+
+# Any number, the same in every version.
+_ENTRANCE = 0x6E706465
+LEASE_SECONDS = 60.0
+HEARTBEAT_SECONDS = 5.0
+
+
+class CodeVersion(NamedTuple):
+    """What a driver runs.
+
+    Attributes:
+        version: of the package.
+        digest: of its sources.
+    """
+
+    version: str
+    digest: str
+
+
+def enter(database: Database, code: CodeVersion) -> str:
+    """Register a driver and mark what dead ones left behind as stale; the new driver's id.
+
+    Raises:
+        DatabaseError: if a driver that lives runs other code.
+    """
+    reap(database)
+    with database.session.begin() as session:
+        if session.get_bind().dialect.name == "postgresql":
+            # Of two that come at once, the second sees the first.
+            session.execute(select(func.pg_advisory_xact_lock(_ENTRANCE)))
+        for other in session.scalars(select(DriverRow).where(DriverRow.ended.is_(None))):
+            if other.code != code.digest:
+                raise DatabaseError(
+                    f"database {database.location} has a driver at work on {other.host} (process {other.pid}) with "
+                    f"other code: npas-bench {other.version} ({other.code}), this is {code.version} ({code.digest}). "
+                    "Results of both would be mixed: run the same code, wait for it, or name another database with --db"
+                )
+        moment = clock(session)
+        driver = DriverRow(
+            id=secrets.token_hex(8),
+            host=platform.node()[:200],
+            pid=os.getpid(),
+            born=_birth(os.getpid()),
+            version=code.version,
+            code=code.digest,
+            started=moment,
+            heartbeat=moment,
+        )
+        session.add(driver)
+        return driver.id
+
+
+def beat(database: Database, driver: str, epochs: Mapping[int, int]) -> None:
+    """Say that a driver lives, and how far its runs are.
+
+    One that was taken for dead meanwhile comes back, with those of its runs that nobody else has taken.
+
+    Args:
+        database: open for writing.
+        driver: its id.
+        epochs: whole epochs that its running runs have reached, by run.
+    """
+    with database.session.begin() as session:
+        session.execute(update(DriverRow).where(DriverRow.id == driver).values(heartbeat=clock(session), ended=None))
+        session.execute(update(RunRow).where(RunRow.driver == driver, RunRow.state == "stale").values(state="running"))
+        for run, epoch in epochs.items():
+            session.execute(update(RunRow).where(RunRow.id == run, RunRow.driver == driver).values(epoch=epoch))
+
+
+def leave(database: Database, driver: str) -> None:
+    """Say that a driver is done; what it did not finish is pending again."""
+    with database.session.begin() as session:
+        session.execute(
+            update(RunRow)
+            .where(RunRow.driver == driver, RunRow.state.in_(("running", "stale")))
+            .values(state="pending")
+        )
+        session.execute(update(DriverRow).where(DriverRow.id == driver).values(ended=clock(session)))
+
+
+def reap(database: Database, besides: str | None = None) -> int:
+    """Mark the running runs of dead drivers as stale; how many.
+
+    Args:
+        database: open for writing.
+        besides: the driver that asks, which lives.
+    """
+    with database.session.begin() as session:
+        dead = _dead(database, session) - {besides}
+        if dead:
+            session.execute(update(DriverRow).where(DriverRow.id.in_(dead)).values(ended=DriverRow.heartbeat))
+        # Also what a driver left that is known to have ended, and what was running before there were drivers' rows.
+        ended = select(DriverRow.id).where(DriverRow.ended.is_not(None))
+        stale: Any = session.execute(
+            update(RunRow)
+            .where(RunRow.state == "running", or_(RunRow.driver.is_(None), RunRow.driver.in_(ended)))
+            .values(state="stale")
+            .execution_options(synchronize_session=False)
+        )
+        return int(stale.rowcount)
+
+
+def dead_drivers(database: Database) -> set[str]:
+    """The drivers that never said they were done and live no more; for readers, who cannot reap."""
+    with database.session() as session:
+        return _dead(database, session)
+
+
+def _dead(database: Database, session: Session) -> set[str]:
+    moment, here = clock(session), _processes()
+    lease = timedelta(seconds=LEASE_SECONDS)
+    found = set()
+    for driver in session.scalars(select(DriverRow).where(DriverRow.ended.is_(None))):
+        if here is not None and driver.born.startswith(f"{here} "):
+            # Here it can be looked at: no clock, however it jumps, is asked.
+            birth = _birth(driver.pid)
+            # Nobody's business where a process may be another user's: then its lease decides.
+            gone = birth != driver.born if birth or not _hidden(driver.pid) else moment - driver.heartbeat > lease
+        else:
+            gone = moment - driver.heartbeat > lease
+        if gone or database.alone:
+            found.add(driver.id)
+    return found
+
+
+def _processes() -> str | None:
+    """What makes a process' number mean one process: machine, since when it is up, container; None if unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot[:18]}-{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _hidden(pid: int) -> bool:
+    """Whether there is such a process, which must not be looked at."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return False
+
+
+def _birth(pid: int) -> str:
+    """When a process of this machine began, as its system counts; empty if there is none, or nobody can tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # The name before it, in brackets, may hold anything.
+    fields = stat.rpartition(")")[2].split()
+    here = _processes()
+    return "" if fields[0] == "Z" or here is None else f"{here} {fields[19]}"
+
+
+def clock(session: Session) -> datetime:
+    """The database's own time, in UTC."""
+    if session.get_bind().dialect.name == "postgresql":
+        moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+        return moment.astimezone(UTC)
+    return datetime.now(UTC)

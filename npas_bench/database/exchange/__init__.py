@@ -1,0 +1,1 @@
+"""Results as JSON lines, which carry them from one results database to another."""

@@ -1,0 +1,271 @@
+"""Results as JSON lines: how they travel from the database they were made in to others, and to the published board.
+
+`docs/exchange.md` says what a user can rely on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import sys
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
+
+from sqlalchemy import select
+
+from npas_bench.database.exchange.reading import BadRecord, read_record
+from npas_bench.database.exchange.record import FORMAT
+from npas_bench.database.labels import printable
+from npas_bench.database.runs import now
+from npas_bench.database.schema import ENDED, CellRow, MetricRow, RunRow
+from npas_bench.errors import DatabaseError, UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Row
+
+    from npas_bench.database.exchange.record import Record
+    from npas_bench.database.opening import Database
+
+# What only the database that a run was made in has a use for.
+_LOCAL = {"id", "identity", "token", "superseded", "driver", "epoch", "board", "current"}
+_CELL_FIELDS = [column.key for column in CellRow.__table__.columns]
+_RUN_FIELDS = [column.key for column in RunRow.__table__.columns if column.key not in _LOCAL]
+_METRIC_FIELDS = ("name", "value", "position", "unit", "higher_is_better")
+# Texts that may be of any length where a run is made, SQLite's columns included.
+_LONGEST = {"grid": 1000, "message": 20_000, "detail": 200_000} | dict.fromkeys(
+    ("data_name", "data_label", "device", "host"), 200
+)
+_PAGE = 500
+_LONGEST_LINE = 16 * 2**20
+_GZIP = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Checked(NamedTuple):
+    """A file whose every line was found to be a record.
+
+    Attributes:
+        path: of the file.
+        records: how many there are.
+        digest: of the file's content.
+    """
+
+    path: Path
+    records: int
+    digest: str
+
+
+class Located(NamedTuple):
+    """A record with its place.
+
+    Attributes:
+        path: of the file.
+        line: from 1.
+        record: the record.
+        size: bytes of its line.
+    """
+
+    path: Path
+    line: int
+    record: Record
+    size: int
+
+    def wrong(self, what: str) -> DatabaseError:
+        """An error that names the place."""
+        return _wrong(self.path, self.line, what)
+
+
+def export_records(database: Database, *, grid: str | None = None, task: str | None = None) -> Iterator[str]:
+    """Every ended run of a database as a JSON line, oldest first; what ends meanwhile may come or not.
+
+    Args:
+        database: open.
+        grid: only runs of this grid.
+        task: only runs of this task.
+
+    Raises:
+        UnknownName: if the database has no run of that grid or task.
+        DatabaseError: if a stored number is not finite, which JSON cannot say.
+    """
+    _check_names(database, grid, task)
+    query = (
+        select(RunRow.__table__, *(CellRow.__table__.c[name].label(f"cell_{name}") for name in _CELL_FIELDS))
+        .join(CellRow, CellRow.identity == RunRow.identity)
+        .where(RunRow.state.in_(ENDED))
+        .order_by(RunRow.id)
+        .limit(_PAGE)
+    )
+    if grid is not None:
+        query = query.where(RunRow.grid == grid)
+    if task is not None:
+        query = query.where(CellRow.task == task)
+    last = 0
+    while True:
+        # A transaction a page: an export that a slow pipe holds up keeps no writer from its file.
+        with database.session() as session:
+            rows = session.execute(query.where(RunRow.id > last)).all()
+            numbers = [row.id for row in rows]
+            metrics: dict[int, list[dict[str, Any]]] = {number: [] for number in numbers}
+            chosen = select(MetricRow.__table__).where(MetricRow.run_id.in_(numbers)).order_by(MetricRow.position)
+            for metric in session.execute(chosen) if numbers else ():
+                metrics[metric.run_id].append({name: getattr(metric, name) for name in _METRIC_FIELDS})
+        for row in rows:
+            yield _line(row, metrics[row.id])
+        if len(rows) < _PAGE:
+            return
+        last = numbers[-1]
+
+
+def _line(row: Row[Any], metrics: list[dict[str, Any]]) -> str:
+    run = {name: getattr(row, name) for name in _RUN_FIELDS}
+    for name, value in run.items():
+        if isinstance(value, datetime):
+            run[name] = value.isoformat().replace("+00:00", "Z")
+    for name, length in _LONGEST.items():
+        if run[name] is not None:
+            run[name] = run[name].replace("\0", "")[:length]
+    record = {
+        "format": FORMAT,
+        "cell": {name: getattr(row, f"cell_{name}") for name in _CELL_FIELDS},
+        "run": run,
+        "metrics": metrics,
+    }
+    try:
+        return json.dumps(record, sort_keys=True, allow_nan=False)
+    except ValueError as error:
+        raise DatabaseError(f"run {row.id} cannot be exported: {error}. npas-bench db check looks for more") from None
+
+
+def _check_names(database: Database, grid: str | None, task: str | None) -> None:
+    wanted = (("grid", grid, RunRow.grid), ("task", task, CellRow.task))
+    with database.session() as session:
+        for kind, name, column in wanted:
+            if name is not None:
+                known = {found for found in session.scalars(select(column).distinct()) if found is not None}
+                if name not in known:
+                    raise UnknownName(kind, name, known, remedy="of those with runs")
+
+
+def write_records(lines: Iterable[str], out: Path, *, overwrite: bool = False) -> int:
+    """Write lines to a file, which is there whole or not at all; how many.
+
+    Args:
+        lines: from `export_records`.
+        out: the file.
+        overwrite: whether it may be there.
+
+    Raises:
+        DatabaseError: if it is there, cannot be written, or there are no lines.
+    """
+    if not overwrite and (out.exists() or out.is_symlink()):
+        raise DatabaseError(f"{out} is there already: add --force to write over it, or name another file")
+    if out.is_dir():
+        raise DatabaseError(f"{out} is a folder: name a file in it")
+    if not out.parent.is_dir():
+        raise DatabaseError(f"{out}: the folder {out.parent} does not exist; make it first")
+    # A link's file is replaced, not the link.
+    place = out.resolve()
+    partial = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("x", encoding="utf-8", newline="\n") as file:
+            count = _write_lines(lines, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(place)
+    except OSError as error:
+        raise DatabaseError(f"{out} cannot be written: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def print_records(lines: Iterable[str]) -> int:
+    """Write lines to the standard output; how many."""
+    return _write_lines(lines, sys.stdout)
+
+
+def _write_lines(lines: Iterable[str], file: TextIO) -> int:
+    count = 0
+    for line in lines:
+        file.write(f"{line}\n")
+        count += 1
+    if not count:
+        raise DatabaseError("there is nothing to export: no run has ended")
+    return count
+
+
+def check_files(paths: Sequence[Path]) -> list[Checked]:
+    """Read files through and check every line; nothing is stored.
+
+    Raises:
+        DatabaseError: if one cannot be read, holds a line that is no record, or none at all; it names file and line.
+    """
+    checked = []
+    for path in paths:
+        digest = hashlib.sha256()
+        count = sum(1 for _ in read_file(path, digest))
+        if not count:
+            raise DatabaseError(f"{shown(path)} holds no records: export some with npas-bench export --out FILE")
+        checked.append(Checked(path, count, digest.hexdigest()))
+    return checked
+
+
+def read_file(path: Path, digest: Any) -> Iterator[Located]:
+    """The records of a file, one after the other.
+
+    Args:
+        path: of the file.
+        digest: a hash that all of its bytes go to.
+
+    Raises:
+        DatabaseError: at a line that is no record.
+    """
+    moment = now()
+    with _opened(path) as file:
+        number = 0
+        while line := file.readline(_LONGEST_LINE + 1):
+            number += 1
+            digest.update(line)
+            if number == 1:
+                if line.startswith(_GZIP):
+                    raise DatabaseError(f"{shown(path)} is compressed: unpack it first, with gunzip")
+                line = line.removeprefix(_BYTE_ORDER_MARK)
+            if len(line) > _LONGEST_LINE:
+                raise _wrong(path, number, f"is longer than {_LONGEST_LINE // 2**20} MiB")
+            if line.strip():
+                try:
+                    record = read_record(line, moment)
+                except BadRecord as error:
+                    raise _wrong(path, number, str(error)) from None
+                yield Located(path, number, record, len(line))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        # Files are read twice: a pipe cannot be.
+        if path.exists() and not path.is_file():
+            raise DatabaseError(
+                f"{shown(path)} is {'a folder' if path.is_dir() else 'no file'}: name a file of JSON lines"
+            )
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise DatabaseError(f"{shown(path)} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise DatabaseError(f"{shown(path)} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _wrong(path: Path, line: int, what: str) -> DatabaseError:
+    return DatabaseError(f"{shown(path)}, line {line}, is no record of a run: {printable(what)}")
+
+
+def shown(path: Path) -> str:
+    """A file's name as messages have it."""
+    return printable(str(path))

@@ -1,0 +1,260 @@
+"""Runs that were made elsewhere, brought into a database: all of them or none, each once, marked with their origin."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from npas_bench.database.exchange.files import Checked, Located, check_files, read_file, shown
+from npas_bench.database.keys import RunKey, board_key
+from npas_bench.database.labels import printable
+from npas_bench.database.patience import patiently
+from npas_bench.database.runs import hold_current
+from npas_bench.database.schema import ENDED, Base, CellRow, RunRow
+from npas_bench.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from npas_bench.database.exchange.record import Record
+    from npas_bench.database.opening import Database
+
+_BATCH = 500
+_BATCH_BYTES = 16 * 2**20
+# A driver waits five minutes for its file; an import this large takes less than one, on a busy machine too.
+MOST_BESIDE = 20_000
+_ORIGIN_LENGTH = 200
+_CACHE_KIB = 2**18
+_RUNS, _METRICS = (Base.metadata.tables[name] for name in ("runs", "metrics"))
+_RUN_COLUMNS = [column.key for column in _RUNS.columns if column.key != "id"]
+
+
+class Imported(NamedTuple):
+    """What became of the records of an import.
+
+    Attributes:
+        added: that were not there.
+        replaced: that stand now for an earlier attempt at the same run, imported before.
+        known: that were there, or a later attempt.
+        local: that this database has a run of its own for: it stays as it is.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    known: int = 0
+    local: int = 0
+
+    def plus(self, other: Imported) -> Imported:
+        """The sum of two."""
+        return Imported(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class _Known(NamedTuple):
+    """A stored run as an import sees it."""
+
+    id: int
+    uid: str
+    key: RunKey
+    state: str
+    attempt: int
+    origin: str | None
+    current: bool
+    created: datetime
+    finished: datetime | None
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        return _rank(self.state, self.finished)
+
+
+def add_records(database: Database, paths: Sequence[Path]) -> Imported:
+    """Check files and add their runs to a database.
+
+    Raises:
+        DatabaseError: as `check_files` and `import_files` do.
+    """
+    return import_files(database, check_files(paths))
+
+
+def import_files(database: Database, files: Sequence[Checked]) -> Imported:
+    """Add the runs in files to a database, in one transaction.
+
+    Args:
+        database: open for writing, alone or beside a driver.
+        files: that were checked.
+
+    Raises:
+        DatabaseError: if a file was changed since it was checked, a record contradicts what is stored, or the database
+            fails; nothing is added then.
+    """
+    count = sum(file.records for file in files)
+    if database.location.path is not None and not database.alone and count > MOST_BESIDE:
+        raise DatabaseError(
+            f"database {database.location} has an npas-bench run at work on it, which {count:,} records would hold up: "
+            f"import them when it is done, or in files of at most {MOST_BESIDE:,}"
+        )
+    try:
+        return patiently(_import, database, files)
+    except SQLAlchemyError as error:
+        cause = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines() or ["unknown"]
+        raise DatabaseError(f"database {database.location} failed: {cause[0]}. Nothing was imported") from error
+
+
+def _import(database: Database, files: Sequence[Checked]) -> Imported:
+    total = Imported()
+    with database.session.begin() as session:
+        if database.location.path is not None:
+            # Keys are spread all over their indices, whose pages would be written to the log and read back many times.
+            session.connection().exec_driver_sql(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        hold_current(session, alone=True)
+        for file in files:
+            digest = hashlib.sha256()
+            for batch in _batches(read_file(file.path, digest)):
+                total = total.plus(_add(session, batch))
+            if digest.hexdigest() != file.digest:
+                raise DatabaseError(
+                    f"{shown(file.path)} was changed while it was read: nothing was imported; try again"
+                )
+    return total
+
+
+def _batches(records: Iterator[Located]) -> Iterator[list[Located]]:
+    """Some at a time, of different runs."""
+    batch: list[Located] = []
+    uids: set[str] = set()
+    size = 0
+    for located in records:
+        if len(batch) >= _BATCH or size > _BATCH_BYTES or located.record.run.uid in uids:
+            yield batch
+            batch, uids, size = [], set(), 0
+        batch.append(located)
+        uids.add(located.record.run.uid)
+        size += located.size
+    if batch:
+        yield batch
+
+
+def _add(session: Session, batch: Sequence[Located]) -> Imported:
+    known = {run.uid: run for run in _find(session, RunRow.uid.in_([one.record.run.uid for one in batch]))}
+    fresh: list[Located] = []
+    later: list[tuple[Located, _Known]] = []
+    counts = {"known": 0, "local": 0}
+    for located in batch:
+        stored = known.get(located.record.run.uid)
+        if stored is None:
+            fresh.append(located)
+            continue
+        if (stored.key, stored.created) != (_key(located.record), located.record.run.created):
+            raise located.wrong(f"it has the uid of another run, {stored.id} of this database")
+        if stored.attempt >= located.record.run.attempt and stored.state in ENDED:
+            counts["known"] += 1
+        elif stored.origin is None:
+            counts["local"] += 1
+        else:
+            later.append((located, stored))
+    if fresh:
+        _insert(session, fresh)
+    for located, stored in later:
+        _replace(session, located, stored)
+    return Imported(len(fresh), len(later), **counts)
+
+
+def _find(session: Session, condition: Any) -> list[_Known]:
+    columns = (RunRow.id, RunRow.uid, RunRow.identity, RunRow.data_digest, RunRow.device_class)
+    more = (RunRow.state, RunRow.attempt, RunRow.origin, RunRow.current, RunRow.created, RunRow.finished)
+    return [
+        _Known(number, uid, RunKey(identity, digest, device_class), *rest)
+        for number, uid, identity, digest, device_class, *rest in session.execute(
+            select(*columns, *more).where(condition)
+        )
+    ]
+
+
+def _insert(session: Session, fresh: Sequence[Located]) -> None:
+    on_conflict: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    cells = {one.record.cell.identity: one.record.cell.model_dump() for one in fresh}
+    # In one order, lest two that add the same cells wait for each other.
+    session.execute(
+        on_conflict(CellRow.__table__).on_conflict_do_nothing(), [cells[identity] for identity in sorted(cells)]
+    )
+    shown_now = {run.key: run for run in _find(session, RunRow.current & RunRow.identity.in_(list(cells)))}
+    best = {key: run.rank for key, run in shown_now.items()}
+    rows: list[dict[str, Any]] = []
+    first: dict[RunKey, dict[str, Any]] = {}
+    for located in fresh:
+        key, row = _key(located.record), _row(located)
+        rank = _rank(row["state"], row["finished"])
+        if key not in best or rank > best[key]:
+            if key in first:
+                first[key]["current"] = False
+            best[key], first[key], row["current"] = rank, row, True
+        rows.append(row)
+    _unmark(session, [shown_now[key].id for key in first if key in shown_now])
+    session.execute(insert(_RUNS), rows)
+    uids = [row["uid"] for row in rows]
+    numbers = {
+        uid: number for uid, number in session.execute(select(RunRow.uid, RunRow.id).where(RunRow.uid.in_(uids)))
+    }
+    metrics = [
+        metric.model_dump() | {"run_id": numbers[one.record.run.uid]} for one in fresh for metric in one.record.metrics
+    ]
+    if metrics:
+        session.execute(insert(_METRICS), metrics)
+
+
+def _replace(session: Session, located: Located, stored: _Known) -> None:
+    """Let a record stand in the place of an earlier attempt, under the same number."""
+    row = _row(located) | {"origin": stored.origin}
+    del row["current"]
+    session.execute(update(_RUNS).where(_RUNS.c.id == stored.id).values(**row))
+    session.execute(delete(_METRICS).where(_METRICS.c.run_id == stored.id))
+    metrics = [metric.model_dump() | {"run_id": stored.id} for metric in located.record.metrics]
+    if metrics:
+        session.execute(insert(_METRICS), metrics)
+    of_key = tuple_(RunRow.identity, RunRow.data_digest, RunRow.device_class) == tuple(stored.key)
+    # If it was the one shown, any other may be better now.
+    rivals = RunRow.state.in_(ENDED) if stored.current else RunRow.current | (RunRow.id == stored.id)
+    found = _find(session, of_key & rivals)
+    winner = max(found, key=lambda run: (run.rank, run.current, run.id))
+    _unmark(session, [run.id for run in found if run.current and run.id != winner.id])
+    session.execute(update(_RUNS).where(_RUNS.c.id == winner.id).values(current=True))
+
+
+def _unmark(session: Session, numbers: Sequence[int]) -> None:
+    if numbers:
+        session.execute(update(_RUNS).where(_RUNS.c.id.in_(numbers)).values(current=False))
+
+
+def _rank(state: str, finished: datetime | None) -> tuple[bool, float]:
+    """Of a key's runs the one that finished last is shown, and a failed one only where all failed."""
+    return state != "failed", finished.timestamp() if finished else 0.0
+
+
+def _key(record: Record) -> RunKey:
+    return RunKey(record.cell.identity, record.run.data_digest, record.run.device_class)
+
+
+def _row(located: Located) -> dict[str, Any]:
+    record = located.record
+    key = _key(record)
+    # As it was written: a field that has no value is not given one.
+    fields = dict.fromkeys(_RUN_COLUMNS) | record.run.model_dump(exclude_unset=True)
+    return fields | {
+        "identity": key.identity,
+        "board": board_key(record.cell.canonical, key.data_digest, key.device_class),
+        "current": False,
+        "origin": record.run.origin or origin_of(located.path),
+    }
+
+
+def origin_of(path: Path) -> str:
+    """What runs of a file are marked with: its name, without its folders."""
+    return printable(path.name)[:_ORIGIN_LENGTH]

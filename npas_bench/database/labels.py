@@ -1,0 +1,39 @@
+"""How stored things are called wherever they are shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from npas_bench.database.schema import CellRow
+
+
+def method_label(method: str, options: Mapping[str, Any]) -> str:
+    """A method with its options, as a board's row names it: `ssn (upsample=inter)`."""
+    chosen = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
+    return f"{method} ({chosen})" if chosen else method
+
+
+def cell_label(cell: CellRow) -> str:
+    """A cell in words, its options with it."""
+    budget = cell.budget_text or f"{cell.budget:,}"
+    return f"{cell.task} {cell.architecture} {method_label(cell.method, cell.options)} {budget} seed {cell.seed}"
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Text with every character that a terminal would obey, or not draw, replaced by its number: `\x1b`.
+
+    Results may come from anywhere.
+
+    Args:
+        text: any.
+        lines: whether ends of lines and tabs may stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        part if part.isprintable() or (lines and part in "\n\t") else part.encode("unicode_escape").decode("ascii")
+        for part in text
+    )

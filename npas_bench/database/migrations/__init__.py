@@ -1,0 +1,1 @@
+"""Alembic migrations of the results database, from its first schema on."""

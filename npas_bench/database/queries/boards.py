@@ -1,0 +1,261 @@
+"""Which tables a database's results make, and the results of some of them: what a board of many runs is answered from.
+
+Tables are chosen on an index of runs alone, and only the chosen ones' rows are looked at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import and_, func, not_, select
+from sqlalchemy.orm import aliased
+
+from npas_bench.database.queries.results import Result, read_results
+from npas_bench.database.schema import CellRow, RunRow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import InstrumentedAttribute, Session
+
+    from npas_bench.database.opening import Database
+
+
+class Board(NamedTuple):
+    """A table of results, not looked at yet.
+
+    Attributes:
+        key: of its runs, `RunRow.board`.
+        results: how many it has, of older versions of its task and methods, too.
+    """
+
+    key: str
+    results: int
+
+
+class Boards(NamedTuple):
+    """Tables of a database.
+
+    Attributes:
+        chosen: those to show, the newest result first.
+        total: how many there are to choose from.
+    """
+
+    chosen: list[Board]
+    total: int
+
+
+class BoardFacts(NamedTuple):
+    """What a table is about.
+
+    Attributes:
+        key: of its runs.
+        task: name of the task.
+        architecture: name of the architecture.
+        recipe: name of the recipe.
+        data_label: what the data is to be called.
+        device_class: `cpu` or `cuda`.
+        results: how many it has.
+    """
+
+    key: str
+    task: str
+    architecture: str
+    recipe: str
+    data_label: str
+    device_class: str
+    results: int
+
+
+class BudgetCount(NamedTuple):
+    """How many results of a table have a budget."""
+
+    budget: int
+    results: int
+
+
+def choose_boards(
+    database: Database, *, task: str | None = None, architecture: str | None = None, limit: int | None = None
+) -> Boards:
+    """The tables with the newest results.
+
+    Args:
+        database: open.
+        task: only of this task.
+        architecture: only of this architecture.
+        limit: at most so many; all if left out.
+    """
+    with database.session() as session:
+        found = [Board(*row) for row in session.execute(_boards_query(session, task, architecture))]
+    return Boards(found[:limit], len(found))
+
+
+def _boards_query(session: Session, task: str | None, architecture: str | None) -> Any:
+    groups = (
+        select(RunRow.board, func.count().label("results"), func.max(RunRow.finished).label("newest"))
+        .where(RunRow.current)
+        .group_by(RunRow.board)
+        .subquery()
+    )
+    query = select(groups.c.board, groups.c.results).order_by(groups.c.newest.desc(), groups.c.board)
+    wanted = [
+        column == name
+        for column, name in ((CellRow.task, task), (CellRow.architecture, architecture))
+        if name is not None
+    ]
+    if wanted:
+        # All runs of a table have one task and architecture: any of them tells.
+        one = aliased(RunRow)
+        identity = (
+            select(one.identity)
+            .where(one.current, one.board == groups.c.board)
+            .limit(1)
+            .correlate(groups)
+            .scalar_subquery()
+        )
+        query = query.join(CellRow, CellRow.identity == identity).where(*wanted)
+    outdated = outdated_versions(session)
+    if outdated:
+        run, cell = aliased(RunRow), aliased(CellRow)
+        # With a limit, no planner takes it for a join of everything with everything.
+        shown = (
+            select(run.id)
+            .join(cell, cell.identity == run.identity)
+            .where(run.current, run.board == groups.c.board, newest_only(outdated, cell))
+            .limit(1)
+            .correlate(groups)
+            .scalar_subquery()
+        )
+        query = query.where(shown.is_not(None))
+    return query
+
+
+class Versions(NamedTuple):
+    """The newest version with an ended run of tasks and methods that have several versions."""
+
+    tasks: dict[str, int]
+    methods: dict[str, int]
+
+
+def outdated_versions(session: Session) -> Versions | None:
+    """What has several versions, and which counts; None if nothing has."""
+    tasks = _newest(session, CellRow.task, CellRow.task_version)
+    methods = _newest(session, CellRow.method, CellRow.method_version)
+    return Versions(tasks, methods) if tasks or methods else None
+
+
+def newest_only(versions: Versions, cell: Any = CellRow) -> ColumnElement[bool]:
+    """That a cell is of the version that counts of its task and of its method."""
+    return and_(
+        *(not_(and_(cell.task == name, cell.task_version != newest)) for name, newest in versions.tasks.items()),
+        *(not_(and_(cell.method == name, cell.method_version != newest)) for name, newest in versions.methods.items()),
+    )
+
+
+def _newest(session: Session, name: InstrumentedAttribute[str], version: InstrumentedAttribute[int]) -> dict[str, int]:
+    there: dict[str, list[int]] = {}
+    for one, number in session.execute(select(name, version).distinct()):
+        there.setdefault(one, []).append(number)
+    newest = {}
+    for one, numbers in there.items():
+        if len(numbers) > 1:
+            # A version that was only planned, or is under way, shows nothing yet, and hides nothing.
+            falling = sorted(numbers, reverse=True)
+            shown = (number for number in falling if _has_result(session, name == one, version == number))
+            newest[one] = next(shown, falling[0])
+    return newest
+
+
+def _has_result(session: Session, *conditions: ColumnElement[bool]) -> bool:
+    query = select(RunRow.id).join(CellRow, CellRow.identity == RunRow.identity).where(*conditions, RunRow.current)
+    return session.scalar(query.limit(1)) is not None
+
+
+def one_board(database: Database, key: str) -> Boards:
+    """The table of a key; none where no result has it."""
+    query = select(func.count()).where(RunRow.current, RunRow.board == key)
+    with database.session() as session:
+        results = session.scalar(query) or 0
+    return Boards([Board(key, results)] if results else [], min(results, 1))
+
+
+def describe_boards(database: Database, boards: Iterable[Board]) -> list[BoardFacts]:
+    """What tables are about, in the order of their names."""
+    columns = (CellRow.task, CellRow.architecture, CellRow.recipe_name, RunRow.data_label, RunRow.device_class)
+    found = []
+    with database.session() as session:
+        for board in boards:
+            query = (
+                select(*columns)
+                .join(RunRow, CellRow.identity == RunRow.identity)
+                .where(RunRow.current, RunRow.board == board.key)
+                .limit(1)
+            )
+            row = session.execute(query).first()
+            if row is not None:
+                found.append(BoardFacts(board.key, *row, board.results))
+    return sorted(found, key=lambda facts: (*facts[1:-1], facts.key))
+
+
+def board_full(database: Database, board: Board) -> int:
+    """Trainable scalars of the full architecture that a table is about."""
+    query = (
+        select(CellRow.full)
+        .join(RunRow, CellRow.identity == RunRow.identity)
+        .where(RunRow.current, RunRow.board == board.key)
+        .limit(1)
+    )
+    with database.session() as session:
+        return session.scalar(query) or 0
+
+
+def board_budgets(database: Database, board: Board) -> list[BudgetCount]:
+    """The budgets of a table, rising."""
+    query = (
+        select(CellRow.budget, func.count())
+        .join(RunRow, CellRow.identity == RunRow.identity)
+        .where(RunRow.current, RunRow.board == board.key)
+        .group_by(CellRow.budget)
+    )
+    with database.session() as session:
+        return sorted(BudgetCount(*row) for row in session.execute(query))
+
+
+def method_budgets(database: Database, board: Board, method: str) -> list[int]:
+    """The budgets at which a table has results of a method."""
+    query = (
+        select(CellRow.budget)
+        .join(RunRow, CellRow.identity == RunRow.identity)
+        .where(RunRow.current, RunRow.board == board.key, CellRow.method == method)
+        .distinct()
+    )
+    with database.session() as session:
+        return sorted(session.scalars(query))
+
+
+def read_boards(
+    database: Database,
+    boards: Collection[Board],
+    *,
+    metric: str | None = None,
+    budgets: Collection[int] | None = None,
+    methods: Collection[str] | None = None,
+) -> list[Result]:
+    """The results of some tables, of the versions that count.
+
+    Args:
+        database: open.
+        boards: the tables.
+        metric: the metric to read; left out, each task's primary one.
+        budgets: only these.
+        methods: only these, by name.
+    """
+    with database.session() as session:
+        outdated = outdated_versions(session)
+    conditions = [newest_only(outdated)] if outdated else []
+    if budgets is not None:
+        conditions.append(CellRow.budget.in_(budgets))
+    if methods is not None:
+        conditions.append(CellRow.method.in_(methods))
+    return read_results(database, metric=metric, boards=[board.key for board in boards], conditions=conditions)

@@ -1,0 +1,64 @@
+"""Runs in a line each, newest first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import select
+
+from npas_bench.database.labels import cell_label
+from npas_bench.database.schema import CellRow, RunRow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from npas_bench.database.opening import Database
+
+
+class RunLine(NamedTuple):
+    """A run in a line.
+
+    Attributes:
+        run: its id.
+        grid: that it was run for.
+        cell: in words.
+        state: how it ended, or that it has not.
+        message: why it failed or is unsupported.
+        finished: when.
+    """
+
+    run: int
+    grid: str | None
+    cell: str
+    state: str
+    message: str | None
+    finished: datetime | None
+
+
+def recent_runs(
+    database: Database, *, states: Collection[str] | None = None, grid: str | None = None, limit: int = 100
+) -> list[RunLine]:
+    """The newest runs.
+
+    Args:
+        database: open.
+        states: only in these.
+        grid: only of this grid.
+        limit: at most so many.
+    """
+    query = (
+        select(RunRow.id, RunRow.grid, RunRow.state, RunRow.message, RunRow.finished, CellRow)
+        .join(CellRow, CellRow.identity == RunRow.identity)
+        .order_by(RunRow.id.desc())
+        .limit(limit)
+    )
+    if states is not None:
+        query = query.where(RunRow.state.in_(states))
+    if grid is not None:
+        query = query.where(RunRow.grid == grid)
+    with database.session() as session:
+        return [
+            RunLine(run, name, cell_label(cell), state, message, finished)
+            for run, name, state, message, finished, cell in session.execute(query)
+        ]

@@ -1,0 +1,96 @@
+"""Further runs of a cell on the same data: on a board they are reproductions of the one that counts, never seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from sqlalchemy import func, select
+
+from npas_bench.database.schema import MetricRow, RunRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from npas_bench.database.opening import Database
+    from npas_bench.database.queries.results import Result
+
+_T = TypeVar("_T")
+
+_CHUNK = 900
+
+
+class Repetition(NamedTuple):
+    """A finished run of a cell.
+
+    Attributes:
+        run: its id in its database.
+        uid: the same in every database.
+        counts: whether it is the one that boards show, for its device class.
+        device_class: `cpu` or `cuda`.
+        finished: when.
+        metrics: name -> value.
+    """
+
+    run: int
+    uid: str
+    counts: bool
+    device_class: str
+    finished: datetime | None
+    metrics: dict[str, float]
+
+
+def reproduced_runs(results: Sequence[Result], *databases: Database) -> set[int]:
+    """Which results' cells were done more than once.
+
+    Args:
+        results: of the first database.
+        databases: to look in. The same run in several of them is one.
+    """
+    done: dict[tuple[str, str], list[int]] = {}
+    for result in results:
+        if result.state == "done":
+            # One for each device class.
+            done.setdefault((result.identity, result.data_digest), []).append(result.run)
+    wanted = sorted({identity for identity, _ in done})
+    uids: dict[tuple[str, str], set[str]] = {}
+    for database in databases:
+        for part in _parts(wanted):
+            for identity, digest, uid in _several(database, part, alone=len(databases) == 1):
+                uids.setdefault((identity, digest), set()).add(uid)
+    return {run for key, found in uids.items() if len(found) > 1 for run in done.get(key, ())}
+
+
+def _several(database: Database, identities: Sequence[str], *, alone: bool) -> Iterator[tuple[str, str, str]]:
+    """Identity, data digest and uid of runs that are done; alone, a database tells at once which cells have several."""
+    key = (RunRow.identity, RunRow.data_digest)
+    where = RunRow.identity.in_(identities), RunRow.state == "done"
+    with database.session() as session:
+        if not alone:
+            for identity, digest, uid in session.execute(select(*key, RunRow.uid).where(*where)):
+                yield identity, digest, uid
+            return
+        counted = select(*key, func.count()).where(*where).group_by(*key).having(func.count() > 1)
+        for identity, digest, count in session.execute(counted):
+            yield from ((identity, digest, str(number)) for number in range(count))
+
+
+def read_repetitions(database: Database, identity: str, data_digest: str) -> list[Repetition]:
+    """All finished runs of a cell on some data, oldest first."""
+    runs = (
+        select(RunRow.id, RunRow.uid, RunRow.current, RunRow.device_class, RunRow.finished)
+        .where(RunRow.identity == identity, RunRow.data_digest == data_digest, RunRow.state == "done")
+        .order_by(RunRow.id)
+    )
+    with database.session() as session:
+        found = [Repetition(*row, {}) for row in session.execute(runs)]
+        numbers = {repetition.run: repetition for repetition in found}
+        for part in _parts(list(numbers)):
+            values = select(MetricRow.run_id, MetricRow.name, MetricRow.value).where(MetricRow.run_id.in_(part))
+            for run, name, value in session.execute(values.order_by(MetricRow.position)):
+                numbers[run].metrics[name] = value
+    return found
+
+
+def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))

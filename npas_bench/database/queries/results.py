@@ -1,0 +1,199 @@
+"""What boards read from the database."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import Text, cast, select
+from sqlalchemy.orm import joinedload, selectinload
+
+from npas_bench.database.labels import method_label
+from npas_bench.database.runs import UNFINISHED, count_states
+from npas_bench.database.schema import CellRow, MetricRow, RunRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement
+
+    from npas_bench.database.opening import Database
+
+
+class Result(NamedTuple):
+    """The newest ended run of a cell, on some data and device class, with one metric of it.
+
+    Attributes:
+        run: its id in its database.
+        identity: of its cell.
+        board: key of the table that it belongs to.
+        seconds_per_step: median.
+        peak_memory: bytes.
+        forward_flops: floating-point operations of one example's forward pass, weights as they are.
+        generation_flops: of generating all weights once.
+        metric: name of the metric; None where the run is not done.
+        value: the metric's value.
+        unit: its unit.
+        higher_is_better: its direction.
+    """
+
+    run: int
+    identity: str
+    board: str
+    task: str
+    architecture: str
+    recipe: str
+    data_label: str
+    data_digest: str
+    data_official: bool
+    device_class: str
+    method: str
+    task_version: int
+    method_version: int
+    options: dict[str, Any]
+    budget: int
+    budget_text: str
+    full: int
+    seed: int
+    state: str
+    parameters: int | None
+    seconds_per_step: float | None
+    peak_memory: int | None
+    forward_flops: float | None
+    generation_flops: float | None
+    message: str | None
+    metric: str | None
+    value: float | None
+    unit: str | None
+    higher_is_better: bool | None
+
+
+# SQLite takes 32,766 variables in a statement; older builds took 999.
+_AT_ONCE = 500
+_COLUMNS = (
+    RunRow.id,
+    RunRow.identity,
+    RunRow.board,
+    CellRow.task,
+    CellRow.architecture,
+    CellRow.recipe_name,
+    RunRow.data_label,
+    RunRow.data_digest,
+    RunRow.data_official,
+    RunRow.device_class,
+    CellRow.method,
+    CellRow.task_version,
+    CellRow.method_version,
+    CellRow.options,
+    CellRow.budget,
+    CellRow.budget_text,
+    CellRow.full,
+    CellRow.seed,
+    RunRow.state,
+    RunRow.parameters,
+    RunRow.seconds_per_step,
+    RunRow.peak_memory,
+    # As numbers of any size: a server's integers would end at two thousand million.
+    RunRow.cost["forward_flops"].as_float(),
+    RunRow.cost["generation_flops"].as_float(),
+    RunRow.message,
+    MetricRow.name,
+    MetricRow.value,
+    MetricRow.unit,
+    MetricRow.higher_is_better,
+)
+
+
+def read_results(
+    database: Database,
+    *,
+    task: str | None = None,
+    architecture: str | None = None,
+    metric: str | None = None,
+    boards: Sequence[str] | None = None,
+    conditions: Iterable[ColumnElement[bool]] = (),
+) -> list[Result]:
+    """Every cell's newest ended run, in a fixed order.
+
+    Args:
+        database: open.
+        task: only this task.
+        architecture: only this architecture.
+        metric: the metric to read; left out, each task's primary one.
+        boards: only these tables, by key.
+        conditions: more of them, on runs and cells.
+    """
+    wanted = MetricRow.position == 0 if metric is None else MetricRow.name == metric
+    query: Any = (
+        select(*_COLUMNS)
+        .join(CellRow, CellRow.identity == RunRow.identity)
+        .join(MetricRow, (MetricRow.run_id == RunRow.id) & wanted, isouter=True)
+        .where(RunRow.current, *conditions)
+    )
+    if task is not None:
+        query = query.where(CellRow.task == task)
+    if architecture is not None:
+        query = query.where(CellRow.architecture == architecture)
+    queries = [query]
+    if boards is not None:
+        parts = [boards[start : start + _AT_ONCE] for start in range(0, len(boards), _AT_ONCE)]
+        queries = [query.where(RunRow.board.in_(part)) for part in parts]
+    with database.session() as session:
+        results = [Result(*row) for one in queries for row in session.execute(one)]
+    # Here, not in the database: what is sorted there it may look for in another index, and by a locale's rules.
+    return sorted(results, key=lambda r: (r.task, r.architecture, r.budget, r.method, r.seed, r.run))
+
+
+# Columns of names that a user may choose by.
+_NAMES = {"task": CellRow.task, "architecture": CellRow.architecture, "metric": MetricRow.name}
+
+
+def has_name(database: Database, kind: str, name: str) -> bool:
+    """Whether a database knows a task, architecture or metric by a name."""
+    column = _NAMES[kind]
+    with database.session() as session:
+        return session.scalar(select(column).where(column == name).limit(1)) is not None
+
+
+def stored_names(database: Database, kind: str) -> set[str]:
+    """The names of tasks, architectures or metrics that a database has results of."""
+    with database.session() as session:
+        return set(session.scalars(select(_NAMES[kind]).distinct()))
+
+
+def stored_methods(database: Database, *, task: str | None = None, architecture: str | None = None) -> set[str]:
+    """Labels of the methods, with their options, that a database has cells of.
+
+    Args:
+        database: open.
+        task: only of this task.
+        architecture: only of this architecture.
+    """
+    # Servers do not compare JSON.
+    query = select(CellRow.method, cast(CellRow.options, Text)).distinct()
+    if task is not None:
+        query = query.where(CellRow.task == task)
+    if architecture is not None:
+        query = query.where(CellRow.architecture == architecture)
+    with database.session() as session:
+        return {method_label(method, json.loads(options)) for method, options in session.execute(query)}
+
+
+def count_unfinished(database: Database) -> int:
+    """How many runs are pending or were interrupted."""
+    return sum(
+        count for states in count_states(database).values() for state, count in states.items() if state in UNFINISHED
+    )
+
+
+def find_run(database: Database, run: int) -> RunRow | None:
+    """A run with its cell and metrics."""
+    query = select(RunRow).where(RunRow.id == run).options(joinedload(RunRow.cell), selectinload(RunRow.metrics))
+    with database.session() as session:
+        return session.scalar(query)
+
+
+def latest_runs(database: Database, count: int) -> list[int]:
+    """Ids of the newest runs, newest first."""
+    with database.session() as session:
+        return list(session.scalars(select(RunRow.id).order_by(RunRow.id.desc()).limit(count)))

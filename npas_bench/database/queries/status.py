@@ -1,0 +1,186 @@
+"""How the runs of a database are getting on: what `npas-bench status` shows.
+
+A reader cannot mark what a dead driver left behind, so that it tells it apart here: a run that is stored as running,
+and whose driver is dead, is stale.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import func, or_, select
+
+from npas_bench.database.drivers import clock, dead_drivers
+from npas_bench.database.labels import cell_label
+from npas_bench.database.runs import count_states
+from npas_bench.database.schema import CellRow, DriverRow, RunRow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+    from npas_bench.database.opening import Database
+
+STATES = ("done", "running", "pending", "failed", "unsupported", "stale", "cancelled")
+# What somebody is at, or is waiting for somebody.
+LIVELY = ("running", "pending")
+
+
+class UnderWay(NamedTuple):
+    """A run that has begun and not ended.
+
+    Attributes:
+        run: its number.
+        grid: that it was run for; None for none.
+        cell: in words.
+        state: `running`, or `stale` if its driver is dead.
+        epoch: whole epochs that its driver has told of; None for none yet.
+        epochs: of its recipe; None if it does not say.
+        attempt: how many there were, this one included.
+        since: when its first attempt began.
+        driver: id of the driver that has it, or had it.
+    """
+
+    run: int
+    grid: str | None
+    cell: str
+    state: str
+    epoch: int | None
+    epochs: int | None
+    attempt: int
+    since: datetime | None
+    driver: str | None
+
+
+class Driver(NamedTuple):
+    """A driver at work, or one that left runs behind.
+
+    Attributes:
+        id: in the database.
+        host: that it runs on.
+        pid: its number there.
+        version: of the package.
+        started: when it began.
+        heartbeat: when it was last heard of.
+        alive: whether it is at work.
+        running: how many runs it has, or had.
+    """
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started: datetime
+    heartbeat: datetime
+    alive: bool
+    running: int
+
+
+class Status(NamedTuple):
+    """How the runs of a database are getting on.
+
+    Attributes:
+        moment: when this was so, by the database's clock.
+        counts: how many runs of each grid are in each state; what was run without a grid is under an empty name.
+        under_way: running and stale runs, running ones first, as many as were asked for.
+        hidden: how many more of these there are.
+        drivers: those at work, and those that left runs behind.
+    """
+
+    moment: datetime
+    counts: dict[str, dict[str, int]]
+    under_way: list[UnderWay]
+    hidden: int
+    drivers: list[Driver]
+
+    @property
+    def lively(self) -> bool:
+        """Whether anything is running or pending."""
+        return any(counts.get(state) for counts in self.counts.values() for state in LIVELY)
+
+
+def read_status(database: Database, *, grid: str | None = None, limit: int = 20) -> Status:
+    """How the runs of a database, or of one grid, are getting on.
+
+    Args:
+        database: open.
+        grid: only this grid.
+        limit: how many running and stale runs to tell of one by one.
+    """
+    dead = dead_drivers(database)
+    counts = count_states(database, grid=grid)
+    begun = [name for name, states in counts.items() if states.get("running") or states.get("stale")]
+    here = or_(RunRow.grid.in_(begun), RunRow.grid.is_(None)) if "" in begun else RunRow.grid.in_(begun)
+    with database.session() as session:
+        moment = clock(session)
+        rows = {row.id: row for row in session.scalars(select(DriverRow).where(DriverRow.ended.is_(None)))}
+        had = _had(session, here) if begun else []
+        missing = {driver for _, _, driver, _ in had if driver} - rows.keys()
+        rows |= {row.id: row for row in session.scalars(select(DriverRow).where(DriverRow.id.in_(missing)))}
+        alive = {row.id for row in rows.values() if row.ended is None and row.id not in dead}
+        running = dict.fromkeys(rows, 0)
+        for name, state, driver, count in had:
+            if driver is not None:
+                running[driver] += count
+            if state == "running" and driver not in alive:
+                states = counts[name or ""]
+                # They were counted a moment ago, and may have got on since.
+                moved = min(count, states.get("running", 0))
+                states["running"] = states.get("running", 0) - moved
+                states["stale"] = states.get("stale", 0) + moved
+        under_way = _under_way(session, here, alive, limit) if begun else []
+    drivers = [
+        Driver(id_, row.host, row.pid, row.version, row.started, row.heartbeat, id_ in alive, running[id_])
+        for id_, row in rows.items()
+        if id_ in alive or running[id_]
+    ]
+    return Status(
+        moment=moment,
+        counts=dict(sorted(counts.items())),
+        under_way=under_way,
+        hidden=max(0, sum(count for *_, count in had) - len(under_way)),
+        drivers=sorted(drivers, key=lambda driver: (not driver.alive, driver.started, driver.id)),
+    )
+
+
+def _had(session: Session, here: ColumnElement[bool]) -> list[Any]:
+    """How many runs of each grid are stored as running or stale under each driver."""
+    query = (
+        select(RunRow.grid, RunRow.state, RunRow.driver, func.count())
+        .where(here, RunRow.state.in_(("running", "stale")))
+        .group_by(RunRow.grid, RunRow.state, RunRow.driver)
+    )
+    return list(session.execute(query))
+
+
+def _under_way(session: Session, here: ColumnElement[bool], alive: set[str], limit: int) -> list[UnderWay]:
+    lives = RunRow.driver.in_(alive) & (RunRow.state == "running")
+    query = (
+        select(RunRow, CellRow)
+        .join(CellRow, CellRow.identity == RunRow.identity)
+        .where(here, RunRow.state.in_(("running", "stale")))
+        .order_by(lives.desc(), RunRow.id)
+        .limit(limit)
+    )
+    return [
+        UnderWay(
+            run=run.id,
+            grid=run.grid,
+            cell=cell_label(cell),
+            state="running" if run.state == "running" and run.driver in alive else "stale",
+            epoch=run.epoch,
+            epochs=_epochs(cell.recipe),
+            attempt=run.attempt,
+            since=run.started,
+            driver=run.driver,
+        )
+        for run, cell in session.execute(query)
+    ]
+
+
+def _epochs(recipe: Mapping[str, Any]) -> int | None:
+    epochs = recipe.get("epochs")
+    return epochs if isinstance(epochs, int) else None

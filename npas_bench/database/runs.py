@@ -1,0 +1,313 @@
+"""What a driver asks of the database about runs, and writes to it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from npas_bench.database.keys import RunKey, board_key, run_uid
+from npas_bench.database.schema import ENDED, CellRow, MetricRow, RunRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from npas_bench.database.opening import Database
+
+_T = TypeVar("_T")
+
+# Of an attempt that has not come to its end. A cancelled run waits, too, for whoever wants it after all.
+UNFINISHED = ("pending", "running", "stale", "cancelled")
+CANCELLABLE = ("pending", "running", "stale")
+_CLAIMABLE = ("pending", "stale")
+# SQLite takes 32,766 variables in a statement; older builds took 999.
+_CHUNK = 900
+# Any number, the same in every version, other than the one that migrations use.
+_CURRENT_LOCK = 0x6E706174
+
+
+class RunState(NamedTuple):
+    """The newest run of a key.
+
+    Attributes:
+        id: its number in its database.
+        state: pending, running, done, failed, unsupported, cancelled or stale.
+    """
+
+    id: int
+    state: str
+
+
+class Claim(NamedTuple):
+    """A run that is now this driver's.
+
+    Attributes:
+        attempt: how many there were, this one included.
+        superseded: token of the attempt before; None for the first.
+    """
+
+    attempt: int
+    superseded: str | None
+
+
+def newest_runs(database: Database, keys: Iterable[RunKey]) -> dict[RunKey, RunState]:
+    """The newest run of each key that has one: the one that can get on, if any, else the one that boards show."""
+    wanted = set(keys)
+    found: dict[RunKey, RunState] = {}
+    columns = (RunRow.identity, RunRow.data_digest, RunRow.device_class, RunRow.id, RunRow.state)
+    # What was imported is newer by number alone: a run that can get on, then the one that boards show, come first.
+    order = (RunRow.state.not_in(ENDED), RunRow.current, RunRow.id)
+    with database.session() as session:
+        for identities in _chunks(sorted({key.identity for key in wanted})):
+            rows = session.execute(select(*columns).where(RunRow.identity.in_(identities)).order_by(*order))
+            for identity, digest, device_class, run, state in rows:
+                key = RunKey(identity, digest, device_class)
+                if key in wanted:
+                    found[key] = RunState(run, state)
+    return found
+
+
+def add_runs(database: Database, cells: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Store cells that are not there yet and a pending run for each of `runs` whose key has none that can get on.
+
+    Returns:
+        For each of `runs`, in order, the number of its key's run that can get on: another driver may have made it,
+        and may be at it.
+    """
+    insert: Any = postgresql.insert if database.engine.dialect.name == "postgresql" else sqlite.insert
+    canonical = {cell["identity"]: cell["canonical"] for cell in cells}
+    keys = [RunKey(run["identity"], run["data_digest"], run["device_class"]) for run in runs]
+    rows = []
+    for key, run in zip(keys, runs, strict=True):
+        created = now()
+        rows.append(
+            {
+                **run,
+                "uid": run_uid(key, created),
+                "board": board_key(canonical[key.identity], key.data_digest, key.device_class),
+                "state": "pending",
+                "attempt": 0,
+                "current": False,
+                "created": created,
+            }
+        )
+    with database.session.begin() as session:
+        if cells:
+            session.execute(insert(CellRow).on_conflict_do_nothing(), [dict(cell) for cell in cells])
+        if rows:
+            session.execute(insert(RunRow).on_conflict_do_nothing(), rows)
+    made = newest_runs(database, keys)
+    return [made[key].id for key in keys]
+
+
+def reopen_runs(database: Database, runs: Iterable[int]) -> None:
+    """Put cancelled runs back to pending."""
+    _move(database, runs, ("cancelled",), "pending")
+
+
+def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapping[str, Any]) -> Claim | None:
+    """Take a run for a driver and mark it as running under a new attempt's token; None if it is not to be had.
+
+    Of several drivers that claim a run at the same time, one gets it.
+
+    One whose cell another driver has brought to an end meanwhile is not to be had either, and goes.
+
+    Args:
+        database: open for writing.
+        run: pending or stale, or running under this driver's own name, whose attempt is given up.
+        driver: that takes it.
+        token: of the new attempt.
+        facts: columns to set.
+    """
+    with database.session.begin() as session:
+        row = session.get_one(RunRow, run, with_for_update=True)
+        if row.token == token:
+            # Taken by a call whose answer got lost.
+            return Claim(row.attempt, row.superseded) if row.state == "running" else None
+        mine = row.state == "running" and row.driver == driver
+        if row.state not in _CLAIMABLE and not mine:
+            return None
+        earlier, brought_to_an_end = _earlier(session, row)
+        if brought_to_an_end and row.attempt == 0:
+            session.delete(row)
+            return None
+        # A new run goes on from what a failed one left.
+        superseded = row.token or earlier
+        # By a condition, not by what was just read: SQLite locks no rows.
+        taken = session.execute(
+            update(RunRow)
+            .where(RunRow.id == run, RunRow.state == row.state, RunRow.attempt == row.attempt)
+            .values(
+                state="running",
+                driver=driver,
+                token=token,
+                superseded=superseded,
+                attempt=row.attempt + 1,
+                started=row.started or now(),
+                epoch=None,
+                **facts,
+            )
+            .execution_options(synchronize_session=False)
+        )
+        return Claim(row.attempt + 1, superseded) if taken.rowcount == 1 else None  # type: ignore[attr-defined]
+
+
+def _earlier(session: Session, row: RunRow) -> tuple[str | None, bool]:
+    """The last token of other runs of a run's key, and whether one of them is done or unsupported."""
+    others = session.execute(
+        select(RunRow.token, RunRow.state)
+        .where(
+            RunRow.identity == row.identity,
+            RunRow.data_digest == row.data_digest,
+            RunRow.device_class == row.device_class,
+            RunRow.id != row.id,
+        )
+        .order_by(RunRow.id.desc())
+    ).all()
+    token = next((token for token, _ in others if token is not None), None)
+    return token, any(state in ("done", "unsupported") for _, state in others)
+
+
+def finish_run(
+    database: Database, run: int, token: str, fields: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Store how an attempt ended, unless it was cancelled or a later one has taken its place.
+
+    Returns:
+        Whether it is stored; also if it was before, by a call whose answer got lost.
+    """
+    with database.session.begin() as session:
+        row = session.get_one(RunRow, run, with_for_update=True)
+        if row.token != token:
+            return False
+        if row.state in ENDED:
+            return True
+        if row.state not in ("running", "stale"):
+            return False
+        hold_current(session, alone=False)
+        row.finished = now()
+        for name, value in fields.items():
+            setattr(row, name, value)
+        row.metrics = [MetricRow(position=position, **metric) for position, metric in enumerate(metrics)]
+        session.flush()
+        # The newest, whatever the clock says: it may have been set back.
+        mark_current(session, RunKey(row.identity, row.data_digest, row.device_class), row.id)
+        return True
+
+
+def hold_current(session: Session, *, alone: bool) -> None:
+    """Until the transaction ends, let no import choose what boards show, nor, where `alone`, a run that finishes.
+
+    Neither sees what the other has not committed, and both would mark a run of theirs. A file has one writer anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
+        session.execute(select(lock(_CURRENT_LOCK)))
+    elif alone:
+        # At once, not at the first change: what was read before another's change would be in the way of ours.
+        session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def mark_current(session: Session, key: RunKey, run: int) -> None:
+    """Let this run be the one that boards show of its key."""
+    of_key = (
+        RunRow.identity == key.identity,
+        RunRow.data_digest == key.data_digest,
+        RunRow.device_class == key.device_class,
+    )
+    session.execute(update(RunRow).where(*of_key, RunRow.current, RunRow.id != run).values(current=False))
+    session.execute(update(RunRow).where(RunRow.id == run).values(current=True))
+
+
+def note_attempt(database: Database, run: int, entry: Mapping[str, Any]) -> None:
+    """Add how an attempt ended that was not the last one."""
+    with database.session.begin() as session:
+        row = session.get_one(RunRow, run, with_for_update=True)
+        row.attempts = [*(row.attempts or []), dict(entry)]
+
+
+def release_runs(database: Database, runs: Iterable[int]) -> None:
+    """Put runs that were stopped back to pending."""
+    _move(database, runs, ("running", "stale"), "pending")
+
+
+def still_running(database: Database, tokens: Mapping[int, str]) -> set[int]:
+    """Which of these runs are still running under these tokens: not cancelled, not taken by another driver."""
+    found: set[int] = set()
+    with database.session() as session:
+        for numbers in _chunks(list(tokens)):
+            rows = session.execute(select(RunRow.id, RunRow.token, RunRow.state).where(RunRow.id.in_(numbers)))
+            found |= {run for run, token, state in rows if state == "running" and token == tokens[run]}
+    return found
+
+
+def cancel_runs(
+    database: Database,
+    *,
+    runs: Sequence[int] | None = None,
+    grid: str | None = None,
+    states: Sequence[str] = CANCELLABLE,
+) -> int:
+    """Cancel what is waiting, running or stale; how many.
+
+    Args:
+        database: open for writing, by a driver or beside one.
+        runs: only these.
+        grid: only runs of this grid.
+        states: only those in one of these.
+    """
+    condition: list[Any] = [RunRow.state.in_(states)]
+    if grid is not None:
+        condition.append(RunRow.grid == grid)
+    if runs is None:
+        return _set_state(database, condition, "cancelled")
+    return sum(_set_state(database, [*condition, RunRow.id.in_(some)], "cancelled") for some in _chunks(list(runs)))
+
+
+def states_of(database: Database, runs: Sequence[int]) -> dict[int, str]:
+    """The states of runs, by number; without those that there are not."""
+    found: dict[int, str] = {}
+    with database.session() as session:
+        for numbers in _chunks(runs):
+            rows = session.execute(select(RunRow.id, RunRow.state).where(RunRow.id.in_(numbers)))
+            found |= {number: state for number, state in rows}
+    return found
+
+
+def count_states(database: Database, *, grid: str | None = None) -> dict[str, dict[str, int]]:
+    """How many runs of each grid are in each state; what was run without a grid is under an empty name."""
+    query = select(RunRow.grid, RunRow.state, func.count()).group_by(RunRow.grid, RunRow.state)
+    if grid is not None:
+        query = query.where(RunRow.grid == grid)
+    found: dict[str, dict[str, int]] = {}
+    with database.session() as session:
+        for name, state, count in session.execute(query):
+            found.setdefault(name or "", {})[state] = count
+    return found
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def _move(database: Database, runs: Iterable[int], states: tuple[str, ...], to: str) -> None:
+    for numbers in _chunks(list(runs)):
+        _set_state(database, [RunRow.id.in_(numbers), RunRow.state.in_(states)], to)
+
+
+def _set_state(database: Database, condition: Sequence[Any], to: str) -> int:
+    with database.session.begin() as session:
+        changed: Any = session.execute(
+            update(RunRow).where(*condition).values(state=to).execution_options(synchronize_session=False)
+        )
+        return int(changed.rowcount)
+
+
+def _chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]

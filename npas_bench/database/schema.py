@@ -1,0 +1,260 @@
+"""Tables of the results database.
+
+A cell is stored once, by identity. A run of it, on some data and device class, may take several attempts;
+its metrics are rows of their own, so that boards aggregate in SQL. Drivers have rows too: a run that is under way
+belongs to one, whose heartbeat says whether it lives. The papers' numbers are rows of their own kind.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import DateTime, TypeDecorator
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+
+# The revisions in migrations/versions, oldest first; the newest is what this code reads and writes.
+REVISIONS = ("0001", "0002", "0003")
+REVISION = REVISIONS[-1]
+VERSION_TABLE = "npas_bench_version"
+
+# A run that is in none of these can still get on; there is at most one such run of a cell, data and device class.
+ENDED = ("done", "failed", "unsupported")
+_OPEN = text("state NOT IN ('done', 'failed', 'unsupported')")
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment in UTC, also on SQLite, which keeps no time zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the moment its time zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of the tables; constraints get names, which migrations need."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        datetime: UtcTime,
+    }
+
+
+class CellRow(Base):
+    """A cell, as its identity was made from it."""
+
+    __tablename__ = "cells"
+
+    identity: Mapped[str] = mapped_column(String(64), primary_key=True)
+    identity_version: Mapped[int]
+    canonical: Mapped[str] = mapped_column(Text)
+    task: Mapped[str] = mapped_column(String(200))
+    architecture: Mapped[str] = mapped_column(String(200))
+    method: Mapped[str] = mapped_column(String(200))
+    task_version: Mapped[int]
+    method_version: Mapped[int]
+    options: Mapped[dict[str, Any]]
+    budget: Mapped[int] = mapped_column(BigInteger)
+    budget_text: Mapped[str] = mapped_column(String(64))
+    full: Mapped[int] = mapped_column(BigInteger)
+    recipe: Mapped[dict[str, Any]]
+    recipe_name: Mapped[str] = mapped_column(String(200))
+    seed: Mapped[int] = mapped_column(BigInteger)
+
+    runs: Mapped[list[RunRow]] = relationship(back_populates="cell")
+
+    __table_args__ = (
+        Index("ix_cells_board", "task", "architecture", "budget", "method"),
+        Index("ix_cells_task", "task", "task_version"),
+        Index("ix_cells_method", "method", "method_version"),
+    )
+
+
+class DriverRow(Base):
+    """A process that runs cells and writes their results.
+
+    Attributes:
+        id: random.
+        host: that it runs on; stays in this database.
+        pid: its number there.
+        born: when that process began, as its system counts; tells it from a later one of the same number.
+        version: of the package.
+        code: digest of the package's sources: drivers at work on one database at one time run the same.
+        heartbeat: when it was last known to live, by the database's clock.
+        ended: when it closed the database; None if it never did.
+    """
+
+    __tablename__ = "drivers"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[int] = mapped_column(BigInteger)
+    born: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(String(32))
+    code: Mapped[str] = mapped_column(String(16))
+    started: Mapped[datetime]
+    heartbeat: Mapped[datetime]
+    ended: Mapped[datetime | None]
+
+
+class RunRow(Base):
+    """A run of a cell, with its provenance, history and result.
+
+    Attributes:
+        uid: the same in every database that the run was brought to.
+        board: of the table that its result belongs to: task, architecture, recipe, data and device class.
+        current: whether it is the newest ended run of its cell, data and device class.
+        superseded: token of the attempt before, whose checkpoint the last one was handed.
+        driver: that started its last attempt.
+        epoch: whole epochs that its last attempt is known to have reached.
+        attempts: how attempts before the last ended, and on what share of a device.
+        origin: of a run that was brought from elsewhere.
+    """
+
+    __tablename__ = "runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(32))
+    identity: Mapped[str] = mapped_column(ForeignKey("cells.identity"))
+    state: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int] = mapped_column(default=0)
+    token: Mapped[str | None] = mapped_column(String(32))
+    superseded: Mapped[str | None] = mapped_column(String(32))
+    driver: Mapped[str | None] = mapped_column(ForeignKey("drivers.id"))
+    epoch: Mapped[int | None]
+    attempts: Mapped[list[Any] | None]
+    board: Mapped[str] = mapped_column(String(16))
+    current: Mapped[bool] = mapped_column(default=False)
+    origin: Mapped[str | None] = mapped_column(String(200))
+    grid: Mapped[str | None] = mapped_column(Text)
+    created: Mapped[datetime]
+    started: Mapped[datetime | None]
+    finished: Mapped[datetime | None]
+
+    data_name: Mapped[str] = mapped_column(String(200))
+    data_label: Mapped[str] = mapped_column(String(200))
+    data_digest: Mapped[str] = mapped_column(String(64))
+    data_official: Mapped[bool]
+    device_class: Mapped[str] = mapped_column(String(32))
+    device: Mapped[str] = mapped_column(String(200))
+    host: Mapped[str | None] = mapped_column(String(200))
+    versions: Mapped[dict[str, Any] | None]
+    commit: Mapped[str | None] = mapped_column(String(64))
+    dirty: Mapped[bool | None]
+
+    parameters: Mapped[int | None] = mapped_column(BigInteger)
+    ledger: Mapped[dict[str, Any] | None]
+    sharing: Mapped[list[Any] | None]
+    structure: Mapped[dict[str, Any] | None]
+    history: Mapped[list[Any] | None]
+    seconds_per_step: Mapped[float | None]
+    train_seconds: Mapped[float | None]
+    peak_memory: Mapped[int | None] = mapped_column(BigInteger)
+    cost: Mapped[dict[str, Any] | None]
+    message: Mapped[str | None] = mapped_column(Text)
+    detail: Mapped[str | None] = mapped_column(Text)
+    smallest: Mapped[int | None] = mapped_column(BigInteger)
+    largest: Mapped[int | None] = mapped_column(BigInteger)
+
+    cell: Mapped[CellRow] = relationship(back_populates="runs")
+    metrics: Mapped[list[MetricRow]] = relationship(back_populates="run", cascade="all, delete-orphan")
+
+    __table_args__ = (
+        Index("ix_runs_cell", "identity", "data_digest", "device_class", "state"),
+        Index(
+            "ix_runs_open",
+            "identity",
+            "data_digest",
+            "device_class",
+            unique=True,
+            sqlite_where=_OPEN,
+            postgresql_where=_OPEN,
+        ),
+        Index("ix_runs_uid", "uid", unique=True),
+        # What `status` and boards of many runs are answered from, without a look at the rows.
+        Index("ix_runs_grid", "grid", "state"),
+        Index("ix_runs_board", "current", "board", "finished"),
+        Index("ix_runs_driver", "driver", "state"),
+    )
+
+
+class MetricRow(Base):
+    """One metric of a finished run; the primary one is at position 0.
+
+    Unit and direction stand here so that results of a task that is not installed can be shown and ranked.
+    """
+
+    __tablename__ = "metrics"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[float]
+    position: Mapped[int]
+    unit: Mapped[str] = mapped_column(String(16))
+    higher_is_better: Mapped[bool]
+
+    run: Mapped[RunRow] = relationship(back_populates="metrics")
+
+
+class PaperRow(Base):
+    """A number that a paper prints: shown beside results, never one of them.
+
+    Attributes:
+        position: in the package's list, from 0.
+        edition: of that list.
+        source: the paper.
+        table: where in it.
+        task: kind of task.
+        dataset: that it is about; empty where it is about none.
+        method: as the paper calls it.
+        variant: of the method; empty if it has none.
+        budget_percent: of the full architecture's parameters; None if not printed.
+        params_millions: as printed; None if not.
+        value: as printed.
+        spread: what the paper prints after a plus-minus sign, without saying what it means.
+        runs: how many it is the mean of; None if not printed.
+        method_here: the method of this suite that it can be set against; None if there is none.
+        options_here: that method's options.
+        budget_here: per cent of the full architecture, where the paper leaves the budget to be inferred.
+    """
+
+    __tablename__ = "papers"
+
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    edition: Mapped[str] = mapped_column(String(16))
+    source: Mapped[str] = mapped_column(String(64))
+    table: Mapped[str] = mapped_column(String(64))
+    task: Mapped[str] = mapped_column(String(64))
+    dataset: Mapped[str] = mapped_column(String(64))
+    architecture: Mapped[str] = mapped_column(String(200))
+    method: Mapped[str] = mapped_column(String(64))
+    variant: Mapped[str] = mapped_column(String(200))
+    budget_percent: Mapped[float | None]
+    params_millions: Mapped[float | None]
+    metric: Mapped[str] = mapped_column(String(64))
+    value: Mapped[str] = mapped_column(String(32))
+    spread: Mapped[str | None] = mapped_column(String(32))
+    runs: Mapped[int | None]
+    higher_is_better: Mapped[bool]
+    note: Mapped[str] = mapped_column(Text)
+    method_here: Mapped[str | None] = mapped_column(String(64))
+    options_here: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    budget_here: Mapped[float | None]

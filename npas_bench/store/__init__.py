@@ -1,1 +1,0 @@
-"""The results store: SQLAlchemy schema, Alembic migrations, and the only code that reads or writes it."""

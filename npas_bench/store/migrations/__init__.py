@@ -1,1 +1,0 @@
-"""Alembic migrations of the results store, from its first schema on."""
