@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.budget import Budget
 from npas_bench.methods import Problem
 from npas_bench.network import GeneratedNetwork, Network, PlainNetwork
@@ -118,7 +118,7 @@ def problem_of(case: Case) -> Problem:
         architecture, signature = case.architecture, case.architecture.signature
         return Problem(architecture, signature, Budget.parse(case.budget).resolve(architecture.size(signature)))
     named = plugins.architecture(case.architecture)
-    signature = Signature((3, 32, 32), 10)
+    signature = ImageSignature((3, 32, 32), 10)
     return Problem(named, signature, Budget.parse(case.budget).resolve(named.size(signature)))
 
 

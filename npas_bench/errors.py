@@ -63,6 +63,10 @@ class UnknownName(NpasBenchError):
         super().__init__(f"unknown {kind} '{name}': {hint}{f' ({remedy})' if remedy else ''}")
 
 
+class SignatureError(NpasBenchError):
+    """A signature that an architecture does not accept, or one that describes no possible input."""
+
+
 class PluginError(NpasBenchError):
     """A plugin that cannot be imported or is not what its entry point promises."""
 

@@ -55,6 +55,7 @@ class Layer:
         shape: (out, in) or (out, in, *kernel); a transposed convolution has (in, out, *kernel).
         place: stage, repeated block and manual group.
         transposed: whether a convolution is a transposed one.
+        initial_deviation: standard deviation of the weight at the start, where the architecture sets it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Layer:
     shape: tuple[int, ...]
     place: Place
     transposed: bool = False
+    initial_deviation: float | None = None
 
     @property
     def size(self) -> int:
@@ -82,9 +84,12 @@ class Layer:
     def deviation(self) -> float:
         """Standard deviation of the weight at the start, in a plain network and a generated one alike.
 
+        It is what the architecture sets, such as the 0.02 of transformers (Devlin et al. 2019). Otherwise it is
         Kaiming's sqrt(2 / fan-in) for convolutions and linear layers (He et al. 2015, eq. 10); sqrt(1 / fan-in)
         for attention, which no rectifier follows; for recurrent weights that of a uniform +-1/sqrt(fan-in).
         """
+        if self.initial_deviation is not None:
+            return self.initial_deviation
         gain = {Kind.ATTENTION: 1.0, Kind.RECURRENT: 1 / 3}.get(self.kind, 2.0)
         return math.sqrt(gain / self.fan_in)
 

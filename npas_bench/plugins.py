@@ -14,12 +14,12 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from npas_bench.errors import PluginError, UnknownName
+from npas_bench.errors import PluginError, SignatureError, UnknownName
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from npas_bench.architectures import Architecture, Family
+    from npas_bench.architectures import Architecture, Family, Signature
     from npas_bench.methods import Method
     from npas_bench.tasks import Task
 
@@ -165,6 +165,37 @@ def architecture(name: str) -> Architecture:
             remedy=f"in '{name}'; `npas-bench list architectures`",
         )
     return families.load(max(fitting, key=len))().parse(name)
+
+
+def check_fit(task: Task, architecture: Architecture) -> None:
+    """Refuse an architecture that does not accept the signature of a task.
+
+    Raises:
+        SignatureError: if it does not; the message names the families that would fit.
+    """
+    try:
+        architecture.check(task.signature)
+    except SignatureError as error:
+        message = f"task '{task.name}': {error}"
+        if not isinstance(task.signature, architecture.accepts):
+            fitting = families_for(task.signature)
+            known = f"architectures that do: {', '.join(fitting)}" if fitting else "no installed architecture does"
+            message = f"{message}; {known}"
+        raise SignatureError(message) from None
+
+
+def families_for(signature: Signature) -> list[str]:
+    """The names, as patterns, of all families that accept a signature; families that do not load are left out."""
+    fitting = []
+    for name in families.names():
+        try:
+            family = families.load(name)
+        except PluginError as error:
+            log.warning("%s", error)
+            continue
+        if isinstance(signature, family.accepts):
+            fitting.append(family.pattern)
+    return fitting
 
 
 def grid_files() -> dict[str, tuple[Path, str]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.methods import Problem
 from tests.conftest import REPOSITORY
 
@@ -36,7 +36,7 @@ def common(monkeypatch):
     ],
 )
 def test_generation_flops_are_the_closed_forms(common, method, options, share):
-    architecture, signature = plugins.architecture("wrn-10-1"), Signature((3, 8, 8), 10)
+    architecture, signature = plugins.architecture("wrn-10-1"), ImageSignature((3, 8, 8), 10)
     problem = Problem(architecture, signature, int(share * architecture.size(signature)))
     network = plugins.methods.load(method)(options).build(problem)
     counted, closed = common.counted_flops(network), network.generation_flops()
@@ -46,7 +46,7 @@ def test_generation_flops_are_the_closed_forms(common, method, options, share):
 
 
 def test_swrn_flops_are_the_closed_form(common):
-    architecture, signature = plugins.architecture("wrn-22-1"), Signature((3, 8, 8), 10)
+    architecture, signature = plugins.architecture("wrn-22-1"), ImageSignature((3, 8, 8), 10)
     problem = Problem(architecture, signature, architecture.size(signature))
     network = plugins.methods.load("swrn")({"templates": 2}).build(problem)
     shared = sum(layer.size for layer in network.layers)

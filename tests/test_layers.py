@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.budget import count_scalars
 from npas_bench.layers import Kind, Layer, Place, find_layers, find_sites
 from npas_bench.testing.architectures import GRU, TRANSFORMER
@@ -67,7 +67,7 @@ def test_a_bidirectional_recurrent_network_offers_all_its_weights():
 
 
 def test_wrn_declares_stages_repeats_and_the_papers_manual_groups():
-    layers = plugins.architecture("wrn-28-10").layers(Signature((3, 32, 32), 10))
+    layers = plugins.architecture("wrn-28-10").layers(ImageSignature((3, 32, 32), 10))
     groups = [layer.place.group for layer in layers]
     assert groups == [0, 1, 2, 3, *[4] * 6, 5, 6, 7, *[8] * 6, 9, 10, 11, *[12] * 6, 13]
     repeated = [layer for layer in layers if layer.place.block]

@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
 
+from npas_bench.architectures.signatures import ImageSignature, Signature
+from npas_bench.errors import SignatureError
 from npas_bench.layers import Layer, find_layers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from npas_bench.layers import Places
-
-
-class Signature(NamedTuple):
-    """What a task puts into a network and takes out, known without data.
-
-    Attributes:
-        input_shape: of one example, without the batch axis; (channels, height, width) for images.
-        classes: number of outputs.
-    """
-
-    input_shape: tuple[int, ...]
-    classes: int
 
 
 class Architecture(ABC):
     """A network whose size its name fixes.
 
     Attributes:
-        name: as on the command line, `wrn-16-2`.
+        name: the name on the command line, `wrn-16-2`.
+        accepts: the kinds of signatures that a network can be built for.
     """
 
     name: str
+    accepts: ClassVar[tuple[type[Signature], ...]] = (ImageSignature,)
+
+    def check(self, signature: Signature) -> None:
+        """Refuse a signature that no network can be built for; an architecture may ask for more than its kind.
+
+        Raises:
+            SignatureError: if the architecture does not accept the signature; the message says what it accepts.
+        """
+        if not isinstance(signature, self.accepts):
+            kinds = " or ".join(kind.kind for kind in self.accepts)
+            raise SignatureError(f"architecture '{self.name}' takes {kinds}, not {signature}")
 
     @abstractmethod
     def build(self, signature: Signature) -> nn.Module:
         """A freshly initialised module for `signature`, from torch's global generator.
 
         Raises:
-            NpasBenchError: if the architecture does not fit the signature.
+            SignatureError: as `check` does.
         """
 
     @abstractmethod
@@ -58,13 +63,22 @@ class Architecture(ABC):
         """
         return None
 
+    def initial_deviation(self, layer: Layer) -> float | None:
+        """Standard deviation that a layer's weight starts with; None leaves it to the layer's kind and fan-in.
+
+        The same value holds for the plain network, which `build` has to initialise with it, and for every method:
+        networks could not be compared otherwise.
+        """
+        return None
+
     def layers(self, signature: Signature) -> tuple[Layer, ...]:
-        """The layers it offers to a method, in network order."""
+        """The layers that the architecture offers to a method, in network order."""
         with torch.device("meta"):
-            return find_layers(self.build(signature), self.places())
+            found = find_layers(self.build(signature), self.places())
+        return tuple(replace(layer, initial_deviation=self.initial_deviation(layer)) for layer in found)
 
     def size(self, signature: Signature) -> int:
-        """Its trainable scalars."""
+        """Number of trainable scalars of the network."""
         with torch.device("meta"):
             return sum(p.numel() for p in self.build(signature).parameters() if p.requires_grad)
 
@@ -74,9 +88,11 @@ class Family(ABC):
 
     Attributes:
         pattern: what its names look like, with the variable parts in capitals, `wrn-D-K`.
+        accepts: the kinds of signatures that its members accept, as `Architecture.accepts` says of each.
     """
 
     pattern: ClassVar[str]
+    accepts: ClassVar[tuple[type[Signature], ...]] = (ImageSignature,)
 
     @abstractmethod
     def parse(self, name: str) -> Architecture:
@@ -88,11 +104,18 @@ class Family(ABC):
 
 
 @torch.no_grad()
-def initialise_plainly(module: nn.Module) -> None:
-    """Give every layer of a plain network its deviation, normal, and every linear layer's bias zero."""
+def initialise_plainly(module: nn.Module, deviation: Callable[[Layer], float | None] | None = None) -> None:
+    """Draw every layer's weight of a plain network from a normal distribution, and set linear layers' biases to zero.
+
+    Args:
+        module: the network, changed in place.
+        deviation: gives a layer's standard deviation, as `Architecture.initial_deviation` does; without it, or where
+            it gives None, the layer's own counts.
+    """
     weights = dict(module.named_parameters())
     for layer in find_layers(module):
-        weights[layer.name].normal_(0.0, layer.deviation)
+        given = None if deviation is None else deviation(layer)
+        weights[layer.name].normal_(0.0, layer.deviation if given is None else given)
     for part in module.modules():
         if isinstance(part, nn.Linear) and part.bias is not None:
             part.bias.zero_()

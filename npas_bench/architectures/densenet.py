@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from npas_bench.architectures.base import Family, Signature, initialise_plainly
+from npas_bench.architectures.base import Family, initialise_plainly
 from npas_bench.architectures.reduction import ConvolutionalArchitecture, Size, small_images
 from npas_bench.errors import NpasBenchError
 from npas_bench.layers import Place
 
 if TYPE_CHECKING:
+    from npas_bench.architectures.signatures import ImageSignature
     from npas_bench.layers import Places
 
 # Channels of a bottleneck over the growth rate.
@@ -56,7 +57,7 @@ class _Transition(nn.Module):
 
 
 class _DenseNet(nn.Module):
-    def __init__(self, shape: Size, signature: Signature, *, pooled: bool) -> None:
+    def __init__(self, shape: Size, signature: ImageSignature, *, pooled: bool) -> None:
         super().__init__()
         into, *widths = shape.widths
         size = 7 if pooled else 3
@@ -98,11 +99,11 @@ class DenseNet(ConvolutionalArchitecture):
 
     for_imagenet: bool = False
 
-    def module(self, signature: Signature) -> nn.Module:
+    def module(self, signature: ImageSignature) -> nn.Module:
         """A network whose stem is chosen by the images' size."""
         return _DenseNet(self.shape, signature, pooled=self._pooled(signature))
 
-    def count(self, signature: Signature) -> int:
+    def count(self, signature: ImageSignature) -> int:
         """Convolutions, two scalars a channel for each norm, and the classifier."""
         into, *widths = self.shape.widths
         pooled = self._pooled(signature)
@@ -137,7 +138,7 @@ class DenseNet(ConvolutionalArchitecture):
 
         return place
 
-    def _pooled(self, signature: Signature) -> bool:
+    def _pooled(self, signature: ImageSignature) -> bool:
         return self.for_imagenet and not small_images(signature)
 
 

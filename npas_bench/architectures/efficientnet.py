@@ -15,13 +15,14 @@ from torchvision.models.efficientnet import EfficientNet as Torchvisions
 from torchvision.models.efficientnet import MBConvConfig
 from torchvision.ops.misc import SqueezeExcitation
 
-from npas_bench.architectures.base import Family, Signature, initialise_plainly
+from npas_bench.architectures.base import Family, initialise_plainly
 from npas_bench.architectures.deconvolution import deconvolve
 from npas_bench.architectures.reduction import ConvolutionalArchitecture, Size, small_images
 from npas_bench.errors import NpasBenchError
 from npas_bench.layers import Place
 
 if TYPE_CHECKING:
+    from npas_bench.architectures.signatures import ImageSignature
     from npas_bench.layers import Places
 
 # Of each stage: channels inside a block over those it is given, kernel, stride (table 1).
@@ -52,7 +53,7 @@ class EfficientNet(ConvolutionalArchitecture):
 
     deconvolved: bool = False
 
-    def module(self, signature: Signature) -> nn.Module:
+    def module(self, signature: ImageSignature) -> nn.Module:
         """Torchvision's network, with the stem chosen by the images' size."""
         stem, *widths, head = self.shape.widths
         givens = (stem, *widths[:-1])
@@ -77,7 +78,7 @@ class EfficientNet(ConvolutionalArchitecture):
         initialise_plainly(module)
         return module
 
-    def count(self, signature: Signature) -> int:
+    def count(self, signature: ImageSignature) -> int:
         """Convolutions; a norm's two scalars a channel, or a bias' one; squeezing and classifier with biases."""
         more = 1 if self.deconvolved else 2
         into, *widths, head = self.shape.widths

@@ -10,8 +10,9 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from npas_bench.architectures.base import Architecture, Signature
-from npas_bench.errors import NpasBenchError, UnsupportedBudget
+from npas_bench.architectures.base import Architecture
+from npas_bench.architectures.signatures import ImageSignature
+from npas_bench.errors import SignatureError, UnsupportedBudget
 from npas_bench.layers import Place
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from npas_bench.architectures.signatures import Signature
     from npas_bench.layers import Places
 
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 _SMALL = 64
 
 
-def small_images(signature: Signature) -> bool:
+def small_images(signature: ImageSignature) -> bool:
     """Whether images are as small as those of CIFAR and Tiny ImageNet: a stem then keeps their resolution."""
     return max(signature.input_shape[1:]) <= _SMALL
 
@@ -56,24 +58,27 @@ class ConvolutionalArchitecture(Architecture):
     shape: Size
 
     @abstractmethod
-    def module(self, signature: Signature) -> nn.Module:
+    def module(self, signature: ImageSignature) -> nn.Module:
         """A freshly initialised module."""
 
     @abstractmethod
-    def count(self, signature: Signature) -> int:
+    def count(self, signature: ImageSignature) -> int:
         """Its trainable scalars in closed form, so that a search over sizes builds nothing."""
+
+    def check(self, signature: Signature) -> None:
+        """Refuse everything but images of (channels, height, width)."""
+        self._images(signature)
 
     def build(self, signature: Signature) -> nn.Module:
         """A network for images; its weights are Kaiming-normal by fan-in."""
-        self._check_images(signature)
-        return self.module(signature)
+        return self.module(self._images(signature))
 
     def reduce(self, signature: Signature, budget: int) -> Self:
         """Scale all channel counts down together, then use up the rest one by one; depth comes last."""
-        self._check_images(signature)
+        images = self._images(signature)
 
         def count(depths: tuple[int, ...], widths: tuple[int, ...]) -> int:
-            return replace(self, shape=Size(depths, widths)).count(signature)
+            return replace(self, shape=Size(depths, widths)).count(images)
 
         deepest = max(self.shape.depths)
         for most in range(deepest, 0, -1):
@@ -96,11 +101,13 @@ class ConvolutionalArchitecture(Architecture):
         depths = "" if shape.depths == self.shape.depths else f"depths {'-'.join(map(str, shape.depths))}, "
         return f"{self.name} ({depths}{widths})"
 
-    def _check_images(self, signature: Signature) -> None:
-        if len(signature.input_shape) != 3:
-            raise NpasBenchError(
-                f"architecture '{self.name}' takes images (channels, height, width), not {signature.input_shape}"
+    def _images(self, signature: Signature) -> ImageSignature:
+        super().check(signature)
+        if not isinstance(signature, ImageSignature) or len(signature.input_shape) != 3:
+            raise SignatureError(
+                f"architecture '{self.name}' takes images of shape (channels, height, width), not {signature}"
             )
+        return signature
 
 
 def widest(full: tuple[int, ...], fits: Callable[[tuple[int, ...]], int | None]) -> tuple[int, ...] | None:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from npas_bench.architectures.base import Family, Signature, initialise_plainly
+from npas_bench.architectures.base import Family, initialise_plainly
 from npas_bench.architectures.reduction import ConvolutionalArchitecture, Size, places_by_stage, small_images
 from npas_bench.architectures.shortcut import Shortcut
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
+    from npas_bench.architectures.signatures import ImageSignature
     from npas_bench.layers import Places
 
 # Output channels of a bottleneck over its stage's base width.
@@ -89,7 +90,7 @@ class _Block(nn.Module):
 
 
 class _ResNet(nn.Module):
-    def __init__(self, shape: Size, style: BlockStyle, signature: Signature, *, pooled: bool) -> None:
+    def __init__(self, shape: Size, style: BlockStyle, signature: ImageSignature, *, pooled: bool) -> None:
         super().__init__()
         stem, *bases = shape.widths
         size = 7 if pooled else 3
@@ -124,11 +125,11 @@ class ResNet(ConvolutionalArchitecture):
 
     style: BlockStyle
 
-    def module(self, signature: Signature) -> nn.Module:
+    def module(self, signature: ImageSignature) -> nn.Module:
         """A network whose stem is chosen by the images' size."""
         return _ResNet(self.shape, self.style, signature, pooled=self._pooled(signature))
 
-    def count(self, signature: Signature) -> int:
+    def count(self, signature: ImageSignature) -> int:
         """Convolutions, two scalars a channel for each norm, and the classifier."""
         stem, *bases = self.shape.widths
         total = (49 if self._pooled(signature) else 9) * signature.input_shape[0] * stem + 2 * stem
@@ -150,7 +151,7 @@ class ResNet(ConvolutionalArchitecture):
         convolutions = ("conv1", "conv2", "conv3") if self.style.bottleneck else ("conv1", "conv2")
         return places_by_stage(len(self.shape.depths), (*convolutions, "shortcut"))
 
-    def _pooled(self, signature: Signature) -> bool:
+    def _pooled(self, signature: ImageSignature) -> bool:
         return not self.style.free_shortcuts and not small_images(signature)
 
 

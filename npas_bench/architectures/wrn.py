@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
-from npas_bench.architectures.base import Family, Signature, initialise_plainly
+from npas_bench.architectures.base import Family, initialise_plainly
 from npas_bench.architectures.reduction import ConvolutionalArchitecture, Size, places_by_stage
 from npas_bench.architectures.resnet import ResNet, wide_bottlenecks
 from npas_bench.architectures.shortcut import Shortcut
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
+    from npas_bench.architectures.signatures import ImageSignature
     from npas_bench.layers import Places
 
 
@@ -42,7 +43,7 @@ class _Block(nn.Module):
 
 
 class _WideResNet(nn.Module):
-    def __init__(self, shape: Size, signature: Signature) -> None:
+    def __init__(self, shape: Size, signature: ImageSignature) -> None:
         super().__init__()
         widths = shape.widths
         self.stem = nn.Conv2d(signature.input_shape[0], widths[0], 3, padding=1, bias=False)
@@ -72,11 +73,11 @@ class _WideResNet(nn.Module):
 class WideResNet(ConvolutionalArchitecture):
     """A wide residual network; `shape.widths` are the channels of the stem and of the stages."""
 
-    def module(self, signature: Signature) -> nn.Module:
+    def module(self, signature: ImageSignature) -> nn.Module:
         """A network of as many blocks and channels as the shape says."""
         return _WideResNet(self.shape, signature)
 
-    def count(self, signature: Signature) -> int:
+    def count(self, signature: ImageSignature) -> int:
         """Convolutions, two scalars a channel for each norm, and the classifier."""
         into, *widths = self.shape.widths
         total = 9 * signature.input_shape[0] * into

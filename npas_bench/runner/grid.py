@@ -242,6 +242,7 @@ class Expander:
         methods = [self._method(entry) for entry in block.methods]
         for task in map(self.task, block.tasks):
             for architecture in map(self.architecture, block.architectures or (task.architecture,)):
+                plugins.check_fit(task, architecture)
                 recipe = self._recipe(task, architecture.name, block.recipe)
                 full = self.full_size(task, architecture)
                 firsts = [

@@ -165,10 +165,8 @@ class Task(ABC):
         return batch
 
     def example(self) -> tuple[Tensor, ...]:
-        """What a network is called with for one example, on the meta device: its operations are counted by it."""
-        import torch
-
-        return (torch.empty(1, *self.signature.input_shape, device="meta"),)
+        """What a network is called with for one example, on the meta device, so that its operations can be counted."""
+        return self.signature.example()
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Any, recipe: Recipe) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from npas_bench.architectures import Architecture, Signature
+from npas_bench.architectures import Architecture, ImageSignature, Signature
 from npas_bench.errors import UnsupportedBudget
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class ExampleArchitecture(Architecture):
     input_shape: tuple[int, ...]
 
     @property
-    def signature(self) -> Signature:
+    def signature(self) -> ImageSignature:
         """What the module takes and gives."""
-        return Signature(self.input_shape, 5)
+        return ImageSignature(self.input_shape, 5)
 
     def build(self, signature: Signature) -> nn.Module:
         """A fresh module."""

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import NpasBenchError, UnsupportedBudget
 from npas_bench.methods import Problem
 from npas_bench.seeding import seeded
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from npas_bench.network import Network
 
 _SHARES = (0.02, 0.1, 0.35, 1.0, 2.5)
-_IMAGES = Signature((3, 8, 8), 5)
+_IMAGES = ImageSignature((3, 8, 8), 5)
 
 
 class MethodConformance:
@@ -108,7 +108,7 @@ class MethodConformance:
     def test_every_parameter_gets_a_finite_gradient(self) -> None:
         for problem in self.problems():
             network = self.build(problem)
-            network(_input(problem)).square().sum().backward()
+            network(*_inputs(problem)).square().sum().backward()
             for name, parameter in network.named_parameters():
                 assert parameter.grad is not None, (name, problem)
                 assert torch.isfinite(parameter.grad).all(), (name, problem)
@@ -117,17 +117,17 @@ class MethodConformance:
         for problem in self.problems():
             network = self.build(problem).eval()
             plain = network.materialise(self.plain(problem)).eval()
-            assert torch.equal(network(_input(problem)), plain(_input(problem))), problem
+            assert torch.equal(network(*_inputs(problem)), plain(*_inputs(problem))), problem
 
     def test_state_dict_restores_the_network_and_holds_each_tensor_once(self) -> None:
         for problem in self.problems():
             network, other = self.build(problem).eval(), self.make().build(problem).eval()
             state = network.state_dict()
             other.load_state_dict(state)
-            assert torch.equal(network(_input(problem)), other(_input(problem))), problem
+            assert torch.equal(network(*_inputs(problem)), other(*_inputs(problem))), problem
             places = [tensor.data_ptr() for tensor in state.values() if tensor.numel()]
             assert len(places) == len(set(places)), problem
 
 
-def _input(problem: Problem) -> torch.Tensor:
-    return torch.randn(4, *problem.signature.input_shape, generator=torch.Generator().manual_seed(0))
+def _inputs(problem: Problem) -> tuple[torch.Tensor, ...]:
+    return problem.signature.draw(4, torch.Generator().manual_seed(0))

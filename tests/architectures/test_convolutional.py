@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.architectures.reduction import Size
 from npas_bench.architectures.shortcut import Shortcut
 from npas_bench.errors import NpasBenchError, UnsupportedBudget
 from npas_bench.methods import Problem
 
-C10, C100, IMAGENET = Signature((3, 32, 32), 10), Signature((3, 32, 32), 100), Signature((3, 224, 224), 1000)
+C10, C100, IMAGENET = (
+    ImageSignature((3, 32, 32), 10),
+    ImageSignature((3, 32, 32), 100),
+    ImageSignature((3, 224, 224), 1000),
+)
 # One of every family and kind, small.
 SMALL = ("wrn-16-1", "resnet-8", "resnet-10", "densenet-bc-16-4", "efficientnet-b0", "efficientnet-nd")
 
@@ -70,7 +74,7 @@ def shapes(draw):
 @settings(max_examples=60)
 @given(shapes(), st.sampled_from([8, 64, 65]), st.integers(1, 3), st.integers(1, 12))
 def test_the_closed_form_counts_what_is_built(architecture, side, colours, classes):
-    signature = Signature((colours, side, side), classes)
+    signature = ImageSignature((colours, side, side), classes)
     assert architecture.count(signature) == architecture.size(signature)
 
 
@@ -115,7 +119,7 @@ def test_a_shortcut_is_the_strided_convolution(into):
 
 def test_few_channels_and_many_pixels_train():
     """What oneDNN crashes on without shortcuts of our own."""
-    signature = Signature((3, 224, 224), 2)
+    signature = ImageSignature((3, 224, 224), 2)
     architecture = plugins.architecture("resnet-10")
     network = architecture.reduce(signature, architecture.count(signature) // 100).build(signature)
     x = torch.randn(4, 3, 224, 224).contiguous(memory_format=torch.channels_last)
@@ -126,7 +130,7 @@ def test_few_channels_and_many_pixels_train():
 @pytest.mark.parametrize("name", [*SMALL, "resnet-50", "densenet-121"])
 @pytest.mark.parametrize("side", [32, 72])
 def test_reduced_versions_compute_logits_and_gradients(name, side):
-    signature = Signature((3, side, side), 7)
+    signature = ImageSignature((3, side, side), 7)
     architecture = plugins.architecture(name)
     network = architecture.reduce(signature, architecture.count(signature) // 50).build(signature)
     logits = network(torch.randn(2, 3, side, side))
@@ -195,4 +199,4 @@ def test_other_names_are_refused_with_the_nearest(name, says):
 @pytest.mark.parametrize("name", SMALL)
 def test_architectures_take_images_only(name):
     with pytest.raises(NpasBenchError, match="takes images"):
-        plugins.architecture(name).build(Signature((300,), 10))
+        plugins.architecture(name).build(ImageSignature((300,), 10))

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.architectures.reduction import Size
 from npas_bench.errors import NpasBenchError
 
-C10, C100 = Signature((3, 32, 32), 10), Signature((3, 32, 32), 100)
+C10, C100 = ImageSignature((3, 32, 32), 10), ImageSignature((3, 32, 32), 100)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_impossible_depths_and_widths_are_refused_with_the_nearest(name, near):
 
 
 def test_it_computes_logits_of_images_only():
-    network = plugins.architecture("wrn-10-1").build(Signature((1, 8, 8), 10))
+    network = plugins.architecture("wrn-10-1").build(ImageSignature((1, 8, 8), 10))
     assert network(torch.randn(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(NpasBenchError, match="takes images"):
-        plugins.architecture("wrn-10-1").build(Signature((300,), 10))
+        plugins.architecture("wrn-10-1").build(ImageSignature((300,), 10))

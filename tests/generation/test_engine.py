@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from npas_bench import plugins
 from npas_bench.allocation import Allocation
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.generation.engine import Passage
 from npas_bench.layers import find_layers
 from npas_bench.methods import Problem
@@ -17,7 +17,7 @@ from npas_bench.network import GeneratedNetwork
 from npas_bench.seeding import seeded
 from npas_bench.testing.architectures import DENSELY_CONNECTED, GRU, LSTM, MLP, TRANSFORMER, ExampleArchitecture
 
-IMAGES = Signature((3, 8, 8), 5)
+IMAGES = ImageSignature((3, 8, 8), 5)
 WRN = ExampleArchitecture("wrn-10-2", lambda: plugins.architecture("wrn-10-2").build(IMAGES), (3, 8, 8))
 ARCHITECTURES = [WRN, MLP, DENSELY_CONNECTED, GRU, LSTM, TRANSFORMER]
 METHODS = {

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods import Problem
 from npas_bench.seeding import generator, seeded
 from npas_bench.testing.architectures import DENSELY_CONNECTED, GRU, MLP, TRANSFORMER
 
-IMAGES = Signature((3, 8, 8), 10)
+IMAGES = ImageSignature((3, 8, 8), 10)
 ARCHITECTURES = {
     "wrn-16-2": (plugins.architecture("wrn-16-2"), IMAGES),
     "wrn-28-10": (plugins.architecture("wrn-28-10"), IMAGES),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods import Problem
 from npas_bench.methods.hashednets import HashedAllocation, HashedNets
@@ -54,7 +54,7 @@ def test_the_hash_depends_on_the_seed_alone():
 @given(st.sampled_from(["wrn-10-1", *EXAMPLES]), st.floats(-3, 0.6))
 def test_any_budget_is_spent_to_the_last_scalar_or_capped(name, magnitude):
     architecture = plugins.architecture(name) if isinstance(name, str) else name
-    signature = Signature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature
+    signature = ImageSignature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature
     problem = Problem(architecture, signature, max(1, int(10**magnitude * architecture.size(signature))))
     if problem.available < 1:
         with pytest.raises(UnsupportedBudget) as caught:

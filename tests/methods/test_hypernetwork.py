@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.budget import Role
 from npas_bench.errors import OptionError, UnsupportedBudget
 from npas_bench.generation.rules import Rule
@@ -17,7 +17,7 @@ from npas_bench.seeding import seeded
 from npas_bench.testing.architectures import EXAMPLES
 from npas_bench.testing.methods import MethodConformance
 
-C10 = Signature((3, 32, 32), 10)
+C10 = ImageSignature((3, 32, 32), 10)
 PAPER = Problem(plugins.architecture("wrn-40-1"), C10, 97_770)
 
 
@@ -86,7 +86,7 @@ def test_layers_start_at_their_own_scale():
 @pytest.mark.parametrize("name", ["wrn-10-1", "wrn-16-1", *EXAMPLES], ids=lambda v: getattr(v, "name", v))
 def test_the_smallest_budget_is_that_of_the_cheapest_of_all_units(name):
     architecture = plugins.architecture(name) if isinstance(name, str) else name
-    layers = architecture.layers(Signature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature)
+    layers = architecture.layers(ImageSignature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature)
     weights = sum(layer.size for layer in layers)
     least = min(
         weights - sum(layer.size for layer in generated) + cost(generated, Sizes(1, 1, unit))
@@ -125,7 +125,7 @@ def test_unused_parameters_are_explained():
 @given(st.sampled_from(["wrn-10-1", "wrn-16-1", *EXAMPLES]), st.floats(-3, 0.6))
 def test_any_budget_is_kept_or_its_bound_named(name, magnitude):
     architecture = plugins.architecture(name) if isinstance(name, str) else name
-    signature = Signature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature
+    signature = ImageSignature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature
     problem = Problem(architecture, signature, max(1, int(10**magnitude * architecture.size(signature))))
     try:
         network = Hypernetwork().build(problem)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import OptionError, UnknownName, UnsupportedBudget
 from npas_bench.generation.plan import Reader, Variant, largest_store, overhead, reader_of, smallest_cost
 from npas_bench.layers import Kind, Layer, Place
@@ -16,7 +16,7 @@ from npas_bench.methods.ssn import SSN, GroupPlan, SSNAllocation, SSNOptions
 from npas_bench.seeding import seeded
 from npas_bench.testing.architectures import EXAMPLES, ExampleArchitecture
 
-C10, C100 = Signature((3, 32, 32), 10), Signature((3, 32, 32), 100)
+C10, C100 = ImageSignature((3, 32, 32), 10), ImageSignature((3, 32, 32), 100)
 
 
 @st.composite
@@ -25,7 +25,7 @@ def architectures(draw):
     kind = draw(st.sampled_from(["wrn", "linear", "convolution"]))
     if kind == "wrn":
         depth, width = draw(st.sampled_from([10, 16, 22])), draw(st.integers(1, 3))
-        signature = Signature((draw(st.integers(1, 3)), 8, 8), draw(st.integers(1, 12)))
+        signature = ImageSignature((draw(st.integers(1, 3)), 8, 8), draw(st.integers(1, 12)))
         return plugins.architecture(f"wrn-{depth}-{width}"), signature
     widths = draw(st.lists(st.integers(1, 24), min_size=2, max_size=6))
     pairs = list(pairwise(widths))
@@ -47,7 +47,7 @@ def architectures(draw):
 
 
 SMALL = {example.name: (example, example.signature) for example in EXAMPLES} | {
-    name: (plugins.architecture(name), Signature((1, 8, 8), 10)) for name in ("wrn-10-1", "wrn-10-2", "wrn-16-1")
+    name: (plugins.architecture(name), ImageSignature((1, 8, 8), 10)) for name in ("wrn-10-1", "wrn-10-2", "wrn-16-1")
 }
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import OptionError, UnsupportedBudget
 from npas_bench.generation.allotment import Request, allot
 from npas_bench.generation.plan import Reader, Variant
@@ -22,7 +22,7 @@ from npas_bench.testing.architectures import EXAMPLES, GRU, MLP, TRANSFORMER
 from npas_bench.testing.methods import MethodConformance
 
 SHAPES = st.tuples(st.integers(1, 30), st.integers(1, 30))
-C10 = Signature((3, 32, 32), 10)
+C10 = ImageSignature((3, 32, 32), 10)
 
 
 class TestRandomGroups(MethodConformance):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import OptionError, UnsupportedBudget
 from npas_bench.layers import Kind, Layer, Place
 from npas_bench.methods import Problem
@@ -18,7 +18,7 @@ from npas_bench.seeding import seeded
 from npas_bench.testing.architectures import EXAMPLES
 from npas_bench.testing.methods import MethodConformance
 
-C10 = Signature((3, 32, 32), 10)
+C10 = ImageSignature((3, 32, 32), 10)
 
 
 class TestSearched(MethodConformance):
@@ -96,7 +96,7 @@ def test_similarity_is_the_cosine_over_the_shared_superweights_alone():
 
 def problem_of(name, share, **fields):
     architecture = plugins.architecture(name)
-    signature = Signature((1, 8, 8), 10)
+    signature = ImageSignature((1, 8, 8), 10)
     return Problem(architecture, signature, int(share * architecture.size(signature)), **fields)
 
 
@@ -222,7 +222,7 @@ VARIANTS = st.sampled_from(
 @given(st.sampled_from(["wrn-10-1", *EXAMPLES]), VARIANTS, st.floats(-3, 0.7))
 def test_any_budget_is_kept_and_used_or_its_bound_named(name, options, magnitude):
     architecture = plugins.architecture(name) if isinstance(name, str) else name
-    signature = Signature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature
+    signature = ImageSignature((3, 8, 8), 5) if isinstance(name, str) else architecture.signature
     method = SuperWeights(options)
     problem = Problem(architecture, signature, max(1, int(10**magnitude * architecture.size(signature))))
     try:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from npas_bench import plugins
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods import Problem
 from npas_bench.methods.swrn import SWRN, Albert
@@ -11,7 +11,7 @@ from npas_bench.seeding import seeded
 from npas_bench.testing.architectures import GRU, MLP, TRANSFORMER
 from npas_bench.testing.methods import MethodConformance
 
-C10 = Signature((3, 32, 32), 10)
+C10 = ImageSignature((3, 32, 32), 10)
 
 
 class TestSWRN(MethodConformance):

@@ -15,6 +15,7 @@ from npas_bench.tasks.base import Examples, Metric, Task
 from npas_bench.tasks.classification.augmentation import crop, cutout, flip
 
 if TYPE_CHECKING:
+    from npas_bench.architectures import ImageSignature
     from npas_bench.recipe import Recipe
 
 _EVALUATION_BATCH = 500
@@ -64,6 +65,7 @@ class ImageSet(Examples):
 class ClassificationTask(Task):
     """A task of one label per image."""
 
+    signature: ImageSignature
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("error@1", "%", higher_is_better=False),
         Metric("error@5", "%", higher_is_better=False),

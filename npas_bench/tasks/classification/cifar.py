@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.tasks.base import DataVersion, data_folder, digest_arrays
 from npas_bench.tasks.classification.base import ClassificationTask, ImageSet
@@ -180,7 +180,7 @@ class Cifar10(Cifar):
     """CIFAR-10: ten classes."""
 
     name = "cifar10"
-    signature = Signature((3, 32, 32), 10)
+    signature = ImageSignature((3, 32, 32), 10)
     layout = CIFAR10
     mean, deviation = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
 
@@ -189,7 +189,7 @@ class Cifar100(Cifar):
     """CIFAR-100: a hundred classes, the fine labels."""
 
     name = "cifar100"
-    signature = Signature((3, 32, 32), 100)
+    signature = ImageSignature((3, 32, 32), 100)
     layout = CIFAR100
     mean, deviation = (129.3, 124.1, 112.4), (68.2, 65.4, 70.4)
 

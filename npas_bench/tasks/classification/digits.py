@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import DataError
 from npas_bench.recipe import Recipe
 from npas_bench.tasks.base import DataVersion, digest_arrays
@@ -48,7 +48,7 @@ class Digits(ClassificationTask):
     """Handwritten digits: 1,201 for training, 596 for testing, in a fixed stratified split."""
 
     name = "digits"
-    signature = Signature((1, 8, 8), 10)
+    signature = ImageSignature((1, 8, 8), 10)
     architecture = "wrn-10-1"
 
     def source(self) -> DataVersion:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
-from npas_bench.architectures import Signature
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.tasks.base import DataVersion, data_folder
 from npas_bench.tasks.classification.base import ClassificationTask
@@ -61,10 +61,10 @@ class ImageFolder(ClassificationTask):
         return cls(argument)
 
     @property
-    def signature(self) -> Signature:  # type: ignore[override]
+    def signature(self) -> ImageSignature:  # type: ignore[override]
         """As many classes as folders; images of at most 64 pixels as they are, others of 224."""
         listing = self._list()
-        return Signature((3, listing.side, listing.side), len(listing.classes))
+        return ImageSignature((3, listing.side, listing.side), len(listing.classes))
 
     def splits(self) -> tuple[str, ...]:
         """Those whose folders are there."""
@@ -132,9 +132,9 @@ class ImageNet(ImageFolder):
         return cls()
 
     @property
-    def signature(self) -> Signature:  # type: ignore[override]
+    def signature(self) -> ImageSignature:  # type: ignore[override]
         """Known without data."""
-        return Signature((3, LARGE_SIDE, LARGE_SIDE), self._CLASSES)
+        return ImageSignature((3, LARGE_SIDE, LARGE_SIDE), self._CLASSES)
 
     def source(self) -> DataVersion:
         """Official where counts are, and files are as large as the official ones."""
