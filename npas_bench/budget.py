@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from npas_bench.errors import BudgetError, OverBudget
+from npas_bench.torch_internals import storage_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -164,8 +165,7 @@ def count_scalars(named: Iterable[tuple[str, Tensor]], roles: Mapping[str, Role]
     for name, tensor in named:
         if tensor.numel() == 0:
             continue
-        # Meta tensors have no data pointer; the storage object itself tells them apart.
-        storage = tensor.untyped_storage()._cdata
+        storage = storage_key(tensor)
         last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
         start = tensor.storage_offset()
         before = _length(covered[storage])

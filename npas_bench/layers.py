@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
+from npas_bench.torch_internals import is_attention_output
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -110,7 +112,7 @@ _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_pro
 def _offered(module: nn.Module) -> tuple[Kind, list[str]] | None:
     if isinstance(module, (*_CONVOLUTIONS, *_TRANSPOSED)):
         return Kind.CONVOLUTION, ["weight"]
-    if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
+    if is_attention_output(module):
         return Kind.ATTENTION, ["weight"]
     if isinstance(module, nn.Linear):
         return Kind.LINEAR, ["weight"]
@@ -160,8 +162,9 @@ def _sites(module: nn.Module) -> Iterator[tuple[Site, Kind]]:
         if offered is None:
             continue
         kind, attributes = offered
+        own = dict(owner.named_parameters(recurse=False, remove_duplicate=False))
         for attribute in attributes:
-            weight = owner._parameters.get(attribute)
+            weight = own.get(attribute)
             if weight is None or id(weight) in fixed:
                 continue
             name = first_name.setdefault(id(weight), f"{path}.{attribute}" if path else attribute)

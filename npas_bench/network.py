@@ -16,6 +16,7 @@ from npas_bench.allocation import RuledAllocation
 from npas_bench.budget import Ledger, Role, count_scalars
 from npas_bench.layers import Layer, find_sites
 from npas_bench.seeding import generator
+from npas_bench.torch_internals import is_normalisation
 from npas_bench.weights import WeightSource, take_weights_out
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _normalisation_statistics(path: str, module: nn.Module) -> tuple[str, ...]:
 
     An architecture's own kind of norm names them in `normalisation_statistics`; a method's modules have none.
     """
-    if isinstance(module, nn.modules.batchnorm._NormBase):
+    if is_normalisation(module):
         return ("running_mean", "running_var", "num_batches_tracked")
     named: tuple[str, ...] = getattr(module, "normalisation_statistics", ())
     return named if path.partition(".")[0] == "architecture" else ()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from npas_bench.allocation import Allocation, RuledAllocation
 from npas_bench.generation.engine import Batch, Buffers, Passage, functions_can_run, in_full_precision
 from npas_bench.layers import Kind, Layer, find_sites
+from npas_bench.torch_internals import forget_listed_weights, unlisted_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -185,9 +186,9 @@ def take_weights_out(module: nn.Module, names: set[str], source: WeightSource) -
             by_owner[site.owner][site.attribute] = site.layer
     for owner, layers in by_owner.items():
         for attribute in layers:
-            del owner._parameters[attribute]
+            delattr(owner, attribute)
         if isinstance(owner, nn.RNNBase):
-            owner.__dict__.pop("_flat_weights", None)
+            forget_listed_weights(owner)
         base: Any = type(owner)
         owner.__class__ = _generated_class(base, tuple(layers))
         owner.__dict__["_generated_layers"] = layers
@@ -219,11 +220,5 @@ def _generated_class(base: Any, attributes: tuple[str, ...]) -> type[nn.Module]:
 
     body: dict[str, Any] = {attribute: ask(attribute) for attribute in attributes}
     if issubclass(base, nn.RNNBase):
-        # Recurrent layers read a list that they fill when built and after every move to another device, and
-        # pack it for cuDNN: generated weights are in neither.
-        body["_flat_weights"] = property(
-            lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, value: None
-        )
-        body["_apply"] = nn.Module._apply
-        body["flatten_parameters"] = lambda self: None
+        body |= unlisted_weights()
     return type(base.__name__, (base,), body)

@@ -1,6 +1,7 @@
 """The rooms: who may import whom, and what must stay light."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from tests.conftest import REPOSITORY
 PACKAGE = REPOSITORY / "npas_bench"
 # Lower levels know nothing of higher ones; rooms of one level may use one another.
 LEVELS = [
-    {"errors", "seeding"},
+    {"errors", "seeding", "torch_internals"},
     {"budget", "layers", "recipe"},
     {"generation"},
     {"allocation", "weights", "network"},
@@ -56,6 +57,16 @@ def test_nothing_imports_a_named_method_or_task():
         for folder, names in (("methods", ("full", "reduced", "ssn")), ("tasks", ("classification",))):
             if folder not in path.parts:
                 assert not any(f"npas_bench.{folder}.{name}" in text for name in names), path
+
+
+def test_only_one_module_relies_on_what_is_private_in_torch():
+    private = re.compile(
+        r"torch\.(\w+\.)*_(?!_)|nn\.modules\.|torch\.ops\."
+        r"|\b(?!self)\w+\._(version|parameters|buffers|modules|is_view)\b"
+        r"|\._cdata\b|_flat_weights|\._conv_forward"
+    )
+    found = {path.name for path in FILES if private.search(path.read_text(encoding="utf-8"))}
+    assert found == {"torch_internals.py"}
 
 
 def test_every_module_is_linted_and_no_link_is_followed():

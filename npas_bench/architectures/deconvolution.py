@@ -72,8 +72,9 @@ class Deconvolution(nn.Conv2d):
         weight = self.weight.reshape(self.groups, -1, self._features).to(mean.dtype) @ root
         shift = (weight @ mean.unsqueeze(2)).view(self.out_channels, -1).sum(1)
         bias = -shift if self.bias is None else self.bias - shift
-        out: Tensor = self._conv_forward(x, weight.view_as(self.weight), bias)
-        return out
+        kernel = weight.view_as(self.weight)
+        # Autocast and padding are those of the convolution that it replaces, whose padding is never given as a word.
+        return functional.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def _whitening(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (groups, features) and inverse root of the covariance (groups, features, features) of patches."""

@@ -21,6 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from npas_bench.torch_internals import (
+    backward_pass,
+    enclosing_hooks,
+    is_view,
+    storage_holders,
+    transforms_are_active,
+    version,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
@@ -89,7 +98,7 @@ def in_full_precision() -> AbstractContextManager[object]:
 
 def functions_can_run() -> bool:
     """Whether autograd Functions with side effects may be used: not while tracing or transforming functions."""
-    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    return not (torch.compiler.is_compiling() or transforms_are_active())
 
 
 class Buffers:
@@ -108,17 +117,13 @@ class Buffers:
             return like.new_empty(shape)
         kept = self._kept[shape, like.dtype]
         for tensor, alone in kept:
-            if _holders(tensor) == alone:
+            if storage_holders(tensor) == alone:
                 break
         else:
             tensor = torch.empty(shape, dtype=like.dtype)
-            kept.append((tensor, _holders(tensor)))
+            kept.append((tensor, storage_holders(tensor)))
         # A tensor of its own on the same memory: autograd takes a gradient over only if it is nobody else's.
         return torch.empty(0, dtype=like.dtype).set_(tensor.untyped_storage(), 0, shape, tensor.stride())
-
-
-def _holders(tensor: Tensor) -> int:
-    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
 
 
 class _Gatherer:
@@ -133,7 +138,7 @@ class _Gatherer:
     def into(self, store: Tensor) -> Tensor | None:
         # A backward pass that wanted other gradients than the stores' ends without the root: its leavings must
         # not be added to the next one's.
-        task = torch._C._current_graph_task_id()
+        task = backward_pass()
         if task != self._task:
             self._task, self._gathered = task, {}
         if id(store) not in self._stores:
@@ -217,7 +222,7 @@ class _Make(torch.autograd.Function):
 
 def _untracked(weight: Tensor) -> Tensor:
     """The same memory without a view's ties to the store; a Function's own output must not be a view."""
-    if not weight._is_view():
+    if not is_view(weight):
         return weight
     fresh = torch.empty(0, dtype=weight.dtype, device=weight.device)
     return fresh.set_(weight.untyped_storage(), weight.storage_offset(), weight.shape, weight.stride())
@@ -277,7 +282,8 @@ class Passage:
         self._again: dict[int, tuple[Tensor, ...]] = {}
         self._places: dict[int, tuple[int, Batch, int]] = {}
         self._count = itertools.count()
-        self._outer = _enclosing_hooks()
+        # Hooks inside these would otherwise put them out of action.
+        self._outer = enclosing_hooks()
 
     def make(self, batch: Batch) -> tuple[Tensor, ...]:
         """Weights, and their place in the graph."""
@@ -315,14 +321,14 @@ class Passage:
             versions = _versions(batch.generations[index])
             return Note(key, batch, index, versions, tensor.shape, tensor.stride(), int(tensor.storage_offset()))
         if self._outer is not None:
-            return Kept(self._outer[0](tensor), tensor._version, self._outer[1])
-        return Kept(tensor.detach(), tensor._version, None)
+            return Kept(self._outer[0](tensor), version(tensor), self._outer[1])
+        return Kept(tensor.detach(), version(tensor), None)
 
     def _unpack(self, saved: Note | Kept) -> Tensor:
         if isinstance(saved, Kept):
             if saved.unpack is not None:
                 return saved.unpack(saved.tensor)
-            if saved.tensor._version != saved.version:
+            if version(saved.tensor) != saved.version:
                 raise RuntimeError("a tensor saved for the backward pass was changed in place in between")
             kept: Tensor = saved.tensor
             return kept
@@ -338,10 +344,4 @@ class Passage:
 
 
 def _versions(generation: Generation) -> tuple[int, ...]:
-    return tuple(tensor._version for tensor in (generation.store, *generation.inputs))
-
-
-def _enclosing_hooks() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]] | None:
-    """The saved-tensor hooks around the forward pass: hooks inside them would otherwise put them out of action."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return None if hooks is None else (hooks[0], hooks[1])
+    return tuple(version(tensor) for tensor in (generation.store, *generation.inputs))

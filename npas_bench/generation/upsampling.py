@@ -11,46 +11,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from npas_bench.generation.rules import Gradients, Rule
+from npas_bench.torch_internals import shrink_bilinearly, stretch_bilinearly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from npas_bench.generation.plan import Reader
+    from npas_bench.generation.plan import Image
 
 
 # So many tiles are added one by one, more of them in one go at the cost of a temporary of their size.
 _FEW_TILES = 4
-
-
-class Image(NamedTuple):
-    """A smaller form of a layer's weight: (out, in) channels at the layer's own kernel."""
-
-    rows: int
-    columns: int
-    kernel: int
-
-    @property
-    def size(self) -> int:
-        """Scalars of the image."""
-        return self.rows * self.columns * self.kernel
-
-
-def interpolation_source(reader: Reader, available: int) -> Image:
-    """The largest image of at most `available` scalars that a reader's weight is interpolated from.
-
-    Both channel axes shrink by a factor of 0.95, 0.90, ... until the image fits; below 0.05 the factor halves.
-    The kernel is not shrunk, so at least `reader.kernel` scalars must be available.
-    """
-    out, into = reader.shape[0], reader.shape[1]
-    twentieths = 19.0
-    while True:
-        factor = twentieths / 20
-        image = Image(max(1, round(factor * out)), max(1, round(factor * into)), reader.kernel)
-        if image.size <= available:
-            return image
-        if image.rows == image.columns == 1:
-            raise ValueError(f"{reader.name} cannot be interpolated from {available} scalars")
-        twentieths = twentieths - 1 if twentieths > 1 else twentieths / 2
 
 
 @dataclass(frozen=True)
@@ -215,15 +185,13 @@ class Interpolated(Rule):
         if out is None:
             return self.make(store)
         source = store.narrow(0, self.start, self.image.size).view(self._source)
-        torch.ops.aten.upsample_bilinear2d.out(source, self._target, False, out=out.view(1, 1, *self._target))
+        stretch_bilinearly(source, out.view(1, 1, *self._target))
         return out.view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Shrunk the same way."""
         if into is not None:
-            shrunk = torch.ops.aten.upsample_bilinear2d_backward(
-                gradient.reshape(1, 1, *self._target), self._target, self._source, False
-            )
+            shrunk = shrink_bilinearly(gradient.reshape(1, 1, *self._target), self._source)
             into.narrow(0, self.start, self.image.size).add_(shrunk.view(-1))
         return ()
 

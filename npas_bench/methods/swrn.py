@@ -12,6 +12,7 @@ from torch import nn
 from npas_bench.allocation import Reading, RuledAllocation, read_coefficients
 from npas_bench.budget import Role
 from npas_bench.errors import UnsupportedBudget
+from npas_bench.generation.clustering import gather
 from npas_bench.generation.engine import Generation
 from npas_bench.generation.rules import Mixed, Stored
 from npas_bench.methods.base import MethodOptions, Problem, SharingMethod, unsupported_below
@@ -132,11 +133,9 @@ class _RepeatSharing(SharingMethod):
 
     def groups(self, problem: Problem) -> Repeats:
         """Repeated layers that share, two or more in a group."""
-        found: dict[Hashable, list[Layer]] = {}
-        for layer in problem.layers:
-            if layer.place.block is not None:
-                found.setdefault((layer.place.block, layer.kind, layer.shape, self.key(layer)), []).append(layer)
-        return [tuple(members) for members in found.values() if len(members) > 1]
+        repeated = [layer for layer in problem.layers if layer.place.block is not None]
+        keys = [(layer.place.block, layer.kind, layer.shape, self.key(layer)) for layer in repeated]
+        return [tuple(members) for members in gather(repeated, keys) if len(members) > 1]
 
 
 class SWRNOptions(MethodOptions):

@@ -7,13 +7,13 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from npas_bench import plugins
 from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods import Problem, SharingMethod
 from npas_bench.network import PlainNetwork
+from npas_bench.torch_internals import TorchDispatchMode, storage_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,8 +123,7 @@ def count(module: nn.Module, task: Task) -> Demand:
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage.nbytes()
+        kept[storage_key(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
     scalars = sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from npas_bench.generation.assembly import Assembled, WeightBlock
 from npas_bench.generation.initialisation import Stretch, fill_store
-from npas_bench.generation.plan import Reader, RoundRobin
+from npas_bench.generation.plan import Image, Reader, RoundRobin, interpolation_source
 from npas_bench.generation.rules import Averaged, Hashed, Mixed, Rule, Stored
-from npas_bench.generation.upsampling import Image, Interpolated, Masked, Repeated, interpolation_source
+from npas_bench.generation.upsampling import Interpolated, Masked, Repeated
 
 
 def reader(*shape):

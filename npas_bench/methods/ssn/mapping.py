@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,11 +12,11 @@ from torch.nn import functional
 from npas_bench.allocation import Allocation
 from npas_bench.budget import Role
 from npas_bench.errors import OptionError
+from npas_bench.generation.clustering import gather, k_means
 from npas_bench.network import GeneratedNetwork
-from npas_bench.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from npas_bench.layers import Layer
     from npas_bench.methods.base import Problem
@@ -47,7 +45,7 @@ def map_layers(problem: Problem, options: SSNOptions) -> list[tuple[Layer, ...]]
                 f"method ssn, option mapping: {problem.architecture.name} declares no manual groups; "
                 "use single, random or auto"
             )
-        return _gather(layers, places)
+        return _groups(layers, places)
     if options.groups > len(layers):
         raise OptionError(
             f"method ssn, option groups: {problem.architecture.name} has {len(layers)} layers, "
@@ -55,10 +53,10 @@ def map_layers(problem: Problem, options: SSNOptions) -> list[tuple[Layer, ...]]
         )
     known = problem.structure.get("mapping")
     if known is not None:
-        return _gather(layers, [known[layer.name] for layer in layers])
+        return _groups(layers, [known[layer.name] for layer in layers])
     if options.mapping == "auto" and problem.trial is not None:
-        return _gather(layers, search(problem, options))
-    return _gather(layers, _draw(len(layers), options.groups, problem.generator("mapping")))
+        return _groups(layers, search(problem, options))
+    return _groups(layers, _draw(len(layers), options.groups, problem.generator("mapping")))
 
 
 def _draw(layers: int, groups: int, generator: torch.Generator) -> list[int]:
@@ -70,31 +68,18 @@ def _draw(layers: int, groups: int, generator: torch.Generator) -> list[int]:
     return [int(group) for group in drawn]
 
 
-def _gather(layers: Sequence[Layer], groups: Sequence[object]) -> list[tuple[Layer, ...]]:
-    """Layers by group, groups in the order of their first layers."""
-    gathered: dict[object, list[Layer]] = {}
-    for layer, group in zip(layers, groups, strict=True):
-        gathered.setdefault(group, []).append(layer)
-    return [tuple(members) for members in gathered.values()]
+def _groups(layers: Sequence[Layer], keys: Sequence[Hashable]) -> list[tuple[Layer, ...]]:
+    return [tuple(members) for members in gather(layers, keys)]
 
 
 def search(problem: Problem, options: SSNOptions) -> list[int]:
     """Train a preliminary network whose layers all mix the same templates, and cluster how they mix them."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
     if problem.trial is None:
         raise ValueError("a search needs a problem that can train")
     allocation = PreliminaryAllocation(problem.layers, options)
     network = GeneratedNetwork(problem.module(), problem.layers, allocation)
     problem.trial(network, options.search_share, milestones=_MILESTONES)
-    points = allocation.points().detach().cpu().double().numpy()
-    means = KMeans(options.groups, n_init=10, random_state=derive_seed("k-means", problem.seed) % 2**32)
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
-        found = means.fit_predict(np.ascontiguousarray(points))
-    return [int(group) for group in found]
+    return k_means(allocation.points(), options.groups, problem.seed)
 
 
 class PreliminaryAllocation(Allocation):

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
 
 from npas_bench.generation.allotment import Request, allot, merge_until_affordable
+from npas_bench.generation.clustering import gather, k_means
 from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
 from npas_bench.methods.superweights.allocation import ClusterPlan, SuperWeightsAllocation
 from npas_bench.methods.superweights.clustering import (
     bins_by_depth,
     draw_clusters,
-    gather,
     gradient_similarity,
     group_by_similarity,
 )
 from npas_bench.methods.superweights.construction import compose
 from npas_bench.methods.superweights.options import SuperWeightsOptions
 from npas_bench.network import GeneratedNetwork
-from npas_bench.seeding import derive_seed, seeded
+from npas_bench.seeding import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,10 +108,6 @@ class SuperWeights(SharingMethod):
 
     def _cluster_coefficients(self, problem: Problem) -> list[list[str]]:
         """By k-means on how layers mix the SuperWeights that they share with most others (table 3)."""
-        from sklearn.cluster import KMeans
-        from sklearn.exceptions import ConvergenceWarning
-        from threadpoolctl import threadpool_limits
-
         names = [layer.name for layer in problem.layers]
         soft = self.options.model_copy(update={"refinement": "all"})
         allocation = self._allocate(problem, [names], options=soft)
@@ -129,11 +124,8 @@ class SuperWeights(SharingMethod):
                 labels |= {name: (superweight, 0) for name in members}  # one template: nothing to tell them apart
                 continue
             count = min(self.options.clusters or 1, len(members))
-            means = KMeans(count, n_init=10, random_state=derive_seed("k-means", problem.seed) % 2**32)
-            with threadpool_limits(1), warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
-                found = means.fit_predict(torch.stack(rows).numpy())
-            labels |= {name: (superweight, int(label)) for name, label in zip(members, found, strict=True)}
+            found = k_means(torch.stack(rows), count, problem.seed)
+            labels |= {name: (superweight, label) for name, label in zip(members, found, strict=True)}
         return gather(names, [labels[name] for name in names])
 
     def _train(self, problem: Problem, allocation: SuperWeightsAllocation) -> dict[str, torch.Tensor]:

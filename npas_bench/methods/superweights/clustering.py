@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from npas_bench.generation.clustering import gather
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -42,10 +44,7 @@ def group_by_similarity(
     for _, first, second in sorted(pairs):
         joined, left = sorted((group[first], group[second]))
         group = [joined if g == left else g for g in group]
-    gathered: dict[int, list[str]] = {}
-    for name, g in zip(members, group, strict=True):
-        gathered.setdefault(g, []).append(name)
-    return list(gathered.values())
+    return gather(members, group)
 
 
 def cosine(first: Tensor, second: Tensor) -> float:
@@ -91,11 +90,3 @@ def draw_clusters(layers: Sequence[Layer], count: int, generator: torch.Generato
     """A cluster at random for every layer (table 1, Random Cluster)."""
     drawn = torch.randint(count, (len(layers),), generator=generator, device=torch.device("cpu")).tolist()
     return gather([layer.name for layer in layers], drawn)
-
-
-def gather(names: Sequence[str], keys: Sequence[Hashable]) -> list[list[str]]:
-    """Names by key, in the order of their first ones."""
-    gathered: dict[Hashable, list[str]] = {}
-    for name, key in zip(names, keys, strict=True):
-        gathered.setdefault(key, []).append(name)
-    return list(gathered.values())

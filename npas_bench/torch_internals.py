@@ -1,0 +1,118 @@
+"""Everything in this package that relies on interfaces of torch that are not public.
+
+Each has a test in `tests/test_torch_internals.py`, which fails when a release of torch changes it. The tests also tell
+what to look at first when the package is tried with another release.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = [
+    "TorchDispatchMode",
+    "backward_pass",
+    "enclosing_hooks",
+    "forget_listed_weights",
+    "is_attention_output",
+    "is_normalisation",
+    "is_view",
+    "shrink_bilinearly",
+    "storage_holders",
+    "storage_key",
+    "stretch_bilinearly",
+    "transforms_are_active",
+    "unlisted_weights",
+    "version",
+]
+
+
+def transforms_are_active() -> bool:
+    """Whether a transform of `torch.func` (grad, vmap, jvp, ...) is running around the caller."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+def storage_key(tensor: Tensor) -> int:
+    """A number that tensors have in common exactly if they share their storage, on the meta device too.
+
+    It is valid as long as the storage lives: meta tensors have no address that would tell them apart.
+    """
+    return int(tensor.untyped_storage()._cdata)
+
+
+def storage_holders(tensor: Tensor) -> int:
+    """How many tensors, storage objects and graph nodes hold the tensor's storage."""
+    return int(torch._C._storage_Use_Count(storage_key(tensor)))
+
+
+def backward_pass() -> int:
+    """The number of the backward pass that is running, -1 outside of one."""
+    return int(torch._C._current_graph_task_id())
+
+
+def version(tensor: Tensor) -> int:
+    """How often the tensor, or a view of it, was changed in place."""
+    return tensor._version
+
+
+def is_view(tensor: Tensor) -> bool:
+    """Whether autograd takes the tensor for a view of another one."""
+    return tensor._is_view()
+
+
+def enclosing_hooks() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]] | None:
+    """The innermost saved-tensor hooks that are in force, `pack` and `unpack`; None without any."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return None if hooks is None else (hooks[0], hooks[1])
+
+
+def stretch_bilinearly(image: Tensor, out: Tensor) -> None:
+    """Interpolate an image (n, channels, height, width) bilinearly, with half-pixel centres, to the size of `out`.
+
+    It is what `torch.nn.functional.interpolate` computes, written into memory that is there already.
+    """
+    torch.ops.aten.upsample_bilinear2d.out(image, list(out.shape[2:]), False, out=out)
+
+
+def shrink_bilinearly(gradient: Tensor, shape: Sequence[int]) -> Tensor:
+    """The gradient of an image of `shape`, from the gradient of what `stretch_bilinearly` made of it."""
+    shrunk: Tensor = torch.ops.aten.upsample_bilinear2d_backward(gradient, list(gradient.shape[2:]), list(shape), False)
+    return shrunk
+
+
+def is_normalisation(module: nn.Module) -> bool:
+    """Whether a module is a batch norm or an instance norm of torch's, which hold running statistics."""
+    return isinstance(module, _NormBase)
+
+
+def is_attention_output(module: nn.Module) -> bool:
+    """Whether a module is the output projection of torch's multi-head attention."""
+    return isinstance(module, NonDynamicallyQuantizableLinear)
+
+
+def unlisted_weights() -> dict[str, Any]:
+    """The members of a subclass of a recurrent layer that reads its weights from its attributes each time.
+
+    Recurrent layers read a list that they fill when they are built and after every move to another device, and pack
+    it for cuDNN: weights that are made anew in every forward pass are in neither.
+    """
+    return {
+        "_flat_weights": property(
+            lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, value: None
+        ),
+        "_apply": nn.Module._apply,
+        "flatten_parameters": lambda self: None,
+    }
+
+
+def forget_listed_weights(module: nn.RNNBase) -> None:
+    """Drop the list of weights that a recurrent layer has filled."""
+    module.__dict__.pop("_flat_weights", None)

@@ -1,0 +1,166 @@
+"""One test for each private interface of torch that the package relies on: it fails when a release changes it."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from npas_bench import torch_internals
+from npas_bench.torch_internals import (
+    TorchDispatchMode,
+    backward_pass,
+    enclosing_hooks,
+    forget_listed_weights,
+    is_attention_output,
+    is_normalisation,
+    is_view,
+    shrink_bilinearly,
+    storage_holders,
+    storage_key,
+    stretch_bilinearly,
+    transforms_are_active,
+    unlisted_weights,
+    version,
+)
+
+
+def test_every_interface_is_tested_here():
+    tested = {name for name in globals() if name in torch_internals.__all__}
+    assert tested == set(torch_internals.__all__)
+
+
+def test_transforms_are_active_inside_them_alone():
+    seen = []
+
+    def square(x):
+        seen.append(transforms_are_active())
+        return x.square().sum()
+
+    torch.func.grad(square)(torch.ones(2))
+    torch.func.vmap(square)(torch.ones(2, 2))
+    assert seen == [True, True]
+    square(torch.ones(2, requires_grad=True)).backward()
+    assert seen[-1] is False
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_storage_key_tells_storages_apart_and_views_together(device):
+    tensor, other = torch.empty(4, device=device), torch.empty(4, device=device)
+    assert storage_key(tensor) == storage_key(tensor[2:]) == storage_key(tensor.detach())
+    assert storage_key(tensor) != storage_key(other)
+
+
+def test_holders_of_a_storage_are_counted_with_views_and_graphs():
+    tensor = torch.ones(4)
+    alone = storage_holders(tensor)
+    view = tensor[1:]
+    assert storage_holders(tensor) == alone + 1
+    # Only the graph holds on to the view from here on.
+    product = torch.ones(3, requires_grad=True) * view
+    del view
+    assert storage_holders(tensor) == alone + 1
+    product.sum().backward()
+    assert storage_holders(tensor) == alone
+
+
+def test_every_backward_pass_has_a_number_of_its_own():
+    numbers = []
+    for _ in range(2):
+        x = torch.ones(1, requires_grad=True)
+        y = x * 2
+        y.register_hook(lambda _: numbers.append(backward_pass()))
+        (y * 3).backward()
+    assert backward_pass() == -1
+    assert numbers[0] >= 0 and numbers[1] >= 0 and numbers[0] != numbers[1]
+
+
+def test_the_version_rises_with_every_change_in_place():
+    tensor = torch.zeros(3)
+    before = version(tensor)
+    tensor.add_(1)
+    tensor[1:].mul_(2)
+    assert version(tensor) == before + 2
+    assert version(tensor.detach()) == version(tensor)
+
+
+def test_a_view_is_told_from_a_tensor_of_its_own():
+    tensor = torch.zeros(3, requires_grad=True)
+    assert is_view(tensor.view(3, 1))
+    assert not is_view(tensor) and not is_view(tensor * 2)
+    fresh = torch.empty(0).set_(tensor.detach().untyped_storage(), 0, (3,), (1,))
+    assert not is_view(fresh)
+
+
+def test_the_enclosing_hooks_are_the_innermost_in_force():
+    assert enclosing_hooks() is None
+
+    def outer(tensor):
+        return tensor
+
+    def inner(tensor):
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(outer, outer):
+        assert enclosing_hooks() == (outer, outer)
+        with torch.autograd.graph.saved_tensors_hooks(inner, outer):
+            assert enclosing_hooks() == (inner, outer)
+    assert enclosing_hooks() is None
+
+
+def test_stretching_and_shrinking_are_interpolation_and_its_gradient():
+    image = torch.randn(1, 1, 3, 5, dtype=torch.float64, requires_grad=True)
+    expected = functional.interpolate(image, size=(7, 11), mode="bilinear", align_corners=False)
+    out = torch.empty(1, 1, 7, 11, dtype=torch.float64)
+    stretch_bilinearly(image.detach(), out)
+    assert torch.equal(out, expected)
+    gradient = torch.randn_like(expected)
+    expected.backward(gradient)
+    assert torch.equal(shrink_bilinearly(gradient, image.shape), image.grad)
+
+
+def test_norms_with_running_statistics_are_known():
+    norms = [nn.BatchNorm1d(2), nn.BatchNorm3d(2), nn.SyncBatchNorm(2), nn.InstanceNorm2d(2)]
+    assert all(map(is_normalisation, norms))
+    assert not any(map(is_normalisation, [nn.LayerNorm(2), nn.GroupNorm(1, 2), nn.Linear(2, 2)]))
+    assert {name for name, _ in nn.BatchNorm2d(2).named_buffers()} == {
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
+
+
+def test_the_output_projection_of_attention_is_told_from_a_linear_layer():
+    assert is_attention_output(nn.MultiheadAttention(4, 2).out_proj)
+    assert not is_attention_output(nn.Linear(4, 4))
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_a_recurrent_layer_without_a_list_reads_its_attributes_each_time(kind):
+    torch.manual_seed(0)
+    plain, ours = kind(3, 4, bidirectional=True), kind(3, 4, bidirectional=True)
+    ours.load_state_dict(plain.state_dict())
+    forget_listed_weights(ours)
+    ours.__class__ = type(kind.__name__, (kind,), unlisted_weights())
+    x = torch.randn(5, 2, 3)
+    assert torch.equal(plain(x)[0], ours(x)[0])
+    ours.flatten_parameters()
+    ours.double().float()
+    with torch.no_grad():
+        plain.weight_hh_l0.mul_(2)
+    ours.weight_hh_l0 = nn.Parameter(plain.weight_hh_l0.detach().clone())
+    assert torch.equal(plain(x)[0], ours(x)[0])
+
+
+def test_a_dispatch_mode_sees_every_operation():
+    class Recorder(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.names = []
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Recorder() as recorder:
+        torch.ones(2, device="meta") @ torch.ones(2, device="meta")
+    assert "aten.dot.default" in recorder.names
