@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,7 +46,61 @@ def read_coefficients(values: Tensor) -> tuple[float, ...] | None:
     return tuple(float(f"{value:.4g}") for value in values.detach().reshape(-1).tolist())
 
 
-class Allocation(nn.Module, ABC):
+# Methods by the names that they had at first, with those of today.
+_RENAMED = {"sums": "epoch_sums"}
+
+
+class Adaptive:
+    """What networks and allocations alike tell of themselves, and what may change them between epochs.
+
+    A network whose weights an allocation generates hands all of it on to the allocation.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give methods of plugins that were written when they had other names the names that they have today."""
+        super().__init_subclass__(**kwargs)
+        for old, new in _RENAMED.items():
+            if callable(cls.__dict__.get(old)) and new not in cls.__dict__:
+                where = f"{cls.__module__}.{cls.__qualname__}"
+                warnings.warn(f"{where}: {old}() is now called {new}()", DeprecationWarning, stacklevel=2)
+                setattr(cls, new, cls.__dict__[old])
+
+    def sharing(self) -> tuple[Reading, ...]:
+        """Which layers read which parameters, for ledgers and pictures; empty if nothing is said about it."""
+        return ()
+
+    def structure(self) -> dict[str, Any]:
+        """What a search or a refinement decided, as JSON; the same is rebuilt from it without searching again."""
+        return {}
+
+    def remark(self) -> str | None:
+        """Why some of the store is dead or some of the budget unused; None where neither is so."""
+        return None
+
+    def reserved(self) -> int:
+        """How many scalars changes between epochs may still add: the budget must pay for them from the start."""
+        return 0
+
+    def before_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare for epoch `epoch` of `epochs`, counted from 0, which is about to be trained."""
+
+    def epoch_sums(self) -> list[Tensor]:
+        """What was summed up over the epoch, before `after_epoch`.
+
+        Where several processes train the epoch together, the sums of all are added up in place.
+        """
+        return []
+
+    def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
+        """Change what has to change after epoch `epoch` of `epochs`.
+
+        Returns:
+            Parameters that gave way to others, so that the optimiser follows.
+        """
+        return []
+
+
+class Allocation(Adaptive, nn.Module, ABC):
     """What a sharing method made for one network: parameters, and how layers' weights come from them.
 
     It registers every parameter of the method once. `weight` is the only thing it must define.
@@ -58,33 +113,6 @@ class Allocation(nn.Module, ABC):
     def role(self, parameter: str) -> Role:
         """What the allocation's parameter of this name is for: a store unless it says otherwise."""
         return Role.STORE
-
-    def sharing(self) -> tuple[Reading, ...]:
-        """Which layers read which parameters, for ledgers and pictures; empty if it does not say."""
-        return ()
-
-    def structure(self) -> dict[str, Any]:
-        """What a search or refinement decided, as JSON; an allocation is rebuilt from it."""
-        return {}
-
-    def remark(self) -> str | None:
-        """Why some of the store is dead or the budget not used up; None where neither is so."""
-        return None
-
-    def reserved(self) -> int:
-        """Scalars that changes between epochs may still add: the budget must pay for them from the start."""
-        return 0
-
-    def before_epoch(self, epoch: int, epochs: int) -> None:
-        """Epoch `epoch` of `epochs`, counted from 0, is about to be trained."""
-
-    def epoch_sums(self) -> list[Tensor]:
-        """What was summed up over the epoch, before `after_epoch`: added up in place over processes that train it."""
-        return []
-
-    def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
-        """It was trained: the allocation may replace parameters, and says which."""
-        return []
 
 
 class RuledAllocation(Allocation):

@@ -47,8 +47,28 @@ class Place(NamedTuple):
     group: int | None = None
 
 
+class Shaped:
+    """What has the shape of a weight.
+
+    Attributes:
+        shape: (out, in) or (out, in, *kernel).
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of scalars in the weight, |w| in the papers."""
+        return math.prod(self.shape)
+
+    @property
+    def kernel(self) -> int:
+        """Number of positions of the kernel, 1 without one."""
+        return math.prod(self.shape[2:])
+
+
 @dataclass(frozen=True)
-class Layer:
+class Layer(Shaped):
     """One weight tensor that a method may generate.
 
     Attributes:
@@ -66,16 +86,6 @@ class Layer:
     place: Place
     transposed: bool = False
     initial_deviation: float | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of scalars in the weight, |w| in the papers."""
-        return math.prod(self.shape)
-
-    @property
-    def kernel(self) -> int:
-        """Number of positions of the kernel, 1 without one."""
-        return math.prod(self.shape[2:])
 
     @property
     def fan_in(self) -> int:

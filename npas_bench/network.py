@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from npas_bench.allocation import RuledAllocation
+from npas_bench.allocation import Adaptive, RuledAllocation
 from npas_bench.budget import Ledger, Role, count_scalars
 from npas_bench.layers import Layer, find_sites
 from npas_bench.seeding import generator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from npas_bench.generation.rules import Rule
 
 
-class Network(nn.Module, ABC):
+class Network(Adaptive, nn.Module, ABC):
     """What a method makes of an architecture and a budget, ready to train."""
 
     @abstractmethod
@@ -59,36 +59,9 @@ class Network(nn.Module, ABC):
         """Share of the store's scalars that reach some layer's weight; None without a store."""
         return None
 
-    def remark(self) -> str | None:
-        """What the method says about its use of the budget."""
-        return None
-
-    def sharing(self) -> tuple[Reading, ...]:
-        """Which layers read which parameters; empty without sharing."""
-        return ()
-
-    def structure(self) -> dict[str, Any]:
-        """What a search or refinement decided, as JSON."""
-        return {}
-
     def generation_flops(self) -> int | None:
         """Floating-point operations that make all weights once, 0 where none is made; None where it is unknown."""
         return 0
-
-    def reserved(self) -> int:
-        """Scalars that changes between epochs may still add."""
-        return 0
-
-    def before_epoch(self, epoch: int, epochs: int) -> None:
-        """Epoch `epoch` of `epochs`, counted from 0, is about to be trained."""
-
-    def epoch_sums(self) -> list[Tensor]:
-        """What was summed up over the epoch, before `after_epoch`: added up in place over processes that train it."""
-        return []
-
-    def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
-        """It was trained: the network may replace parameters, and says which, for the optimiser to follow."""
-        return []
 
     def state_names(self) -> list[str]:
         """Tensors that count only if training changes them: all but parameters and normalisation statistics."""

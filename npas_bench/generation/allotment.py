@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from npas_bench.generation.plan import Reader, Variant
     from npas_bench.layers import Layer
 
-# Share of what is available that may stay unused without a word.
+# Share of what there is that may stay unused without a word.
 _NOTABLE = 0.005
+
+
+def is_notable(unused: int, total: int) -> bool:
+    """Whether so much of `total` scalars is unused that a remark should say why."""
+    return unused > _NOTABLE * total
 
 
 class Request:
@@ -53,7 +58,7 @@ class Request:
         found = largest_store(self.readers, available, self.variant)
         if found is None:
             raise ValueError(f"{available} scalars are less than the group needs")
-        return found.size
+        return found
 
     def cost(self, store: int) -> int:
         """Scalars of a store and of what goes with it."""
@@ -86,6 +91,57 @@ def allot(requests: Sequence[Request], available: int) -> Allotment | None:
         else:
             break
     return Allotment(tuple(stores), _remark(requests, stores, available, left))
+
+
+class Apportionment(NamedTuple):
+    """Groups of layers that can all have what they need, and what each of them gets.
+
+    Attributes:
+        groups: the groups, which cover all layers; fewer than were wanted where not all could be afforded.
+        requests: what each group asked for.
+        stores: scalars of each group's store.
+        remark: why some of what was available is unused (None: hardly any is).
+    """
+
+    groups: list[tuple[Layer, ...]]
+    requests: list[Request]
+    stores: tuple[int, ...]
+    remark: str | None
+
+    def shortfall(self, kind: str, wanted: int) -> str | None:
+        """A remark that there are fewer groups than were wanted; None if there are not.
+
+        Args:
+            kind: what the method calls its groups, in the plural.
+            wanted: how many groups it wanted.
+        """
+        count = len(self.groups)
+        return f"{count} {kind}, as the budget does not suffice for {wanted}" if count < wanted else None
+
+
+def apportion(
+    groups: Sequence[Sequence[Layer]],
+    request: Callable[[Sequence[Layer]], Request],
+    order: Sequence[Layer],
+    available: int,
+) -> Apportionment:
+    """Share `available` scalars out among groups of layers, after merging groups until all can have what they need.
+
+    Args:
+        groups: the groups that are wanted.
+        request: gives what a group of layers needs.
+        order: all layers, in network order.
+        available: scalars to share out; at least what a single group of all layers needs.
+
+    Raises:
+        ValueError: if even a single group of all layers needs more than is available.
+    """
+    affordable = merge_until_affordable(groups, request, order, available)
+    requests = [request(group) for group in affordable]
+    found = allot(requests, available)
+    if found is None:
+        raise ValueError(f"{available} scalars are less than a single group of all layers needs")
+    return Apportionment(affordable, requests, found.stores, found.remark)
 
 
 def merge_until_affordable(
@@ -139,10 +195,10 @@ def _parts(requests: Sequence[Request], available: int) -> list[int]:
 
 def _remark(requests: Sequence[Request], stores: Sequence[int], available: int, left: int) -> str | None:
     if all(request.cost(store) >= request.largest for request, store in zip(requests, stores, strict=True)):
-        if left > _NOTABLE * available:
+        if is_notable(left, available):
             capped = "store is" if len(stores) == 1 else "stores are"
             return f"the {capped} capped at the {sum(stores):,} scalars that the layers read"
         return None
-    if left > _NOTABLE * available:
+    if is_notable(left, available):
         return f"{left:,} parameters are unused: any larger store needs more coefficients or masks than that"
     return None

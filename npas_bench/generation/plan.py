@@ -7,19 +7,16 @@ store is constant; `largest_store` walks down these segments.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from npas_bench.layers import Shaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from npas_bench.layers import Layer
-
-
-# Share of what is available that may stay unused without a word.
-_NOTABLE = 0.005
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Reader:
+class Reader(Shaped):
     """What reads a group's store: a layer, or a part of one.
 
     Attributes:
@@ -64,16 +61,6 @@ class Reader:
     shape: tuple[int, ...]
     deviation: float
     rows: int = 1
-
-    @property
-    def size(self) -> int:
-        """Scalars of the weight."""
-        return math.prod(self.shape)
-
-    @property
-    def kernel(self) -> int:
-        """Positions of the kernel, 1 without one."""
-        return math.prod(self.shape[2:])
 
 
 def reader_of(layer: Layer) -> Reader:
@@ -169,13 +156,6 @@ class StoreShare(NamedTuple):
         return self.templates * self.size
 
 
-class Store(NamedTuple):
-    """A store's size, and why it leaves some of what is available unused (None: it leaves nothing to speak of)."""
-
-    size: int
-    remark: str | None
-
-
 def template_count(size: int, store: int, variant: Variant) -> int:
     """Templates that a reader of `size` scalars mixes from a store of at least as many.
 
@@ -215,27 +195,21 @@ def overhead(readers: Sequence[Reader], store: int, variant: Variant) -> int:
     return _Costs(readers, variant).overhead(store)
 
 
-def largest_store(readers: Sequence[Reader], available: int, variant: Variant) -> Store | None:
-    """The largest store that `available` scalars pay for with all that goes with it; None if none does.
+def largest_store(readers: Sequence[Reader], available: int, variant: Variant) -> int | None:
+    """Scalars of the largest store that `available` scalars pay for with all that goes with it; None if none does.
 
     A store larger than what is read of it would hold dead parameters: it is capped there.
     """
     costs = _Costs(readers, variant)
-    limit, remark = available, None
+    limit = available
     while True:
         size = costs.largest(available, limit)
         if size is None:
             return None
         readable = sum(share.length for share in shares(readers, size, variant))
         if readable >= size:
-            unused = available - size - costs.overhead(size)
-            if remark is None and unused > _NOTABLE * available:
-                remark = (
-                    f"{unused:,} parameters are unused: any larger store needs more coefficients or masks than that"
-                )
-            return Store(size, remark)
+            return size
         limit = readable
-        remark = f"the store is capped at the {readable:,} scalars that the layers read"
 
 
 def smallest_cost(readers: Sequence[Reader], variant: Variant) -> int:

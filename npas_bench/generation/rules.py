@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from npas_bench.layers import Shaped
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -24,24 +26,17 @@ _CACHED = 1 << 17
 Gradients = tuple[Tensor | None, ...]
 
 
-class Rule(ABC):
+class Rule(Shaped, ABC):
     """How one weight is made from a flat store and a few small tensors, its inputs.
 
     Attributes:
-        shape: of the weight.
+        shape: shape of the weight.
     """
-
-    shape: tuple[int, ...]
 
     @property
     def computes(self) -> bool:
         """Whether the weight takes memory of its own; otherwise it is a view of the store."""
         return True
-
-    @property
-    def size(self) -> int:
-        """Scalars of the weight."""
-        return math.prod(self.shape)
 
     @property
     def flops(self) -> int:
@@ -126,77 +121,74 @@ class Stored(Rule):
 
 
 @dataclass(frozen=True)
-class Averaged(Rule):
-    """The mean of templates that lie side by side (Plummer et al. 2022, `avg`).
+class TemplateRule(Rule):
+    """A rule that combines templates of the weight's own size, which lie side by side in the store.
 
     Attributes:
-        shape: of the weight.
-        start: first scalar of the first template.
-        templates: K.
+        shape: shape of the weight.
+        start: position of the first template's first scalar in the store.
+        templates: number of templates, K.
     """
 
     shape: tuple[int, ...]
     start: int
     templates: int
 
+    def _templates(self, store: Tensor) -> Tensor:
+        """A view of the templates, (templates, size)."""
+        return store.narrow(0, self.start, self.templates * self.size).view(self.templates, self.size)
+
+
+@dataclass(frozen=True)
+class Averaged(TemplateRule):
+    """The weight is the mean of the templates (Plummer et al. 2022, `avg`)."""
+
     @property
     def flops(self) -> int:
-        """K - 1 additions and a division for every scalar."""
-        return self.templates * math.prod(self.shape)
+        """Floating-point operations of `make`: K - 1 additions and a division for every scalar."""
+        return self.templates * self.size
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
-        """mean_k T_k."""
-        return _templates(store, self).mean(0).view(self.shape)
+        """The mean of the templates, mean_k T_k."""
+        return self._templates(store).mean(0).view(self.shape)
 
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        """The mean, written where it belongs."""
-        return torch.mean(_templates(store, self), 0, out=out).view(self.shape)
+        """The mean of the templates, written to where it belongs."""
+        return torch.mean(self._templates(store), 0, out=out).view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
-        """A K-th of it to every template."""
+        """Add a K-th of the weight's gradient to the gradient of every template."""
         if into is not None:
-            _templates(into, self).add_(gradient.reshape(-1), alpha=1 / self.templates)
+            self._templates(into).add_(gradient.reshape(-1), alpha=1 / self.templates)
         return ()
 
 
 @dataclass(frozen=True)
-class Mixed(Rule):
-    """sum_k alpha_k T_k as one matrix product (Savarese & Maire 2019, eq. 1); its input is alpha, 1-d of K.
+class Mixed(TemplateRule):
+    """The weight is a weighted sum of the templates, sum_k alpha_k T_k (Savarese & Maire 2019, eq. 1).
 
-    Attributes:
-        shape: of the weight.
-        start: first scalar of the first template; the templates lie side by side.
-        templates: K.
+    The sum is computed as one matrix product. The rule's only input is alpha, 1-d with K scalars.
     """
-
-    shape: tuple[int, ...]
-    start: int
-    templates: int
 
     @property
     def flops(self) -> int:
-        """K multiply-adds for every scalar."""
-        return 2 * self.templates * math.prod(self.shape)
+        """Floating-point operations of `make`: K multiply-adds for every scalar."""
+        return 2 * self.templates * self.size
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
-        """Alpha times the templates."""
-        return torch.mv(_templates(store, self).t(), inputs[0]).view(self.shape)
+        """The product of alpha and the templates."""
+        return torch.mv(self._templates(store).t(), inputs[0]).view(self.shape)
 
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        """The product, written where it belongs."""
-        return torch.mv(_templates(store, self).t(), inputs[0], out=out).view(self.shape)
+        """The product of alpha and the templates, written to where it belongs."""
+        return torch.mv(self._templates(store).t(), inputs[0], out=out).view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
-        """Alpha g' for the templates, T g for alpha."""
+        """Add the outer product of alpha and the gradient g to the templates' gradient; alpha's gradient is T g."""
         flat = gradient.reshape(-1)
         if into is not None:
-            _templates(into, self).addr_(inputs[0], flat)
-        return (torch.mv(_templates(store, self), flat),)
-
-
-def _templates(store: Tensor, rule: Averaged | Mixed) -> Tensor:
-    size = math.prod(rule.shape)
-    return store.narrow(0, rule.start, rule.templates * size).view(rule.templates, size)
+            self._templates(into).addr_(inputs[0], flat)
+        return (torch.mv(self._templates(store), flat),)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import nn
 from npas_bench.allocation import Reading, RuledAllocation, read_coefficients
 from npas_bench.budget import Role
 from npas_bench.errors import UnsupportedBudget
+from npas_bench.generation.allotment import is_notable
 from npas_bench.generation.clustering import gather
 from npas_bench.generation.engine import Generation
 from npas_bench.generation.rules import Mixed, Stored
@@ -215,4 +216,4 @@ class Albert(_RepeatSharing):
 
 
 def _unused(left: int, problem: Problem, why: str) -> str | None:
-    return f"{left:,} parameters are unused: {why}" if left > 0.005 * problem.budget else None
+    return f"{left:,} parameters are unused: {why}" if is_notable(left, problem.budget) else None

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from npas_bench.allocation import Reading, RuledAllocation
 from npas_bench.budget import Role
+from npas_bench.generation.allotment import is_notable
 from npas_bench.generation.engine import Generation
 from npas_bench.generation.rules import Gradients, Rule
 from npas_bench.methods.base import MethodOptions, Problem, SharingMethod, unsupported_below
@@ -22,8 +23,6 @@ from npas_bench.network import GeneratedNetwork, Network
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Share of the budget that may stay unused without a word.
-_NOTABLE = 0.005
 # Embeddings and both maps start this many times as large as would make weights of the right size, and the product
 # is scaled back. A step on one factor of a product is amplified by the others, and on the maps by all unit kernels
 # at once: under the learning rates of convolutional networks a hypernetwork without this trains badly or diverges
@@ -67,7 +66,7 @@ class Hypernetwork(SharingMethod):
             raise unsupported_below(problem.fixed + smallest(problem.layers, limits), problem)
         plain = sum(layer.size for layer in problem.layers) - sum(layer.size for layer in plan.layers)
         unused = problem.available - plain - cost(plan.layers, plan.sizes)
-        if unused <= _NOTABLE * problem.budget:
+        if not is_notable(unused, problem.budget):
             return HypernetworkAllocation(plan)
         return HypernetworkAllocation(plan, f"{unused:,} parameters are unused: {self._limit(plan)}")
 

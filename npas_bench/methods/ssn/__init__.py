@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npas_bench.generation.allotment import Request, allot, merge_until_affordable
+from npas_bench.generation.allotment import Request, apportion
 from npas_bench.generation.plan import reader_of
 from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
 from npas_bench.methods.ssn.allocation import GroupPlan, SSNAllocation
@@ -37,18 +37,12 @@ class SSN(SharingMethod):
         # What a search draws must not shift the initial values of the network that is built after it.
         with seeded("search", problem.seed):
             wanted = map_layers(problem, self.options)
-        groups = merge_until_affordable(wanted, self._claim, problem.layers, problem.available)
-        requests = [self._claim(group) for group in groups]
-        found = allot(requests, problem.available)
-        if found is None:
-            raise RuntimeError("affordable groups were not allotted their stores")
+        found = apportion(wanted, self._claim, problem.layers, problem.available)
         plans = [
             GroupPlan(group, store, request.variant)
-            for group, store, request in zip(groups, found.stores, requests, strict=True)
+            for group, store, request in zip(found.groups, found.stores, found.requests, strict=True)
         ]
-        remarks = [found.remark] if found.remark else []
-        if len(groups) < len(wanted):
-            remarks.insert(0, f"{len(groups)} parameter groups, as the budget does not suffice for {len(wanted)}")
+        remarks = [r for r in (found.shortfall("parameter groups", len(wanted)), found.remark) if r]
         if self.options.mapping == "auto" and problem.trial is None and not problem.structure:
             remarks.insert(0, "groups drawn at random in place of the search")
         found_mapping = self.options.mapping == "auto" and (problem.trial is not None or problem.structure)

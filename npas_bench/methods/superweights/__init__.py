@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from npas_bench.generation.allotment import Request, allot, merge_until_affordable
+from npas_bench.generation.allotment import Request, apportion
 from npas_bench.generation.clustering import gather, k_means
 from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
 from npas_bench.methods.superweights.allocation import ClusterPlan, SuperWeightsAllocation
@@ -62,22 +62,14 @@ class SuperWeights(SharingMethod):
     ) -> SuperWeightsAllocation:
         options = options or self.options
         layers = {layer.name: layer for layer in problem.layers}
-        groups = merge_until_affordable(
+        apportioned = apportion(
             [[layers[name] for name in names] for names in clusters], self._claim, problem.layers, problem.available
         )
-        compositions = [compose(group) for group in groups]
-        requests = [self._claim(group) for group in groups]
-        allotted = allot(requests, problem.available)
-        if allotted is None:
-            raise RuntimeError("affordable clusters were not allotted their stores")
         plans = [
-            ClusterPlan(composition, store, request.variant)
-            for composition, store, request in zip(compositions, allotted.stores, requests, strict=True)
+            ClusterPlan(compose(group), store, request.variant)
+            for group, store, request in zip(apportioned.groups, apportioned.stores, apportioned.requests, strict=True)
         ]
-        remarks = [remark, allotted.remark]
-        if len(compositions) < len(clusters):
-            why = f"{len(compositions)} clusters, as the budget does not suffice for {len(clusters)}"
-            remarks.insert(1, why)
+        remarks = [remark, apportioned.shortfall("clusters", len(clusters)), apportioned.remark]
         text = "; ".join(r for r in remarks if r) or None
         return SuperWeightsAllocation(problem.layers, plans, options, text, found, refined)
 

@@ -1,0 +1,189 @@
+"""Plugins that were written for the package as it was before rooms and names changed still work.
+
+The code below is kept as it was written then. It imports from `npas_bench.tasks`, `npas_bench.methods` and
+`npas_bench.testing` what those offered, and uses names that have since been replaced.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PLUGIN = '''
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    from npas_bench.allocation import Allocation
+    from npas_bench.architectures import Architecture, Family, Signature
+    from npas_bench.errors import DataError, UnsupportedBudget
+    from npas_bench.methods import Method, MethodOptions, Problem, SharingMethod
+    from npas_bench.network import PlainNetwork
+    from npas_bench.recipe import Recipe
+    from npas_bench.tasks import Examples, Metric, Source, Split, Task
+
+
+    class OldFamily(Family):
+        pattern = "oldnet-N"
+
+        def parse(self, name):
+            return OldNet(name)
+
+
+    class OldNet(Architecture):
+        def __init__(self, name):
+            self.name = name
+
+        def build(self, signature):
+            width = int(self.name.split("-")[1])
+            inputs = signature.input_shape[0]
+            return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, signature.classes))
+
+        def reduce(self, signature, budget):
+            raise UnsupportedBudget("there is no smaller one", smallest=self.size(signature))
+
+
+    class Points(Examples):
+        def __init__(self, x, y):
+            self.x, self.y = x, y
+
+        def __len__(self):
+            return len(self.x)
+
+        def to(self, device):
+            return Points(self.x.to(device), self.y.to(device))
+
+        def batch(self, indices):
+            return self.x[indices], self.y[indices]
+
+
+    class OldTask(Task):
+        name = "oldtask"
+        signature = Signature((6,), 3)
+        architecture = "oldnet-8"
+        metrics = (Metric("error", "%", higher_is_better=False),)
+
+        def source(self):
+            return Source("points", "0" * 64, official=False, label="points")
+
+        def data(self, split):
+            if split not in ("train", "test"):
+                raise DataError(f"no {split} split")
+            draw = torch.Generator().manual_seed(len(split))
+            x = torch.randn(96, 6, generator=draw)
+            return Points(x, x[:, :3].argmax(1))
+
+        def recipes(self, architecture):
+            return {"default": Recipe(epochs=2, batch_size=16, learning_rate=0.1)}
+
+        def augment(self, batch, recipe, generator):
+            return batch
+
+        def loss(self, network, batch, recipe):
+            return functional.cross_entropy(network(batch[0]), batch[1], label_smoothing=recipe.label_smoothing)
+
+        @torch.no_grad()
+        def evaluate(self, network, examples):
+            x, y = examples.batch(torch.arange(len(examples)))
+            return {"error": 100 * float((network(x).argmax(1) != y).float().mean())}
+
+
+    class OldOptions(MethodOptions):
+        gain: float = 1.0
+
+
+    class OldAllocation(Allocation):
+        """Counts the epochs in which its sums were asked for."""
+
+        def __init__(self, layers, size):
+            super().__init__()
+            self._layers = {layer.name: layer for layer in layers}
+            self._asked = 0
+            self.store = nn.Parameter(torch.randn(size) * max(layer.deviation for layer in layers))
+
+        def weight(self, layer):
+            wanted = self._layers[layer]
+            return self.store.repeat(-(-wanted.size // len(self.store)))[: wanted.size].view(wanted.shape)
+
+        def sums(self):
+            self._asked += 1
+            return []
+
+        def structure(self):
+            return {"asked": self._asked}
+
+
+    class OldMethod(SharingMethod):
+        name = "oldmethod"
+        Options = OldOptions
+
+        def allocate(self, problem: Problem):
+            most = max(layer.size for layer in problem.layers)
+            if problem.available < 1:
+                raise UnsupportedBudget("nothing is left", smallest=problem.fixed + 1)
+            return OldAllocation(problem.layers, min(most, problem.available))
+'''
+SUITE = """
+    from npas_bench.testing.architectures import GRU, MLP
+    from npas_bench.testing.methods import MethodConformance
+    from old_plugin import OldMethod
+
+
+    class TestOldMethod(MethodConformance):
+        method = OldMethod
+        architectures = (MLP, GRU)
+"""
+ENTRY_POINTS = """
+    [npas_bench.methods]
+    oldmethod = old_plugin:OldMethod
+    [npas_bench.tasks]
+    oldtask = old_plugin:OldTask
+    [npas_bench.architectures]
+    oldnet = old_plugin:OldFamily
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """The environment of a process in which the old plugin is installed."""
+    site = tmp_path / "site"
+    information = site / "old_plugin-1.0.dist-info"
+    information.mkdir(parents=True)
+    metadata = "Metadata-Version: 2.1\nName: old-plugin\nVersion: 1.0\n"
+    (information / "METADATA").write_text(metadata, encoding="utf-8")
+    (information / "entry_points.txt").write_text(textwrap.dedent(ENTRY_POINTS), encoding="utf-8")
+    (site / "old_plugin.py").write_text(textwrap.dedent(PLUGIN), encoding="utf-8")
+    (site / "test_old_plugin.py").write_text(textwrap.dedent(SUITE), encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join([str(site), str(REPOSITORY)])}
+
+
+def test_an_old_task_method_and_architecture_run_with_the_old_names(environment, command):
+    arguments = ("--task", "oldtask", "--method", "oldmethod", "--budget", "60%", "--seeds", "1")
+    ran = command("run", *arguments, "--executor", "inline", env=environment)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 done" in ran.stdout
+    # Both epochs asked for the sums under the name that the plugin gives them.
+    exported = command("export", "--out", "runs.jsonl", env=environment)
+    assert exported.returncode == 0, exported.stderr
+    record = json.loads(Path("runs.jsonl").read_text(encoding="utf-8"))
+    assert record["run"]["structure"] == {"asked": 2}
+
+
+def test_what_was_replaced_is_told_once_as_a_deprecation(environment):
+    script = (sys.executable, "-W", "always::DeprecationWarning", "-c", "import old_plugin")
+    told = subprocess.run(script, env=os.environ | environment, capture_output=True, text=True, check=True).stderr
+    assert told.count("old_plugin.OldAllocation: sums() is now called epoch_sums()") == 1
+    assert told.count("now written ImageSignature(input_shape, classes)") == 1
+
+
+def test_an_old_plugin_passes_the_conformance_suite(environment, tmp_path):
+    suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "site/test_old_plugin.py"]
+    result = subprocess.run(suite, env=os.environ | environment, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert "7 passed" in result.stdout
