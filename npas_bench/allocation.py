@@ -21,13 +21,13 @@ class Reading(NamedTuple):
     """What one layer reads of a method's stores.
 
     Attributes:
-        layer: the layer's name.
-        group: which parameter group, store or SuperWeight it reads.
-        start: first scalar it reads there.
+        layer: name of the layer.
+        group: number of the parameter group, store or SuperWeight Cluster that the layer reads.
+        start: position of the first scalar that it reads there.
         size: scalars of one template.
-        templates: how many templates, one behind the other.
-        rule: how its weight comes out of them, in the papers' words.
-        coefficients: that the templates are mixed with, as they are now; None where there are none.
+        templates: number of templates, which follow one another.
+        rule: how the weight is made from them, in the papers' words.
+        coefficients: the coefficients that the templates are mixed with now; None where there are none.
     """
 
     layer: str
@@ -40,7 +40,7 @@ class Reading(NamedTuple):
 
 
 def read_coefficients(values: Tensor) -> tuple[float, ...] | None:
-    """Coefficients for a picture, four digits of each; None in a preview, which has no values."""
+    """Coefficients for a picture, with four digits each; None in a preview, which has no values."""
     if values.is_meta:
         return None
     return tuple(float(f"{value:.4g}") for value in values.detach().reshape(-1).tolist())
@@ -51,13 +51,13 @@ _RENAMED = {"sums": "epoch_sums"}
 
 
 class Adaptive:
-    """What networks and allocations alike tell of themselves, and what may change them between epochs.
+    """What networks and allocations have in common: they describe what they share, and may change between epochs.
 
-    A network whose weights an allocation generates hands all of it on to the allocation.
+    A network whose weights an allocation generates passes all of these calls on to the allocation.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give methods of plugins that were written when they had other names the names that they have today."""
+        """Give methods that a plugin defines under the names they had at first their present names."""
         super().__init_subclass__(**kwargs)
         for old, new in _RENAMED.items():
             if callable(cls.__dict__.get(old)) and new not in cls.__dict__:
@@ -66,71 +66,71 @@ class Adaptive:
                 setattr(cls, new, cls.__dict__[old])
 
     def sharing(self) -> tuple[Reading, ...]:
-        """Which layers read which parameters, for ledgers and pictures; empty if nothing is said about it."""
+        """Which layers read which parameters, for pictures; empty without sharing, or if a method does not say."""
         return ()
 
     def structure(self) -> dict[str, Any]:
-        """What a search or a refinement decided, as JSON; the same is rebuilt from it without searching again."""
+        """What a search or a refinement decided, as JSON, so that the same can be built again without a search."""
         return {}
 
     def remark(self) -> str | None:
-        """Why some of the store is dead or some of the budget unused; None where neither is so."""
+        """Why some of the store is dead, or some of the budget unused; None where neither is the case."""
         return None
 
     def reserved(self) -> int:
-        """How many scalars changes between epochs may still add: the budget must pay for them from the start."""
+        """How many scalars later changes may still add; the budget has to pay for them from the start."""
         return 0
 
     def before_epoch(self, epoch: int, epochs: int) -> None:
-        """Prepare for epoch `epoch` of `epochs`, counted from 0, which is about to be trained."""
+        """Prepare for epoch `epoch` of `epochs`, counted from 0, which is trained next."""
 
     def epoch_sums(self) -> list[Tensor]:
-        """What was summed up over the epoch, before `after_epoch`.
+        """The tensors that were summed up over the epoch; they are asked for before `after_epoch`.
 
-        Where several processes train the epoch together, the sums of all are added up in place.
+        Where several processes train the epoch together, the sums of all of them are added up in place.
         """
         return []
 
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
-        """Change what has to change after epoch `epoch` of `epochs`.
+        """Make the changes that are due after epoch `epoch` of `epochs`, counted from 0.
 
         Returns:
-            Parameters that gave way to others, so that the optimiser follows.
+            The parameters that gave way to others, so that the optimiser can follow.
         """
         return []
 
 
 class Allocation(Adaptive, nn.Module, ABC):
-    """What a sharing method made for one network: parameters, and how layers' weights come from them.
+    """What a sharing method made for one network: parameters, and how the layers' weights are made from them.
 
-    It registers every parameter of the method once. `weight` is the only thing it must define.
+    An allocation registers every parameter of the method once. It has to define `weight` and nothing else.
     """
 
     @abstractmethod
     def weight(self, layer: str) -> Tensor:
-        """The weight of the layer called `layer`: the layer's shape, differentiable in the parameters."""
+        """The weight of the layer called `layer`, in the layer's shape, differentiable in the parameters."""
 
     def role(self, parameter: str) -> Role:
-        """What the allocation's parameter of this name is for: a store unless it says otherwise."""
+        """The role of the allocation's parameter of this name, which is a store unless a method says otherwise."""
         return Role.STORE
 
 
 class RuledAllocation(Allocation):
     """An allocation whose weights are made by rules, so that the engine can make and differentiate them.
 
-    `generation` is the only thing it must define.
+    It has to define `generation` and nothing else.
     """
 
     @abstractmethod
     def generation(self, layer: str) -> Generation:
-        """The rule that makes the weight of the layer called `layer`, and what it makes it from."""
+        """The rule that makes the weight of the layer called `layer`, and what the weight is made from."""
 
     def weight(self, layer: str) -> Tensor:
-        """The layer's weight in ordinary differentiable operations, without the engine."""
+        """The layer's weight, made in ordinary differentiable operations without the engine."""
         return self.generation(layer).make()
 
     def stores(self) -> list[Tensor]:
-        """The parameters that rules read as stores."""
+        """The parameters that the rules use as stores."""
         return [p for name, p in self.named_parameters() if self.role(name) is Role.STORE]
 
 
@@ -138,7 +138,7 @@ class GroupedAllocation(RuledAllocation):
     """An allocation of parameter groups.
 
     Args:
-        groups: the groups, in the order in which `Reading` counts them.
+        groups: the groups, in the order that `Reading.group` counts them in.
         remark: why some of the budget is unused.
     """
 
@@ -149,7 +149,7 @@ class GroupedAllocation(RuledAllocation):
         self._remark = remark
 
     def role(self, parameter: str) -> Role:
-        """As groups say."""
+        """The role of a parameter within its group."""
         return Group.role(parameter.split(".", 2)[2])
 
     def remark(self) -> str | None:

@@ -1,8 +1,8 @@
-"""Budgets: parsing them, counting what a network trains, refusing what is over.
+"""Budgets: how they are written, how trainable scalars are counted, and how a network over its budget is refused.
 
-A budget bounds **every** trainable scalar of a network: fixed parameters (biases, normalisation,
-embedding tables), stores, coefficients, masks and generators. State that training changes beyond
-normalisation statistics counts too, whether or not it is a parameter.
+A budget bounds **all** trainable scalars of a network: fixed parameters (biases, normalisation, embedding tables),
+stores, coefficients, masks and generators. Tensors that training changes without being parameters count too, except
+for normalisation statistics.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _PATTERN = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>%|x|k|M|G)?", re.ASCII)
 _SCALE = {"k": 10**3, "M": 10**6, "G": 10**9}
-# What a database's integers hold, and more parameters than any network will have.
+# A database's integers hold no more, and no network has as many parameters.
 LARGEST = 2**62
 _LONGEST = 40
 _FORMS = "write it as 10%, 4x, 3.65M, 365k or 365000"
@@ -34,12 +34,12 @@ _FORMS = "write it as 10%, 4x, 3.65M, 365k or 365000"
 
 @dataclass(frozen=True)
 class Budget:
-    """The number of trainable scalars a network may have in total.
+    """The number of trainable scalars that a network may have in total.
 
     Attributes:
-        text: the budget as it was written, `10%`, `4x`, `3.65M`, `365k` or `365000`.
-        amount: the number in `text`, exactly; of the full architecture's parameters if `relative`.
-        relative: whether `amount` is a share of the full architecture rather than a count.
+        text: the budget as the user wrote it, such as `10%`, `4x`, `3.65M`, `365k` or `365000`.
+        amount: the exact number of scalars, or, if `relative`, the exact share of the full architecture's.
+        relative: whether `amount` is a share of the full architecture's parameters.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Budget:
         """Read a budget as a user writes it.
 
         Raises:
-            BudgetError: if `text` is no positive amount.
+            BudgetError: if `text` is not a positive amount.
         """
         written = str(text).strip()
         match = _PATTERN.fullmatch(written) if len(written) <= _LONGEST else None
@@ -69,10 +69,10 @@ class Budget:
         return cls(written, count, relative=False)
 
     def resolve(self, full: int) -> int:
-        """The budget in scalars for an architecture of `full` trainable scalars; shares round down.
+        """The budget in scalars for an architecture of `full` trainable scalars; shares are rounded down.
 
         Raises:
-            BudgetError: if a share of this architecture comes to less than one parameter.
+            BudgetError: if it comes to less than one parameter, or to more than any network can have.
         """
         count = int(self.amount * full) if self.relative else int(self.amount)
         if count > LARGEST:
@@ -86,7 +86,7 @@ class Budget:
 
 
 class Role(StrEnum):
-    """What a trainable scalar is for; the ledger counts each role apart."""
+    """What a trainable scalar is for; the ledger counts each role separately."""
 
     FIXED = "fixed"
     STORE = "store"
@@ -96,20 +96,21 @@ class Role(StrEnum):
 
 
 class Ledger(BaseModel):
-    """What a network trains, by role, against what it may.
+    """The trainable scalars of a network, counted by role, beside its budget.
 
     Attributes:
-        fixed: biases, normalisation and embedding tables, which every method leaves as they are.
-        store: parameters that layers' weights are generated from; the weight of a layer that is not
-            generated is a store of its own.
-        coefficients: what mixes a store into weights: template coefficients, layer embeddings.
-        masks: what modifies upsampled parameters.
-        generators: networks or maps that generate coefficients or weights.
-        state: scalars outside the parameters that training changed, normalisation statistics left out.
-        reserved: scalars that training may still add, as a refinement of the sharing does; 0 when it is over.
+        fixed: scalars of biases, normalisation and embedding tables, which no method changes.
+        store: scalars that layers' weights are generated from; the weight of a layer that is not generated counts as a
+            store of its own.
+        coefficients: scalars that mix a store into weights: template coefficients and layer embeddings.
+        masks: scalars that modify upsampled parameters.
+        generators: scalars of networks or maps that generate coefficients or weights.
+        state: scalars outside the parameters that training changed, except for normalisation statistics.
+        reserved: scalars that training may still add, for instance by refining what is shared; 0 after training.
         budget: how many trainable scalars there may be.
-        reach: share of the store's scalars that reach some layer's weight (None: not measured, no store).
-        remark: why the store is not used whole or the budget not used up, where the method says so.
+        reach: share of the store's scalars that reach some layer's weight; None if there is no store, or if it was
+            not measured.
+        remark: the method's explanation of why some of the store is dead, or some of the budget unused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,11 +128,11 @@ class Ledger(BaseModel):
 
     @property
     def total(self) -> int:
-        """All scalars that count against the budget."""
+        """The number of all scalars that count against the budget."""
         return self.fixed + self.store + self.coefficients + self.masks + self.generators + self.state
 
     def check(self, name: str) -> Ledger:
-        """This ledger, if the budget was kept.
+        """This ledger, provided that the budget is kept.
 
         Raises:
             OverBudget: if the network called `name` counts more than its budget.
@@ -145,20 +146,20 @@ class Ledger(BaseModel):
         return self
 
     def parts(self) -> str:
-        """The roles that hold anything, as `fixed 490, store 1,060`."""
+        """The counts of all roles that are not empty, as `fixed 490, store 1,060`."""
         roles = ("fixed", "store", "coefficients", "masks", "generators", "state", "reserved")
         return ", ".join(f"{role} {getattr(self, role):,}" for role in roles if getattr(self, role))
 
 
 def count_scalars(named: Iterable[tuple[str, Tensor]], roles: Mapping[str, Role]) -> dict[Role, int]:
-    """Count tensors' scalars by storage, once each, also on the meta device.
+    """Count tensors' scalars by role, each scalar of a storage once, on the meta device too.
 
-    Tensors that are views of one storage count the stretch of it that they cover together; where two
-    roles cover the same stretch, the first to name it keeps it. A complex number is two scalars.
+    Tensors that are views of one storage count as the stretch of it that they cover together. Where two roles cover the
+    same stretch, it counts for the one that comes first. A complex number counts as two scalars.
 
     Args:
         named: tensors with their names.
-        roles: each name's role; a name that is missing is `fixed`.
+        roles: the role of each name; a name that is missing is `fixed`.
     """
     covered: dict[int, list[tuple[int, int]]] = defaultdict(list)
     counts = dict.fromkeys(Role, 0)

@@ -1,4 +1,4 @@
-"""The package's own errors: each message says what was wrong, where, and what to do about it."""
+"""The package's own errors. Each message says what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ if TYPE_CHECKING:
 
 
 class NpasBenchError(Exception):
-    """Base of every error that a user can mend; the command line prints its message and exits with 2."""
+    """Base class of all errors that a user can mend; the command line prints the message and exits with 2."""
 
 
 class BudgetError(NpasBenchError):
-    """A budget that is no positive amount of parameters."""
+    """A budget that is not a positive number of parameters."""
 
 
 class OverBudget(NpasBenchError):
-    """A network counts more trainable scalars than its budget; a bug of its method, never trained."""
+    """A network with more trainable scalars than its budget, which is a bug of its method; it is never trained."""
 
 
 class DeadParameters(NpasBenchError):
-    """A store of which some scalars reach no layer, and a method that does not say why."""
+    """A store with scalars that reach no layer, where the method does not say why."""
 
 
 class UnsupportedBudget(NpasBenchError):
     """A budget that a method cannot meet: a result of the benchmark, not a failure.
 
     Args:
-        reason: why, as a clause that can stand behind a colon.
+        reason: why the budget cannot be met, as a clause that can follow a colon.
         smallest: the smallest budget (trainable scalars) the method can meet, where there is one.
-        largest: the largest budget the method can use, where there is one.
+        largest: the largest budget (trainable scalars) the method can use, where there is one.
     """
 
     def __init__(self, reason: str, *, smallest: int | None = None, largest: int | None = None) -> None:
@@ -50,11 +50,18 @@ class UnsupportedBudget(NpasBenchError):
 
 
 class OptionError(NpasBenchError):
-    """An option that a method does not have, or a value that it does not take."""
+    """An option that a method does not have, or a value that the option does not take."""
 
 
 class UnknownName(NpasBenchError):
-    """A name that no plugin provides; the message offers the nearest known ones."""
+    """A name that nothing is registered under; the message offers the nearest known names.
+
+    Args:
+        kind: what the name should name, as `method`.
+        name: the unknown name.
+        known: all known names.
+        remedy: what would show more, in a few words.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, remedy: str = "") -> None:
         known = sorted(known)
@@ -68,11 +75,11 @@ class SignatureError(NpasBenchError):
 
 
 class PluginError(NpasBenchError):
-    """A plugin that cannot be imported or is not what its entry point promises."""
+    """A plugin that cannot be imported, or that is not what its entry point promises."""
 
 
 class GridError(NpasBenchError):
-    """A grid file that is malformed; the message names the place."""
+    """A grid file that is malformed; the message names the place in the file."""
 
 
 class DataError(NpasBenchError):
@@ -88,19 +95,19 @@ class DeviceError(NpasBenchError):
 
 
 class StorageError(NpasBenchError):
-    """A disk that cannot be written: it ends the whole run, which goes on later, and is no cell's failure."""
+    """A disk that cannot be written to. It is no cell's failure: the whole command ends and can be resumed later."""
 
 
 class CheckpointError(NpasBenchError):
-    """A checkpoint that does not belong to the run, or does not hold what the ledger counted."""
+    """A checkpoint that does not belong to the run, or that does not hold what the ledger counted."""
 
 
 class Diverged(Exception):
-    """A loss or metric that became NaN or infinite: the run fails, its history is kept.
+    """A loss or a metric that became NaN or infinite. The run fails, and its history is kept.
 
     Args:
-        where: at which epoch and step, or in which metric.
-        history: the epochs before.
+        where: where it happened, as `at epoch 3, step 12` or `in error@1`.
+        history: an entry for each epoch before.
     """
 
     def __init__(self, where: str, history: list[dict[str, float]]) -> None:

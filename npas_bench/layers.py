@@ -1,8 +1,8 @@
-"""The layers of an architecture: its weight tensors that a method may generate.
+"""The layers of an architecture: the weight tensors that a method may generate.
 
-Convolution, linear, recurrent and attention weights are layers, the stem, 1x1 shortcuts and the
-classifier among them. Biases, normalisation and embedding tables (and a weight tied to one) are fixed
-parameters: always there, always counted, never generated.
+The weights of convolutions, linear layers, recurrent layers and attention are layers; so are those of the stem, of 1x1
+shortcuts and of the classifier. Biases, normalisation and embedding tables (and weights tied to one) are fixed
+parameters, which are always there, always counted and never generated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from npas_bench.torch_internals import is_attention_output
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    # Tells the place of the layer of a name.
+    # Gives the place of a layer from its name.
     Places = Callable[[str], "Place"]
 
 
@@ -34,12 +34,12 @@ class Kind(StrEnum):
 
 
 class Place(NamedTuple):
-    """Where a layer sits in its architecture.
+    """Where a layer is in its architecture.
 
     Attributes:
-        stage: the stage it belongs to, empty outside the stages.
-        block: the repeated block it is part of; None for layers that do not repeat.
-        group: the parameter group of the architecture's manual mapping; None without one.
+        stage: the stage that the layer belongs to; empty outside the stages.
+        block: the repeated block that the layer is part of; None for layers that do not repeat.
+        group: the layer's parameter group in the architecture's manual mapping; None without such a mapping.
     """
 
     stage: str = ""
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
 
 class Shaped:
-    """What has the shape of a weight.
+    """Something with the shape of a weight.
 
     Attributes:
         shape: (out, in) or (out, in, *kernel).
@@ -73,10 +73,10 @@ class Layer(Shaped):
 
     Attributes:
         name: the parameter's dotted name in the architecture.
-        kind: what the layer computes with it.
+        kind: what the layer computes with the weight.
         shape: (out, in) or (out, in, *kernel); a transposed convolution has (in, out, *kernel).
-        place: stage, repeated block and manual group.
-        transposed: whether a convolution is a transposed one.
+        place: the layer's stage, repeated block and manual group.
+        transposed: whether the layer is a transposed convolution.
         initial_deviation: standard deviation of the weight at the start, where the architecture sets it.
     """
 
@@ -89,16 +89,16 @@ class Layer(Shaped):
 
     @property
     def fan_in(self) -> int:
-        """Number of inputs that one output sums over."""
+        """Number of inputs that one output is a sum over."""
         return (self.shape[0] if self.transposed else self.shape[1]) * self.kernel
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of the weight at the start, in a plain network and a generated one alike.
+        """Standard deviation of the weight at the start, in a plain network and in a generated one alike.
 
-        It is what the architecture sets, such as the 0.02 of transformers (Devlin et al. 2019). Otherwise it is
-        Kaiming's sqrt(2 / fan-in) for convolutions and linear layers (He et al. 2015, eq. 10); sqrt(1 / fan-in)
-        for attention, which no rectifier follows; for recurrent weights that of a uniform +-1/sqrt(fan-in).
+        An architecture may set it, as transformers do with 0.02 (Devlin et al. 2019). Otherwise it is Kaiming's
+        sqrt(2 / fan-in) for convolutions and linear layers (He et al. 2015, eq. 10), sqrt(1 / fan-in) for attention,
+        which no rectifier follows, and for recurrent weights the deviation of uniform values in +-1/sqrt(fan-in).
         """
         if self.initial_deviation is not None:
             return self.initial_deviation
@@ -107,7 +107,13 @@ class Layer(Shaped):
 
 
 class Site(NamedTuple):
-    """A module attribute that holds a layer's weight."""
+    """A module's attribute that holds a layer's weight.
+
+    Attributes:
+        owner: the module.
+        attribute: name of the attribute.
+        layer: name of the layer.
+    """
 
     owner: nn.Module
     attribute: str
@@ -136,12 +142,12 @@ def _offered(module: nn.Module) -> tuple[Kind, list[str]] | None:
 def find_layers(module: nn.Module, places: Places | None = None) -> tuple[Layer, ...]:
     """The layers that `module` offers to a method, in the order of its modules.
 
-    A weight that several modules share is one layer, under its first name.
+    A weight that several modules share is one layer, under the first of its names.
 
     Args:
         module: any module, on any device.
-        places: tells a layer's place from its name; left out, repeated blocks are read off containers
-            (`nn.Sequential`, `nn.ModuleList`) whose children are alike, and no manual groups are set.
+        places: gives a layer's place from its name. Without it, the children of a container (`nn.Sequential` or
+            `nn.ModuleList`) that are alike count as repeated blocks, and there are no manual groups.
     """
     places = places or _PlacesByContainer(module)
     found: dict[str, Layer] = {}
@@ -159,7 +165,7 @@ def find_layers(module: nn.Module, places: Places | None = None) -> tuple[Layer,
 
 
 def find_sites(module: nn.Module) -> list[Site]:
-    """Every module attribute that holds a layer's weight: several for a weight that is shared."""
+    """All attributes of modules that hold a layer's weight; a weight that is shared has several."""
     return [site for site, _ in _sites(module)]
 
 
@@ -182,7 +188,7 @@ def _sites(module: nn.Module) -> Iterator[tuple[Site, Kind]]:
 
 
 class _PlacesByContainer:
-    """Reads stage and repeated block off the outermost container whose children are alike."""
+    """Takes the outermost container whose children are alike for a layer's stage and repeated block."""
 
     def __init__(self, module: nn.Module) -> None:
         self._block: dict[str, str] = {}

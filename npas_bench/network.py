@@ -1,7 +1,7 @@
 """Networks to train: plain ones, and architectures whose weights an allocation generates.
 
-A generated network holds the architecture with its layers' weights taken out, and the allocation that
-makes them.
+A generated network consists of the architecture, with its layers' weights taken out, and the allocation that makes
+these weights.
 """
 
 from __future__ import annotations
@@ -29,30 +29,33 @@ if TYPE_CHECKING:
 
 
 class Network(Adaptive, nn.Module, ABC):
-    """What a method makes of an architecture and a budget, ready to train."""
+    """What a method makes of an architecture and a budget: a module that is ready to be trained."""
 
     @abstractmethod
     def roles(self) -> dict[str, Role]:
-        """The role of every trainable parameter, by its name in this network."""
+        """The role of every trainable parameter, by the parameter's name in this network."""
 
     @abstractmethod
     def materialise(self, into: nn.Module) -> nn.Module:
         """Write this network's weights into a plain network of its architecture.
 
         Args:
-            into: a freshly built module of the architecture; changed in place.
+            into: a freshly built module of the architecture, which is changed in place.
 
         Returns:
-            `into`, which computes what this network computes, with no trace of the method.
+            `into`, which computes what this network computes, without any trace of the method.
+
+        Raises:
+            ValueError: if `into` is not of this network's architecture.
         """
 
     def ledger(self, budget: int) -> Ledger:
-        """Count what this network trains; works on the meta device, where `reach` is not measured."""
+        """The ledger of what this network trains; on the meta device it can be counted too, but without `reach`."""
         counts = {role.value: count for role, count in self.count().items()}
         return Ledger(**counts, reserved=self.reserved(), budget=budget, reach=self.reach(), remark=self.remark())
 
     def count(self) -> dict[Role, int]:
-        """Trainable scalars by role, each storage once."""
+        """Number of trainable scalars by role; each scalar of a storage counts once."""
         return count_scalars(((name, p) for name, p in self.named_parameters() if p.requires_grad), self.roles())
 
     def reach(self) -> float | None:
@@ -60,11 +63,14 @@ class Network(Adaptive, nn.Module, ABC):
         return None
 
     def generation_flops(self) -> int | None:
-        """Floating-point operations that make all weights once, 0 where none is made; None where it is unknown."""
+        """Floating-point operations of making all weights once: 0 where none is made, None where it is not known."""
         return 0
 
     def state_names(self) -> list[str]:
-        """Tensors that count only if training changes them: all but parameters and normalisation statistics."""
+        """Names of the tensors that count only if training changes them.
+
+        These are all tensors except trainable parameters and normalisation statistics.
+        """
         statistics = {
             f"{path}.{name}" if path else name
             for path, module in self.named_modules()
@@ -75,7 +81,7 @@ class Network(Adaptive, nn.Module, ABC):
 
 
 def running_statistics(network: Network) -> list[tuple[Tensor, float]]:
-    """The buffers that hold statistics of norms, each with the momentum it moves with."""
+    """The buffers that hold statistics of normalisation, each with the momentum that it is updated with."""
     return [
         (getattr(module, name), float(getattr(module, "momentum", None) or 0.0))
         for path, module in network.named_modules()
@@ -85,9 +91,9 @@ def running_statistics(network: Network) -> list[tuple[Tensor, float]]:
 
 
 def _normalisation_statistics(path: str, module: nn.Module) -> tuple[str, ...]:
-    """Buffers of a module that hold statistics of its inputs for evaluation.
+    """Names of a module's buffers that hold statistics of its inputs for evaluation.
 
-    An architecture's own kind of norm names them in `normalisation_statistics`; a method's modules have none.
+    An architecture's own kind of normalisation names them in `normalisation_statistics`. A method's modules have none.
     """
     if is_normalisation(module):
         return ("running_mean", "running_var", "num_batches_tracked")
@@ -100,7 +106,7 @@ class PlainNetwork(Network):
 
     Args:
         architecture: the module to train.
-        remark: what the method says about its use of the budget.
+        remark: the method's remark on its use of the budget.
     """
 
     def __init__(self, architecture: nn.Module, remark: str | None = None) -> None:
@@ -113,15 +119,15 @@ class PlainNetwork(Network):
         return self.architecture(*args, **kwargs)
 
     def roles(self) -> dict[str, Role]:
-        """Each layer's weight is a store of its own; the rest is fixed."""
+        """The role of every parameter: a layer's weight is a store of its own, and everything else is fixed."""
         return _plain_roles(self.architecture)
 
     def reach(self) -> float | None:
-        """All of it: every weight is its layer's."""
+        """The share of the stores that reaches a layer: 1, since every weight is its layer's own."""
         return 1.0
 
     def remark(self) -> str | None:
-        """As given."""
+        """The remark that was given."""
         return self._remark
 
     def materialise(self, into: nn.Module) -> nn.Module:
@@ -178,16 +184,16 @@ class GeneratedNetwork(Network):
         return self._source.gradients()
 
     def roles(self) -> dict[str, Role]:
-        """Those of the plain part of the architecture, and what the allocation says of its own."""
+        """The role of every parameter, of the architecture's plain part and of the allocation."""
         own = {f"allocation.{name}": self.allocation.role(name) for name, _ in self.allocation.named_parameters()}
         return _plain_roles(self.architecture) | own
 
     def remark(self) -> str | None:
-        """What the allocation says about its use of the budget."""
+        """The allocation's remark on its use of the budget."""
         return self.allocation.remark()
 
     def sharing(self) -> tuple[Reading, ...]:
-        """Which layers read which parameters."""
+        """Which layers read which of the allocation's parameters."""
         return self.allocation.sharing()
 
     def structure(self) -> dict[str, Any]:
@@ -195,7 +201,7 @@ class GeneratedNetwork(Network):
         return self.allocation.structure()
 
     def generation_flops(self) -> int | None:
-        """By the closed forms of the rules; None where the allocation has none."""
+        """Floating-point operations of making all weights once, as the rules count them; None without rules."""
         if not isinstance(self.allocation, RuledAllocation):
             return None
         rules: dict[object, Rule] = {}
@@ -207,25 +213,25 @@ class GeneratedNetwork(Network):
         return sum(rule.flops for rule in rules.values())
 
     def reserved(self) -> int:
-        """What the allocation reserves."""
+        """How many scalars the allocation reserves for later changes."""
         return self.allocation.reserved()
 
     def before_epoch(self, epoch: int, epochs: int) -> None:
-        """The allocation is told."""
+        """Let the allocation prepare for the epoch."""
         self.allocation.before_epoch(epoch, epochs)
 
     def epoch_sums(self) -> list[Tensor]:
-        """What the allocation summed up."""
+        """The tensors that the allocation summed up over the epoch."""
         return self.allocation.epoch_sums()
 
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
-        """What the allocation replaces."""
+        """Let the allocation make its changes after the epoch; returns the parameters that gave way to others."""
         return self.allocation.after_epoch(epoch, epochs)
 
     def reach(self) -> float | None:
-        """Share of the store's scalars with a gradient from some layer's weight; None on the meta device.
+        """Share of the stores' scalars that have a gradient from some layer's weight; None on the meta device.
 
-        Of generators, where a method has no store beside them.
+        Where a method has no stores, it is the share of its generators' scalars.
         """
         own = [(p, self.allocation.role(name)) for name, p in self.allocation.named_parameters() if p.requires_grad]
         stores = [p for p, role in own if role is Role.STORE] or [p for p, role in own if role is Role.GENERATORS]
@@ -233,8 +239,8 @@ class GeneratedNetwork(Network):
             return None
         draw = generator("reach")
         alive = [torch.zeros_like(p, dtype=torch.bool) for p in stores]
-        # Positive probes: what several positions read does not cancel itself out. With signs in between, as
-        # hashing has, it may, though not a second and a third time.
+        # The probes are positive, so that gradients of a scalar that is read at several positions do not cancel out.
+        # Where signs come in between, as with hashing, they may cancel out, but not a second and a third time.
         for _ in range(3):
             gradients = self._probe(stores, draw)
             if gradients is None:
@@ -249,7 +255,7 @@ class GeneratedNetwork(Network):
         return (reaching + plain) / (sum(p.numel() for p in stores) + plain)
 
     def _probe(self, stores: list[nn.Parameter], draw: torch.Generator) -> tuple[Tensor | None, ...] | None:
-        """Gradients of a random sum of all weights' scalars; None if no weight depends on a parameter."""
+        """Gradients of a random positive sum of all weights' scalars; None if no weight depends on a parameter."""
         with torch.enable_grad(), self._source.forward_pass():
             objective = sum(
                 (weight * (0.5 + torch.rand(weight.shape, generator=draw).to(weight))).sum()
@@ -261,7 +267,7 @@ class GeneratedNetwork(Network):
 
     @torch.no_grad()
     def materialise(self, into: nn.Module) -> nn.Module:
-        """Copy what the architecture holds itself and write the generated weights over the rest."""
+        """Copy what the architecture itself holds, and write the generated weights over the rest."""
         targets = {site.layer: getattr(site.owner, site.attribute) for site in find_sites(into)}
         own = self.architecture.state_dict()
         generated = {layer.name for layer in self.layers}
@@ -283,10 +289,10 @@ def _plain_roles(architecture: nn.Module) -> dict[str, Role]:
 
 
 def changed_state(before: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
-    """The tensors outside the parameters that training changed or made, normalisation statistics left out.
+    """The tensors that training changed or made without their being parameters or normalisation statistics.
 
     Args:
-        before: copies of `state_tensors(network)`, made before training.
+        before: copies of `state_tensors(network)` that were made before training.
         network: the network after training.
     """
     return {
@@ -297,6 +303,6 @@ def changed_state(before: Mapping[str, Tensor], network: Network) -> dict[str, T
 
 
 def state_tensors(network: Network) -> dict[str, Tensor]:
-    """The tensors that count only if training changes them, by name."""
+    """The tensors that count only if training changes them, by their names."""
     tensors = dict(network.named_parameters()) | dict(network.named_buffers())
     return {name: tensors[name].detach() for name in network.state_names()}

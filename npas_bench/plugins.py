@@ -1,7 +1,7 @@
-"""Finding methods, tasks, architectures and grids through entry points, built-in and third-party alike.
+"""Methods, tasks, architectures and grids are found through entry points, built-in and third-party ones alike.
 
-Listing reads metadata only and imports nothing. A plugin that fails to import is a warning that names it;
-only asking for it by name is an error.
+Listing reads metadata alone and imports nothing. A plugin that cannot be imported leads to a warning that names it; it
+is an error only where it is asked for by name.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ BUILT_IN = "npas-bench"
 
 
 class Entry(NamedTuple):
-    """What an entry point's metadata says.
+    """What the metadata of an entry point says.
 
     Attributes:
-        name: the plugin's name.
-        object: where it is found, `module:attribute`.
-        distribution: which installed distribution provides it, with its version.
+        name: name of the plugin.
+        object: where the plugin is found, as `module:attribute`.
+        distribution: the installed distribution that provides it, with its version.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Registry(Generic[T]):
     """The plugins of one kind.
 
     Attributes:
-        kind: what they are, as messages call them.
-        group: the entry-point group they register in.
-        base: `module:class` they derive from, imported only when one is loaded.
+        kind: what the plugins are, as messages call them.
+        group: the entry-point group that they are registered in.
+        base: the class that they derive from, as `module:class`; it is imported only when a plugin is loaded.
     """
 
     kind: str
@@ -66,11 +66,11 @@ class Registry(Generic[T]):
         return dict(sorted(found.items()))
 
     def names(self) -> list[str]:
-        """Every registered name, sorted."""
+        """All registered names, sorted."""
         return list(self._points)
 
     def entries(self) -> list[Entry]:
-        """What the metadata says of every plugin, without importing any."""
+        """What the metadata says about every plugin, without importing any."""
         return [
             Entry(name, point.value, _distribution(point)) for name, points in self._points.items() for point in points
         ]
@@ -79,8 +79,8 @@ class Registry(Generic[T]):
         """The class called `name`.
 
         Raises:
-            UnknownName: if nothing of that name is registered.
-            PluginError: if it cannot be imported, is not what it should be, or two distributions offer it.
+            UnknownName: if nothing is registered under that name.
+            PluginError: if it cannot be imported, is not what it should be, or is offered by two distributions.
         """
         points = self._points.get(name)
         if points is None:
@@ -91,7 +91,7 @@ class Registry(Generic[T]):
         point = points[0]
         try:
             loaded: type[T] = point.load()
-        # A plugin's import may fail in any way whatever.
+        # The import of a plugin may fail in any way.
         except Exception as error:
             raise PluginError(
                 f"{self.kind} '{name}' of {_distribution(point)} cannot be imported from {point.value}: "
@@ -113,7 +113,7 @@ class Registry(Generic[T]):
         return loaded
 
     def problems(self) -> list[str]:
-        """What is wrong with each plugin that does not load; empty when all do. Imports every plugin."""
+        """A message for each plugin that cannot be loaded. Every plugin is imported."""
         found = []
         for name in self.names():
             try:
@@ -139,11 +139,11 @@ families: Registry[Family] = Registry("architecture", "npas_bench.architectures"
 
 
 def task(name: str) -> Task:
-    """The task called `name`, or `NAME:ARGUMENT` for one that takes something behind its name.
+    """The task called `name`, or `NAME:ARGUMENT` for a task that takes an argument.
 
     Raises:
-        UnknownName: if there is none.
-        NpasBenchError: if what is written behind the name is missing, or nothing is wanted there.
+        UnknownName: if there is no such task.
+        NpasBenchError: if the argument is missing, or if the task takes none.
     """
     plain, colon, argument = name.partition(":")
     return tasks.load(plain).of(argument if colon else None)
@@ -154,7 +154,7 @@ def architecture(name: str) -> Architecture:
 
     Raises:
         UnknownName: if no family's name fits.
-        NpasBenchError: if its family cannot make one of that name.
+        NpasBenchError: if the family cannot make an architecture of that name.
     """
     fitting = [family for family in families.names() if name == family or name.startswith(f"{family}-")]
     if not fitting:
@@ -199,9 +199,9 @@ def families_for(signature: Signature) -> list[str]:
 
 
 def grid_files() -> dict[str, tuple[Path, str]]:
-    """Every named grid: its file, and the distribution that ships it.
+    """The file of every named grid, and the distribution that ships it.
 
-    An entry point of `npas_bench.grids` names a package whose `*.yaml` files are grids, called by their stems.
+    An entry point of `npas_bench.grids` names a package whose `*.yaml` files are grids, named after the files.
     """
     from importlib.util import find_spec
     from pathlib import Path
@@ -210,7 +210,7 @@ def grid_files() -> dict[str, tuple[Path, str]]:
     for point in sorted(entry_points(group="npas_bench.grids"), key=lambda point: point.name != BUILT_IN):
         try:
             spec = find_spec(point.value)
-        # Looking for a package runs the packages it lies in, which may fail in any way whatever.
+        # Looking for a package imports the packages that it lies in, which may fail in any way.
         except Exception as error:
             log.warning("grids of %s: %s cannot be imported: %s", _distribution(point), point.value, error)
             continue

@@ -1,4 +1,4 @@
-"""Seeds derived from what they depend on, so that adding one source of randomness shifts no other."""
+"""Seeds that are derived from what they depend on, so that a new source of randomness changes no other."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*parts: str | int) -> int:
-    """A 63-bit seed from an ordered list of names and numbers, the same on every platform."""
+    """The 63-bit seed that belongs to a list of names and numbers in their order, the same on every platform."""
     text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(*parts: str | int) -> torch.Generator:
-    """A CPU generator seeded from `parts`; draws are made on the CPU so that every device sees the same."""
+    """A generator seeded from `parts`. It is on the CPU, so that what is drawn is the same for every device."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
 @contextmanager
 def seeded(*parts: str | int) -> Iterator[None]:
-    """Torch's global generators seeded from `parts` inside the block, and as they were after it.
+    """A context in which torch's global generators are seeded from `parts`; afterwards they are as they were before.
 
-    Module constructors and dropout draw from the global generators; nothing outside the block may notice.
+    Module constructors and dropout draw from the global generators, and nothing outside the context may notice.
     """
     initialised = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = list(range(torch.cuda.device_count())) if initialised else []

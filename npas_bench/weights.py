@@ -1,7 +1,7 @@
-"""Generated weights in an architecture's modules: taken out once, handed out whenever a module asks.
+"""Generated weights in an architecture's modules: the modules' own are taken out, and generated ones handed out.
 
-A weight is made when its layer is reached, together with its neighbours if they are small, and kept for the rest
-of the forward pass, so that it is made once however often it is used.
+A weight is made when its layer is reached, together with its neighbours if they are small. It is kept for the rest of
+the forward pass, so that it is made once however often it is used.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from npas_bench.generation.engine import Generation
 
-# Scalars of the weights that are made together, at most. Between a network's own operations everything that
-# makes a weight, code and data, is out of the caches: made one by one, small weights cost three times as much.
-# What is made early takes memory until it is used: that matters most where weights are not kept (True).
+# The most scalars of weights that are made together. While a network's own operations run, code and data that make
+# weights are driven out of the caches: made one by one, small weights cost three times as much. A weight that is made
+# early needs memory until it is used, which matters most where weights are not kept for the backward pass (True).
 _TOGETHER = {False: 1 << 23, True: 1 << 20}
 
 
@@ -34,8 +34,8 @@ class WeightSource:
     """Hands generated weights to the architecture's modules.
 
     Args:
-        allocation: generates them.
-        layers: that it generates.
+        allocation: the allocation that generates the weights.
+        layers: the layers whose weights it generates.
         regenerate: whether weights are made again in the backward pass instead of being kept for it.
     """
 
@@ -51,13 +51,13 @@ class WeightSource:
         self._batches = {mode: _batches(self._layers.values(), most) for mode, most in _TOGETHER.items()}
         self._keys: dict[str, object] = {}
         self._asked: set[str] = set()
-        # Layers that were asked for again after their module had been left: they stay to the end of the pass.
+        # Layers that were asked for again after their module had been left: their weights stay to the end of the pass.
         self._lasting: set[str] = set()
         self.regenerate = regenerate
 
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
-        """One forward pass: inside, each weight is made once."""
+        """A context for one forward pass, in which each weight is made once."""
         self._made, self._keys, self._asked = {}, {}, set()
         try:
             if self._ruled is not None and torch.is_grad_enabled() and functions_can_run():
@@ -73,7 +73,7 @@ class WeightSource:
 
     @contextmanager
     def gradients(self) -> Iterator[dict[str, Tensor]]:
-        """Inside, the gradient of each layer's weight is summed over all backward passes, by layer."""
+        """A context in which the gradient of each layer's weight is summed over all backward passes, by layer."""
         self._gradients = {}
         try:
             yield self._gradients
@@ -85,11 +85,11 @@ class WeightSource:
         try:
             return self._weight(layer)
         except AttributeError as error:
-            # Module.__getattr__ would take it for a missing attribute of the layer and hide where it comes from.
+            # Module.__getattr__ would take the error for a missing attribute of the layer and hide where it comes from.
             raise RuntimeError(f"generating the weight of {layer} failed: {error}") from error
 
     def leave(self, layers: Iterable[str]) -> None:
-        """The module of these layers has run: where weights are not kept for the backward pass, let them go."""
+        """Free the weights of these layers, whose module has run, unless they are kept for the backward pass."""
         if self._made is None or (torch.is_grad_enabled() and not self.regenerate):
             return
         for layer in layers:
@@ -115,7 +115,7 @@ class WeightSource:
         return made[self._keys[layer]]
 
     def _make(self, ruled: RuledAllocation, layers: Iterable[str], made: dict[object, Tensor]) -> None:
-        """Make the weights of these layers that are not there yet."""
+        """Make those weights of these layers that have not been made yet."""
         wanted: dict[object, tuple[str, Generation]] = {}
         for layer in layers:
             with in_full_precision():
@@ -128,7 +128,7 @@ class WeightSource:
         if self._passage is None:
             made.update((key, self._naive(layer)) for key, (layer, _) in wanted.items())
             return
-        # Layers that mix the same templates one after the other: the second finds them in the cache.
+        # Layers that mix the same templates follow one another, so that the second one finds these in the cache.
         order = sorted(wanted.items(), key=lambda item: getattr(item[1][1].rule, "start", 0))
         batch = Batch(
             tuple(generation for _, (_, generation) in order),
@@ -152,7 +152,7 @@ class WeightSource:
         return weight
 
     def _precision(self, layer: str, store: Tensor) -> torch.dtype:
-        """What autocast would cast the weight to: done once, when it is made."""
+        """The type that autocast would cast the weight to; it is cast once, when it is made."""
         cast = torch.is_autocast_enabled(store.device.type) and self._layers[layer].kind is not Kind.RECURRENT
         return torch.get_autocast_dtype(store.device.type) if cast else store.dtype
 
@@ -166,7 +166,7 @@ class WeightSource:
 
 
 def _batches(layers: Iterable[Layer], most: int) -> dict[str, tuple[str, ...]]:
-    """For each layer the ones that are made with it: neighbours in network order, as many as go together."""
+    """For each layer the layers that are made together with it: neighbours in network order, up to `most` scalars."""
     batches: list[list[str]] = []
     room = 0
     for layer in layers:
@@ -179,7 +179,7 @@ def _batches(layers: Iterable[Layer], most: int) -> dict[str, tuple[str, ...]]:
 
 
 def take_weights_out(module: nn.Module, names: set[str], source: WeightSource) -> None:
-    """Take the layers called `names` out of a module, in place; from now on it asks `source` for them."""
+    """Take the weights of the layers called `names` out of a module, in place; from now on `source` hands them out."""
     by_owner: dict[nn.Module, dict[str, str]] = defaultdict(dict)
     for site in find_sites(module):
         if site.layer in names:
@@ -197,7 +197,7 @@ def take_weights_out(module: nn.Module, names: set[str], source: WeightSource) -
 
 
 def _caller(module: nn.Module, owner: nn.Module) -> nn.Module:
-    """The module that runs with the owner's weights: attention reads its output projection's without calling it."""
+    """The module that uses the owner's weights: attention reads those of its output projection without calling it."""
     for parent in module.modules():
         if isinstance(parent, nn.MultiheadAttention) and parent.out_proj is owner:
             return parent

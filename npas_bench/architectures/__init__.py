@@ -1,4 +1,4 @@
-"""Architectures: network families whose members methods give weights to."""
+"""Architectures: families of networks, whose layers' weights methods generate."""
 
 from npas_bench.architectures.base import Architecture, Family
 from npas_bench.architectures.signatures import (

@@ -1,4 +1,4 @@
-"""What an architecture is: a network family's member with a name that fixes its size."""
+"""What an architecture is: a member of a network family, with a name that fixes its size."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Architecture(ABC):
 
     @abstractmethod
     def build(self, signature: Signature) -> nn.Module:
-        """A freshly initialised module for `signature`, from torch's global generator.
+        """A module for `signature`, freshly initialised from torch's global generator.
 
         Raises:
             SignatureError: as `check` does.
@@ -53,13 +53,13 @@ class Architecture(ABC):
         """The largest smaller version of this architecture with at most `budget` trainable scalars.
 
         Raises:
-            UnsupportedBudget: if even the smallest version has more; it names that version's size.
+            UnsupportedBudget: if even the smallest version has more; the error names that version's size.
         """
 
     def places(self) -> Places | None:
-        """Tells the place of each layer: stage, repeated block, manual parameter group.
+        """A function that gives each layer's place (stage, repeated block, manual parameter group) from its name.
 
-        None reads repeated blocks off containers whose children are alike, and has no manual groups.
+        With None, the children of containers that are alike count as repeated blocks, and there are no manual groups.
         """
         return None
 
@@ -84,11 +84,11 @@ class Architecture(ABC):
 
 
 class Family(ABC):
-    """Makes architectures from names; what an entry point of `npas_bench.architectures` names.
+    """A family of architectures, which it makes from their names; entry points of `npas_bench.architectures` name it.
 
     Attributes:
-        pattern: what its names look like, with the variable parts in capitals, `wrn-D-K`.
-        accepts: the kinds of signatures that its members accept, as `Architecture.accepts` says of each.
+        pattern: the form of the names, with the variable parts in capitals, as in `wrn-D-K`.
+        accepts: the kinds of signatures that the members accept, as each member's `Architecture.accepts` says.
     """
 
     pattern: ClassVar[str]
@@ -99,7 +99,7 @@ class Family(ABC):
         """The architecture called `name`.
 
         Raises:
-            NpasBenchError: if the name does not follow the pattern; the message says how it should.
+            NpasBenchError: if the name does not follow the pattern; the message says what the pattern is.
         """
 
 

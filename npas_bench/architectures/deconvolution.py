@@ -1,7 +1,7 @@
-"""Network deconvolution (Ye et al. 2020): convolutions of inputs whose pixels and channels are decorrelated.
+"""Network deconvolution (Ye et al. 2020): convolutions whose input is decorrelated over pixels and channels.
 
-Instead of a batch norm behind a convolution, what the convolution sees, its patches, are whitened before: centred
-and multiplied by the inverse square root of their covariance, which is folded into the kernel (algorithm 1).
+There is no batch norm after such a convolution. Instead the patches that the convolution sees are whitened: they are
+centred and multiplied by the inverse square root of their covariance, which is folded into the kernel (algorithm 1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Of the patches, at every how many pixels one is taken for the covariance (section 3.4: subsampling).
+# The covariance is computed from the patches at every third pixel in both directions (section 3.4, subsampling).
 _STRIDE = 3
 _BLOCK = 64
 _ITERATIONS = 5
@@ -21,18 +21,21 @@ _EPSILON = 1e-5
 
 
 class Deconvolution(nn.Conv2d):
-    """A convolution that decorrelates its input; it has a bias, and no norm behind it.
+    """A convolution that decorrelates its input; it has a bias, and no norm follows it.
 
-    Channels are taken in blocks of at most 64 that share one covariance (section 3.4); those of a grouped
-    convolution have one for each group. In evaluation the running mean and inverse root take their place.
+    Channels are divided into blocks of at most 64, which share one covariance (section 3.4); a grouped convolution has
+    one covariance for each group. In evaluation the running mean and the running inverse root are used.
 
     Args:
-        plain: the convolution it replaces, of zero padding.
+        plain: the convolution that this one replaces; it pads with zeros.
+
+    Raises:
+        ValueError: if the convolution pads in another way, or by a word such as `same`.
     """
 
     running_mean: Tensor
     running_root: Tensor
-    # They take the place of a norm's, and are as little of the trained network.
+    # Like the statistics of a batch norm, which they replace, these count as nothing that is trained.
     normalisation_statistics: ClassVar[tuple[str, ...]] = ("running_mean", "running_root")
     momentum: ClassVar[float] = 0.1
 
@@ -59,7 +62,7 @@ class Deconvolution(nn.Conv2d):
         self.register_buffer("running_root", torch.eye(self._features).repeat(plain.groups, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of (n, channels, height, width), decorrelated."""
+        """The convolution of the decorrelated input (n, channels, height, width)."""
         if self.training:
             with torch.autocast(x.device.type, enabled=False):
                 mean, root = self._whitening(x.float() if x.dtype.itemsize < 4 else x)
@@ -73,11 +76,11 @@ class Deconvolution(nn.Conv2d):
         shift = (weight @ mean.unsqueeze(2)).view(self.out_channels, -1).sum(1)
         bias = -shift if self.bias is None else self.bias - shift
         kernel = weight.view_as(self.weight)
-        # Autocast and padding are those of the convolution that it replaces, whose padding is never given as a word.
+
         return functional.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def _whitening(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (groups, features) and inverse root of the covariance (groups, features, features) of patches."""
+        """Mean of the patches (groups, features), and inverse root of their covariance (groups, features, features)."""
         patches = functional.unfold(x, self.kernel_size, self.dilation, self.padding, _STRIDE)  # type: ignore[arg-type]
         # (n, groups x blocks x features, positions) -> (groups, n x positions x blocks, features)
         patches = patches.view(len(x), self.groups, -1, self._features, patches.shape[-1])
@@ -92,7 +95,8 @@ class Deconvolution(nn.Conv2d):
 def inverse_root(matrices: Tensor, iterations: int) -> Tensor:
     """The inverse square roots of positive definite matrices (n, d, d), by coupled Newton-Schulz iterations.
 
-    Higham 2008, section 6.7; each matrix is divided by its Frobenius norm first, which makes them converge.
+    The method is that of Higham 2008, section 6.7. Each matrix is divided by its Frobenius norm first, so that the
+    iterations converge.
     """
     norm = matrices.flatten(1).norm(dim=1).view(-1, 1, 1)
     unit = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
@@ -105,7 +109,7 @@ def inverse_root(matrices: Tensor, iterations: int) -> Tensor:
 
 
 def deconvolve(module: nn.Module, keep: tuple[type[nn.Module], ...] = ()) -> None:
-    """Put deconvolutions in the place of all convolutions of `module`, but those inside modules of types `keep`."""
+    """Replace all convolutions of `module` by deconvolutions, except those inside modules of the types in `keep`."""
     for name, child in module.named_children():
         if isinstance(child, nn.Conv2d):
             setattr(module, name, Deconvolution(child))

@@ -1,9 +1,9 @@
 """Densely connected networks with bottlenecks and compression (Huang et al. 2017), for CIFAR and ImageNet.
 
-`densenet-bc-L-k` is the paper's network for CIFAR (section 3): three dense blocks of (L - 4) / 6 layers, each
-a 1x1 convolution to 4 k channels and a 3x3 to k, transitions that halve the channels, a stem of 2 k channels.
-`densenet-D` with D of 121, 169, 201 (k = 32) or 161 (k = 48) is torchvision's for ImageNet (table 1); on images
-of at most 64 pixels its stem is one 3x3 convolution without pooling.
+`densenet-bc-L-k` is the paper's network for CIFAR (section 3). It has a stem of 2 k channels, three dense blocks of
+(L - 4) / 6 layers, and transitions that halve the channels. Each layer consists of a 1x1 convolution to 4 k channels
+and a 3x3 convolution to k channels. `densenet-D`, where D is 121, 169, 201 (k = 32) or 161 (k = 48), is torchvision's
+network for ImageNet (table 1); on images of at most 64 pixels its stem is one 3x3 convolution without pooling.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from npas_bench.architectures.signatures import ImageSignature
     from npas_bench.layers import Places
 
-# Channels of a bottleneck over the growth rate.
+# Channels of a bottleneck, as a multiple of the growth rate.
 _BOTTLENECK = 4
 
 
 class _Layer(nn.Module):
-    """Adds `growth` channels to those that it is given."""
+    """Adds `growth` channels to the channels of its input."""
 
     def __init__(self, into: int, bottleneck: int, growth: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class _Layer(nn.Module):
 
 
 class _Transition(nn.Module):
-    """Halves channels and resolution."""
+    """Halves the number of channels and the resolution."""
 
     def __init__(self, into: int) -> None:
         super().__init__()
@@ -91,20 +91,22 @@ class _DenseNet(nn.Module):
 
 @dataclass(frozen=True)
 class DenseNet(ConvolutionalArchitecture):
-    """A densely connected network; `shape.widths` are the stem's, then bottleneck and growth of each block.
+    """A densely connected network.
+
+    `shape.widths` holds the channels of the stem, then the bottleneck's channels and the growth rate of each block.
 
     Attributes:
-        for_imagenet: the stem pools where images are large enough, and has a norm then.
+        for_imagenet: whether the stem pools, and has a norm, where images are large enough.
     """
 
     for_imagenet: bool = False
 
     def module(self, signature: ImageSignature) -> nn.Module:
-        """A network whose stem is chosen by the images' size."""
+        """A network with a stem that fits the size of the images."""
         return _DenseNet(self.shape, signature, pooled=self._pooled(signature))
 
     def count(self, signature: ImageSignature) -> int:
-        """Convolutions, two scalars a channel for each norm, and the classifier."""
+        """Trainable scalars: the convolutions, two scalars a channel for each norm, and the classifier."""
         into, *widths = self.shape.widths
         pooled = self._pooled(signature)
         total = (49 if pooled else 9) * signature.input_shape[0] * into + (2 * into if pooled else 0)
@@ -112,17 +114,18 @@ class DenseNet(ConvolutionalArchitecture):
             if stage:
                 total += 2 * into + into * _compressed(into)
                 into = _compressed(into)
-            # What the layers are given, summed over them.
+            # The input channels of all layers, added up.
             given = depth * into + growth * depth * (depth - 1) // 2
             total += 2 * given + bottleneck * given + depth * (2 * bottleneck + 9 * bottleneck * growth)
             into += depth * growth
         return total + 2 * into + (into + 1) * signature.classes
 
     def places(self) -> Places:
-        """Stages are the dense blocks, `stage1` and on.
+        """The places of the layers; the stages are the dense blocks, `stage1` and so on.
 
-        A block's 3x3 convolutions are alike and repeat, its 1x1 ones are given ever more channels. The manual
-        groups: the stem; per block its 1x1 and its 3x3 convolutions; per transition its own; the classifier.
+        The 3x3 convolutions of a block are alike and count as repeated; its 1x1 convolutions have ever more input
+        channels. The manual groups are: the stem; the 1x1 and the 3x3 convolutions of each block; each transition; the
+        classifier.
         """
         stages = len(self.shape.depths)
 
@@ -143,7 +146,7 @@ class DenseNet(ConvolutionalArchitecture):
 
 
 def _stages(depths: tuple[int, ...], widths: list[int]) -> list[tuple[int, int, int]]:
-    """Depth, bottleneck and growth of every dense block."""
+    """The depth, the bottleneck's channels and the growth rate of every dense block."""
     return list(zip(depths, widths[::2], widths[1::2], strict=True))
 
 
@@ -155,7 +158,7 @@ def _widths(growth: int, blocks: int) -> tuple[int, ...]:
     return (2 * growth, *(_BOTTLENECK * growth, growth) * blocks)
 
 
-# Layers of each dense block, and growth rate.
+# The number of layers of each dense block, and the growth rate.
 _FOR_IMAGENET = {
     121: ((6, 12, 24, 16), 32),
     161: ((6, 12, 36, 24), 48),
@@ -165,12 +168,12 @@ _FOR_IMAGENET = {
 
 
 class DenseNetFamily(Family):
-    """Makes `densenet-bc-L-k` for any depth L = 6 N + 4 and growth k, and torchvision's for ImageNet."""
+    """The family of `densenet-bc-L-k`, for any depth L = 6 N + 4 and growth rate k, and of torchvision's networks."""
 
     pattern = "densenet-bc-L-K, densenet-D"
 
     def parse(self, name: str) -> DenseNet:
-        """Read depth and growth off the name."""
+        """The network whose depth and growth rate are in the name."""
         small = re.fullmatch(r"densenet-bc-(\d{1,4})-(\d{1,3})", name, re.ASCII)
         large = re.fullmatch(r"densenet-(\d{1,4})", name, re.ASCII)
         if small is None and (large is None or int(large[1]) not in _FOR_IMAGENET):

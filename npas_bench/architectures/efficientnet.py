@@ -1,8 +1,8 @@
 """EfficientNet-B0 (Tan & Le 2019), as torchvision builds it, and with network deconvolution (Ye et al. 2020).
 
-`efficientnet-b0` has any channel counts here, unrounded; on images of at most 64 pixels its stem keeps their
-resolution. `efficientnet-nd` has deconvolutions with biases where that has convolutions and batch norms; the
-squeezing layers, which see one pixel an image, and the classifier stay as they are.
+Here `efficientnet-b0` may have any number of channels, which are not rounded. On images of at most 64 pixels its stem
+keeps their resolution. `efficientnet-nd` has deconvolutions with biases in place of convolutions and batch norms; the
+squeezing layers, which see one pixel of each image, and the classifier stay as they are.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from npas_bench.architectures.signatures import ImageSignature
     from npas_bench.layers import Places
 
-# Of each stage: channels inside a block over those it is given, kernel, stride (table 1).
+# For each stage: channels inside a block as a multiple of its input channels, kernel size, stride (table 1).
 _STAGES = ((1, 3, 1), (6, 3, 2), (6, 5, 2), (6, 3, 2), (6, 5, 1), (6, 5, 2), (6, 3, 1))
 _DEPTHS = (1, 2, 2, 3, 3, 4, 1)
-# Stem, stages, head.
+# Channels of the stem, of each stage and of the head.
 _WIDTHS = (32, 16, 24, 40, 80, 112, 192, 320, 1280)
 _DROPOUT = 0.2
-# Input channels over those a block is squeezed to.
+# Input channels of a block, as a multiple of the channels that it is squeezed to.
 _SQUEEZE = 4
 
 
 class _Unrounded(MBConvConfig):  # type: ignore[misc]
-    """Torchvision rounds channels to multiples of eight; a reduced network may have any number."""
+    """A configuration whose channels are not rounded to multiples of eight, as torchvision's are."""
 
     @staticmethod
     def adjust_channels(channels: int, width_mult: float, min_value: int | None = None) -> int:
@@ -45,16 +45,16 @@ class _Unrounded(MBConvConfig):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class EfficientNet(ConvolutionalArchitecture):
-    """An EfficientNet; `shape.widths` are the channels of stem, stages and head.
+    """An EfficientNet; `shape.widths` holds the channels of the stem, of each stage and of the head.
 
     Attributes:
-        deconvolved: decorrelates what its convolutions see, and has no norms.
+        deconvolved: whether convolutions decorrelate their inputs, and there are no norms.
     """
 
     deconvolved: bool = False
 
     def module(self, signature: ImageSignature) -> nn.Module:
-        """Torchvision's network, with the stem chosen by the images' size."""
+        """Torchvision's network, with a stem that fits the size of the images."""
         stem, *widths, head = self.shape.widths
         givens = (stem, *widths[:-1])
         settings = [
@@ -79,7 +79,7 @@ class EfficientNet(ConvolutionalArchitecture):
         return module
 
     def count(self, signature: ImageSignature) -> int:
-        """Convolutions; a norm's two scalars a channel, or a bias' one; squeezing and classifier with biases."""
+        """Trainable scalars: convolutions, with two scalars a channel for a norm or one for a bias, and linear layers."""
         more = 1 if self.deconvolved else 2
         into, *widths, head = self.shape.widths
         total = 9 * signature.input_shape[0] * into + more * into
@@ -93,10 +93,10 @@ class EfficientNet(ConvolutionalArchitecture):
         return total + into * head + more * head + (head + 1) * signature.classes
 
     def places(self) -> Places:
-        """Stages are `stage1` to `stage7`; all blocks of a stage but the first repeat.
+        """The places of the layers in stages `stage1` to `stage7`; all blocks of a stage but the first repeat.
 
-        The manual groups: the stem; per stage the first block's layers together and the repeated ones together;
-        the head's convolution; the classifier.
+        The manual groups are: the stem; for each stage the layers of the first block, and those of the repeated blocks;
+        the convolution of the head; the classifier.
         """
         stages = len(_STAGES)
 
@@ -114,12 +114,12 @@ class EfficientNet(ConvolutionalArchitecture):
 
 
 class EfficientNetFamily(Family):
-    """Makes `efficientnet-b0` and `efficientnet-nd`."""
+    """The family of `efficientnet-b0` and `efficientnet-nd`."""
 
     pattern = "efficientnet-b0, efficientnet-nd"
 
     def parse(self, name: str) -> EfficientNet:
-        """Look the name up."""
+        """The network of that name."""
         if name not in ("efficientnet-b0", "efficientnet-nd"):
             raise NpasBenchError(f"architecture '{name}' is neither efficientnet-b0 nor efficientnet-nd")
         return EfficientNet(name, Size(_DEPTHS, _WIDTHS), deconvolved=name == "efficientnet-nd")

@@ -1,7 +1,8 @@
 """Smaller versions of convolutional networks: fewer channels, then fewer blocks (the papers' reduced baseline).
 
-Plummer et al. 2022 "adjust the number and/or size of filters": channel counts shrink together until the network
-fits, what is left over widens single ones again, and depth goes only where one channel is still too many.
+Plummer et al. 2022 "adjust the number and/or size of filters". Here all channel counts shrink together until the
+network fits; with what is left over, single ones are widened again. Blocks are removed only where even one channel
+everywhere is too many.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ if TYPE_CHECKING:
     from npas_bench.layers import Places
 
 
-# The longest side of images that a stem for small images takes.
+# A stem for small images takes images with sides of at most so many pixels.
 _SMALL = 64
 
 
 def small_images(signature: ImageSignature) -> bool:
-    """Whether images are as small as those of CIFAR and Tiny ImageNet: a stem then keeps their resolution."""
+    """Whether images are as small as those of CIFAR and Tiny ImageNet, so that a stem should keep their resolution."""
     return max(signature.input_shape[1:]) <= _SMALL
 
 
 class Size(NamedTuple):
-    """What of a network may shrink.
+    """The part of a network's description that a smaller version changes.
 
     Attributes:
-        depths: blocks of each stage.
-        widths: channel counts, in an order of the family's own.
+        depths: number of blocks of each stage.
+        widths: channel counts, in an order that the family decides.
     """
 
     depths: tuple[int, ...]
@@ -47,11 +48,11 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class ConvolutionalArchitecture(Architecture):
-    """A network for images of any depths and widths.
+    """A network for images, of any depths and widths.
 
     Attributes:
-        name: as on the command line, with what is left of it behind it for a reduced version.
-        shape: its depths and widths.
+        name: the name on the command line; for a reduced version, the depths and widths that are left follow it.
+        shape: depths and widths.
     """
 
     name: str
@@ -63,18 +64,18 @@ class ConvolutionalArchitecture(Architecture):
 
     @abstractmethod
     def count(self, signature: ImageSignature) -> int:
-        """Its trainable scalars in closed form, so that a search over sizes builds nothing."""
+        """The number of trainable scalars in closed form, so that a search over sizes builds no networks."""
 
     def check(self, signature: Signature) -> None:
         """Refuse everything but images of (channels, height, width)."""
         self._images(signature)
 
     def build(self, signature: Signature) -> nn.Module:
-        """A network for images; its weights are Kaiming-normal by fan-in."""
+        """A network for images, with weights from Kaiming's normal distribution by fan-in."""
         return self.module(self._images(signature))
 
     def reduce(self, signature: Signature, budget: int) -> Self:
-        """Scale all channel counts down together, then use up the rest one by one; depth comes last."""
+        """The largest smaller version: all channel counts shrink together, then single ones grow; depth goes last."""
         images = self._images(signature)
 
         def count(depths: tuple[int, ...], widths: tuple[int, ...]) -> int:
@@ -111,11 +112,11 @@ class ConvolutionalArchitecture(Architecture):
 
 
 def widest(full: tuple[int, ...], fits: Callable[[tuple[int, ...]], int | None]) -> tuple[int, ...] | None:
-    """The widest channel counts that fit; None if not even one channel everywhere does.
+    """The widest channel counts that fit; None if not even one channel everywhere fits.
 
     Args:
-        full: counts of the whole network: none is exceeded.
-        fits: the total of a network of given counts, None if it is too large.
+        full: channel counts of the whole network, none of which is exceeded.
+        fits: gives the total of a network of given counts, or None if it is too large.
     """
     most = max(full)
 
@@ -135,19 +136,19 @@ def widest(full: tuple[int, ...], fits: Callable[[tuple[int, ...]], int | None])
         totals = [(total, candidate) for candidate in wider if (total := fits(candidate)) is not None]
         if not totals:
             return widths
-        # Of equals the first: Python's max keeps it.
+        # Of candidates with equal totals, Python's max takes the first one.
         widths = max(totals, key=lambda candidate: candidate[0])[1]
 
 
 def places_by_stage(stages: int, first: Sequence[str]) -> Places:
-    """The places of a network of stages whose blocks but the first are alike: layers are `stages.S.B.NAME`.
+    """The places of the layers of a network of stages, where all blocks of a stage but the first are alike.
 
-    Stages are `stage1` and on; all blocks of a stage but the first repeat. The manual groups are counted as
-    the papers' fourteen for WRN-28-10 are: the stem; per stage the first block's layers each alone and all
-    repeated ones together; the classifier.
+    Layers are named `stages.S.B.NAME`. The stages are `stage1` and so on; all blocks of a stage but the first repeat.
+    The manual groups are those that the papers count fourteen of in WRN-28-10: the stem; for each stage, every layer of
+    the first block, and the layers of all repeated blocks together; the classifier.
 
     Args:
-        stages: how many there are.
+        stages: number of stages.
         first: names of the layers of a stage's first block.
     """
     of_stage = len(first) + 1

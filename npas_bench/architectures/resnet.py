@@ -1,10 +1,10 @@
-"""Residual networks (He et al. 2016), their ImageNet form on small images too, and wide ones for ImageNet.
+"""Residual networks (He et al. 2016), those for ImageNet also on small images, and wide ones for ImageNet.
 
-`resnet-D` with D of 10, 18, 34 (basic blocks) or 50, 101, 152 (bottlenecks) is torchvision's network; on images
-of at most 64 pixels its stem is one 3x3 convolution without pooling, as is customary for CIFAR. `resnet-D` with
-D = 6 N + 2 (20, 32, 44, 56, 110, ...) is the paper's own network for CIFAR (section 4.2): three stages of 16, 32
-and 64 channels, with shortcuts free of parameters (option A). `wrn-50-2` and `wrn-101-2` (Zagoruyko & Komodakis
-2016, table 8) are bottleneck networks with inner channels twice as many.
+`resnet-D`, where D is 10, 18, 34 (basic blocks) or 50, 101, 152 (bottlenecks), is torchvision's network. On images of
+at most 64 pixels its stem is one 3x3 convolution without pooling, as is customary for CIFAR. `resnet-D` with
+D = 6 N + 2 (20, 32, 44, 56, 110, ...) is the paper's own network for CIFAR (section 4.2): it has three stages of 16,
+32 and 64 channels, and shortcuts without parameters (option A). `wrn-50-2` and `wrn-101-2` (Zagoruyko & Komodakis 2016,
+table 8) are bottleneck networks with twice as many inner channels.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from npas_bench.architectures.signatures import ImageSignature
     from npas_bench.layers import Places
 
-# Output channels of a bottleneck over its stage's base width.
+# Output channels of a bottleneck, as a multiple of its stage's base width.
 _EXPANSION = 4
 
 
 class BlockStyle(NamedTuple):
-    """What a residual network's blocks are.
+    """What the blocks of a residual network consist of.
 
     Attributes:
-        bottleneck: 1x1, 3x3, 1x1 convolutions, otherwise two 3x3.
-        widening: inner channels of a bottleneck over its stage's base width.
-        free_shortcuts: shortcuts that change the shape cut and pad instead of convolving (option A).
+        bottleneck: whether a block has 1x1, 3x3 and 1x1 convolutions instead of two 3x3 convolutions.
+        widening: inner channels of a bottleneck, as a multiple of its stage's base width.
+        free_shortcuts: whether a shortcut that changes the shape subsamples and pads instead of convolving (option A).
     """
 
     bottleneck: bool = False
@@ -43,18 +43,18 @@ class BlockStyle(NamedTuple):
     free_shortcuts: bool = False
 
     def out(self, base: int) -> int:
-        """Channels that leave a block of base width `base`."""
+        """Number of output channels of a block of base width `base`."""
         return base * _EXPANSION if self.bottleneck else base
 
 
 class _Block(nn.Module):
-    """Convolutions with norms, and a shortcut around them."""
+    """Convolutions with norms, and a shortcut that passes them by."""
 
     def __init__(self, into: int, base: int, stride: int, style: BlockStyle) -> None:
         super().__init__()
         out, inner = style.out(base), base * style.widening
         if style.bottleneck:
-            # The 3x3 convolution has the stride, as torchvision has it.
+            # The stride is that of the 3x3 convolution, as in torchvision.
             self.conv1 = nn.Conv2d(into, inner, 1, bias=False)
             self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
             self.conv3: nn.Module | None = nn.Conv2d(inner, out, 1, bias=False)
@@ -117,20 +117,20 @@ class _ResNet(nn.Module):
 
 @dataclass(frozen=True)
 class ResNet(ConvolutionalArchitecture):
-    """A residual network; `shape.widths` are the stem's channels and each stage's base width.
+    """A residual network; `shape.widths` holds the channels of the stem and the base width of each stage.
 
     Attributes:
-        style: what its blocks are.
+        style: what the blocks consist of.
     """
 
     style: BlockStyle
 
     def module(self, signature: ImageSignature) -> nn.Module:
-        """A network whose stem is chosen by the images' size."""
+        """A network with a stem that fits the size of the images."""
         return _ResNet(self.shape, self.style, signature, pooled=self._pooled(signature))
 
     def count(self, signature: ImageSignature) -> int:
-        """Convolutions, two scalars a channel for each norm, and the classifier."""
+        """Trainable scalars: the convolutions, two scalars a channel for each norm, and the classifier."""
         stem, *bases = self.shape.widths
         total = (49 if self._pooled(signature) else 9) * signature.input_shape[0] * stem + 2 * stem
         into = stem
@@ -147,7 +147,7 @@ class ResNet(ConvolutionalArchitecture):
         return total + (into + 1) * signature.classes
 
     def places(self) -> Places:
-        """Stages are `stage1` and on; all blocks of a stage but the first repeat; groups as those of `wrn`."""
+        """The places of the layers: stages `stage1` and so on, repeated blocks and manual groups as in `wrn`."""
         convolutions = ("conv1", "conv2", "conv3") if self.style.bottleneck else ("conv1", "conv2")
         return places_by_stage(len(self.shape.depths), (*convolutions, "shortcut"))
 
@@ -164,24 +164,24 @@ _DEPTHS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-# Depths from here on have bottlenecks.
+# Networks of this depth or more have bottlenecks.
 _BOTTLENECKS = 50
 
 
 def wide_bottlenecks(depth: int, widening: int) -> ResNet | None:
-    """`wrn-D-K` in its form for ImageNet: `resnet-D` with inner channels K times as many; None at other depths."""
+    """`wrn-D-K` for ImageNet: `resnet-D` with K times as many inner channels; None for a depth without bottlenecks."""
     if depth not in _DEPTHS or depth < _BOTTLENECKS:
         return None
     return ResNet(f"wrn-{depth}-{widening}", Size(_DEPTHS[depth], _BASES), BlockStyle(True, widening))
 
 
 class ResNetFamily(Family):
-    """Makes `resnet-D` for the depths of torchvision's networks, and D = 6 N + 2 for the paper's on CIFAR."""
+    """The family of `resnet-D`, for the depths of torchvision's networks and those of the paper's, D = 6 N + 2."""
 
     pattern = "resnet-D"
 
     def parse(self, name: str) -> ResNet:
-        """Read the depth off the name."""
+        """The network whose depth is in the name."""
         match = re.fullmatch(r"resnet-(\d{1,4})", name, re.ASCII)
         if match is None:
             raise NpasBenchError(f"architecture '{name}' is not of the form resnet-DEPTH, as resnet-18 is")

@@ -7,22 +7,22 @@ from torch.nn import functional
 
 
 class Shortcut(nn.Conv2d):
-    """A 1x1 convolution without padding, of every `stride`-th pixel.
+    """A 1x1 convolution of every `stride`-th pixel, without padding.
 
-    On a CPU these are picked out first: oneDNN, as of torch 2.12, writes outside its memory in the backward pass of a
-    strided 1x1 convolution of few channels and many pixels, channels last.
+    On a CPU these pixels are picked out first, because oneDNN, as of torch 2.12, writes outside its memory in the
+    backward pass of a strided 1x1 convolution of few channels and many pixels in channels-last layout.
 
     Args:
-        into: channels.
-        out: channels.
-        stride: in both directions.
+        into: number of input channels.
+        out: number of output channels.
+        stride: stride in both directions.
     """
 
     def __init__(self, into: int, out: int, stride: int) -> None:
         super().__init__(into, out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, into, height, width) to (n, out, height / stride, width / stride), rounded up."""
+        """The convolution of (n, into, height, width): (n, out, height / stride, width / stride), rounded up."""
         if x.device.type != "cpu":
             return super().forward(x)
         down, right = self.stride

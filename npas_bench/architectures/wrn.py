@@ -1,7 +1,8 @@
 """Wide residual networks for small images (Zagoruyko & Komodakis 2016), `wrn-D-K`.
 
-Depth D = 6 N + 4: three stages of N pre-activation blocks of two 3x3 convolutions, with 16 K, 32 K and
-64 K channels, behind a stem of 16 channels. Depths of 50, 101 and 152 are the bottleneck networks for ImageNet.
+A network of depth D = 6 N + 4 has a stem of 16 channels and three stages with 16 K, 32 K and 64 K channels. A stage
+consists of N pre-activation blocks of two 3x3 convolutions. Depths of 50, 101 and 152 mean the bottleneck networks for
+ImageNet.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = functional.relu(self.norm1(x))
-        # As in the original, a shortcut convolution sees the activated input, an identity the raw one.
+        # As in the original, a convolution in the shortcut sees the activated input, and an identity the raw input.
         skip = x if self.shortcut is None else self.shortcut(active)
         out: Tensor = self.conv2(functional.relu(self.norm2(self.conv1(active)))) + skip
         return out
@@ -71,14 +72,14 @@ class _WideResNet(nn.Module):
 
 @dataclass(frozen=True)
 class WideResNet(ConvolutionalArchitecture):
-    """A wide residual network; `shape.widths` are the channels of the stem and of the stages."""
+    """A wide residual network; `shape.widths` holds the channels of the stem and of each stage."""
 
     def module(self, signature: ImageSignature) -> nn.Module:
-        """A network of as many blocks and channels as the shape says."""
+        """A network with as many blocks and channels as the shape says."""
         return _WideResNet(self.shape, signature)
 
     def count(self, signature: ImageSignature) -> int:
-        """Convolutions, two scalars a channel for each norm, and the classifier."""
+        """Trainable scalars: the convolutions, two scalars a channel for each norm, and the classifier."""
         into, *widths = self.shape.widths
         total = 9 * signature.input_shape[0] * into
         for stage, (depth, out) in enumerate(zip(self.shape.depths, widths, strict=True)):
@@ -89,17 +90,17 @@ class WideResNet(ConvolutionalArchitecture):
         return total + 2 * into + (into + 1) * signature.classes
 
     def places(self) -> Places:
-        """Stages are `stage1` to `stage3`; all blocks of a stage but the first repeat."""
+        """The places of the layers in stages `stage1` to `stage3`; all blocks of a stage but the first repeat."""
         return places_by_stage(len(self.shape.depths), ("conv1", "conv2", "shortcut"))
 
 
 class WideResNetFamily(Family):
-    """Makes `wrn-D-K` for any depth D = 6 N + 4 and width K, and those of bottlenecks: `wrn-50-2`, `wrn-101-2`."""
+    """The family of `wrn-D-K`, for any depth D = 6 N + 4 and width K, and of bottleneck networks such as `wrn-50-2`."""
 
     pattern = "wrn-D-K"
 
     def parse(self, name: str) -> WideResNet | ResNet:
-        """Read depth and width off the name."""
+        """The network whose depth and width are in the name."""
         match = re.fullmatch(r"wrn-(\d{1,4})-(\d{1,3})", name, re.ASCII)
         if match is None:
             raise NpasBenchError(f"architecture '{name}' is not of the form wrn-DEPTH-WIDTH, as wrn-16-2 is")

@@ -1,1 +1,1 @@
-"""The engine and its parts: rules, stores, mixing, upsampling, initial values; what methods are made of."""
+"""The engine that makes weights, and the parts that methods are built from: rules, stores, upsampling, budgets."""

@@ -1,4 +1,4 @@
-"""Sharing a budget out among parameter groups, in proportion to the weights they make (Plummer et al. 2022, 3.2)."""
+"""How a budget is shared out among parameter groups, in proportion to their weights (Plummer et al. 2022, 3.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from npas_bench.generation.plan import Reader, Variant
     from npas_bench.layers import Layer
 
-# Share of what there is that may stay unused without a word.
+# Share of the scalars that may stay unused without a remark.
 _NOTABLE = 0.005
 
 
@@ -24,22 +24,22 @@ def is_notable(unused: int, total: int) -> bool:
 
 
 class Request:
-    """What a group needs, and can use, of a budget.
+    """What a parameter group needs of a budget, and what it can use.
 
     Args:
-        readers: that share the group's store.
-        variant: how they read it.
+        readers: the readers that share the group's store.
+        variant: how the readers read the store.
     """
 
     def __init__(self, readers: Sequence[Reader], variant: Variant) -> None:
         self.readers = tuple(readers)
-        # A lone reader without variants of itself gains nothing from a mixture: its store is its weight.
+        # A reader that is alone and has one row gains nothing from mixing templates: its store is its weight.
         alone = len(self.readers) == 1 and self.readers[0].rows == 1
         self.variant = replace(variant, templates=1) if alone else variant
 
     @property
     def weights(self) -> int:
-        """Scalars of the weights that the group makes."""
+        """Number of scalars of all weights that the group makes."""
         return sum(reader.size * reader.rows for reader in self.readers)
 
     @cached_property
@@ -49,34 +49,43 @@ class Request:
 
     @cached_property
     def largest(self) -> int:
-        """The most it can use; a larger store would not be read whole."""
+        """The most scalars that the group can use; a larger store would not be read whole."""
         plenty = 2 * self.variant.templates * sum(reader.size for reader in self.readers)
         return self.cost(self.store(plenty + overhead(self.readers, plenty, self.variant)))
 
     def store(self, available: int) -> int:
-        """The largest store that `available` scalars, at least `smallest` of them, pay for."""
+        """Scalars of the largest store that `available` scalars pay for.
+
+        Raises:
+            ValueError: if `available` is less than `smallest`.
+        """
         found = largest_store(self.readers, available, self.variant)
         if found is None:
             raise ValueError(f"{available} scalars are less than the group needs")
         return found
 
     def cost(self, store: int) -> int:
-        """Scalars of a store and of what goes with it."""
+        """Trainable scalars that a store of `store` scalars comes to, with everything that goes with it."""
         return store + overhead(self.readers, store, self.variant)
 
 
 class Allotment(NamedTuple):
-    """Stores of groups, and why some of what was available is unused (None: nothing to speak of is)."""
+    """What groups get of a budget.
+
+    Attributes:
+        stores: number of scalars of each group's store.
+        remark: why some of what was available is unused; None where hardly any is.
+    """
 
     stores: tuple[int, ...]
     remark: str | None
 
 
 def allot(requests: Sequence[Request], available: int) -> Allotment | None:
-    """StoreShare `available` scalars out among groups; None if they cannot all have what they need.
+    """Share `available` scalars out among groups; None if they cannot all have what they need.
 
-    Each gets its part in proportion to its weights, within what it needs and can use; what granularity
-    leaves over goes to whoever can still use it.
+    Each group gets a part in proportion to its weights, but no less than it needs and no more than it can use. What is
+    left over, because stores grow in steps, goes to the groups that can still use it.
     """
     if sum(request.smallest for request in requests) > available:
         return None
@@ -100,7 +109,7 @@ class Apportionment(NamedTuple):
         groups: the groups, which cover all layers; fewer than were wanted where not all could be afforded.
         requests: what each group asked for.
         stores: scalars of each group's store.
-        remark: why some of what was available is unused (None: hardly any is).
+        remark: why some of what was available is unused; None where hardly any is.
     """
 
     groups: list[tuple[Layer, ...]]
@@ -150,13 +159,13 @@ def merge_until_affordable(
     order: Sequence[Layer],
     available: int,
 ) -> list[tuple[Layer, ...]]:
-    """The groups, the two with the fewest weights merged again and again until all can have what they need.
+    """Merge the two groups with the fewest weights, again and again, until all groups can have what they need.
 
     Args:
-        groups: of layers.
-        request: what a group of layers needs.
-        order: all layers, in network order; groups are given back in the order of their first layers.
-        available: scalars to share; what a single group of all layers needs, at least.
+        groups: groups of layers.
+        request: gives what a group of layers needs.
+        order: all layers, in network order; groups are returned in the order of their first layers.
+        available: scalars to share out; at least what a single group of all layers needs.
     """
     place = {layer.name: index for index, layer in enumerate(order)}
 
@@ -165,7 +174,7 @@ def merge_until_affordable(
 
     merged = [sort(group) for group in groups]
     while True:
-        # In network order, so that of groups of one size always the same are merged.
+        # Network order decides which of several groups of one size are merged.
         merged.sort(key=lambda group: place[group[0].name])
         if len(merged) == 1 or sum(request(group).smallest for group in merged) <= available:
             return merged
@@ -174,7 +183,7 @@ def merge_until_affordable(
 
 
 def _parts(requests: Sequence[Request], available: int) -> list[int]:
-    """Proportional parts, but none below what a group needs or above what it can use."""
+    """Each group's part in proportion to its weights, but no less than it needs and no more than it can use."""
     parts: dict[int, int] = {}
     rest = available
     while len(parts) < len(requests):
@@ -183,8 +192,8 @@ def _parts(requests: Sequence[Request], available: int) -> list[int]:
         wanted = {i: rest * requests[i].weights // weights for i in free}
         short = {i: requests[i].smallest for i in free if wanted[i] < requests[i].smallest}
         over = {i: requests[i].largest for i in free if wanted[i] > requests[i].largest}
-        # What the needy take beyond their part and what the sated leave must both be known before the rest is
-        # shared; the larger of the two is settled first.
+        # Some groups need more than their part, others can use only less. The rest can be shared out when both are
+        # known; whichever comes to more is settled first.
         lacking = sum(short[i] - wanted[i] for i in short)
         excess = sum(wanted[i] - over[i] for i in over)
         settled = (short if lacking >= excess else over) if short or over else wanted

@@ -1,4 +1,4 @@
-"""Weights put together from parts that other rules make."""
+"""Weights that are put together from blocks, each made by a rule of its own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class WeightBlock(NamedTuple):
-    """A part of an assembled weight.
+    """A block of an assembled weight.
 
     Attributes:
-        rule: makes the block, (rows, columns, kernel positions).
-        row: its first output channel.
-        column: its first input channel.
-        inputs: how many of the inputs its rule takes.
+        rule: the rule that makes the block, of shape (rows, columns, kernel positions).
+        row: first output channel of the block.
+        column: first input channel of the block.
+        inputs: how many of the weight's inputs the block's rule takes.
     """
 
     rule: Rule
@@ -32,13 +32,13 @@ class WeightBlock(NamedTuple):
 
 @dataclass(frozen=True)
 class Assembled(Rule):
-    """A weight put together from blocks that other rules make (Teterwak et al. 2023, 2.1.2).
+    """The weight is put together from blocks that other rules make (Teterwak et al. 2023, 2.1.2).
 
-    Its inputs are the blocks' inputs, one block's after the other's.
+    The inputs of all blocks follow one another, in the order of the blocks.
 
     Attributes:
-        shape: (out, in, *kernel) of the weight.
-        blocks: together they cover the weight, each scalar once.
+        shape: shape of the weight, (out, in, *kernel).
+        blocks: the blocks, which together cover each scalar of the weight once.
     """
 
     shape: tuple[int, ...]
@@ -46,16 +46,16 @@ class Assembled(Rule):
 
     @property
     def computes(self) -> bool:
-        """Unless a single block is a view."""
+        """Whether the weight needs memory of its own; a single block that is a view of the store needs none."""
         return len(self.blocks) > 1 or self.blocks[0].rule.computes
 
     @property
     def flops(self) -> int:
-        """Those of the blocks; putting them together is free."""
+        """Floating-point operations of all blocks' rules; putting the blocks together is free."""
         return sum(block.rule.flops for block in self.blocks)
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
-        """Make the blocks and put them where they belong."""
+        """The blocks, made and copied to where they belong."""
         if len(self.blocks) == 1:
             return self.blocks[0].rule.make(store, *inputs).view(self.shape)
         weight = store.new_empty(*self.shape[:2], math.prod(self.shape[2:]))
@@ -64,7 +64,7 @@ class Assembled(Rule):
         return weight.view(self.shape)
 
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        """Build the blocks and put them where they belong."""
+        """The blocks, built without a graph and copied to where they belong."""
         if len(self.blocks) == 1:
             return self.blocks[0].rule.build(store, inputs, out).view(self.shape)
         weight = store.new_empty(self.size) if out is None else out
@@ -74,7 +74,7 @@ class Assembled(Rule):
         return weight.view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
-        """Each block's part to the block."""
+        """Hand every block's part of the gradient to the block's rule."""
         whole = gradient.reshape(*self.shape[:2], -1)
         found: Gradients = ()
         for block, own in self._each(inputs):

@@ -1,12 +1,12 @@
-"""The engine: weights made as layers are reached, their gradients gathered in one buffer per store.
+"""The engine: it makes weights as layers are reached, and gathers their gradients in one buffer per store.
 
-A forward pass begins with a root Function that hands an empty token to the Functions that make weights, each a
-batch of them: a large one alone, small ones together. In the backward pass each of these adds into its stores'
-buffers; the root's backward runs last and returns the buffers as the stores' gradients, so that hooks,
-accumulation, clipping and gradient scalers see ordinary gradients.
+A forward pass begins with a root Function that hands an empty token to the Functions that make weights. Each of these
+makes a batch of weights: a large one alone, small ones together. In the backward pass each adds to the buffers of its
+stores. The root's backward runs last and returns the buffers as the stores' gradients, so that hooks, accumulation,
+clipping and gradient scalers see ordinary gradients.
 
-With regeneration no generated weight is kept for the backward pass: where an operation saves one, a note of
-how to make it again is saved in its place.
+With regeneration no generated weight is kept for the backward pass: where an operation saves a weight, the engine
+saves a note of how to make it again in its place.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _NOTHING_TO_DO = nullcontext()
 
-# Scalars from which on memory is kept for the next step.
+# Memory for at least so many scalars is kept for the next step.
 _WORTH_KEEPING = 1 << 14
 
 
@@ -46,10 +46,10 @@ class Generation(NamedTuple):
     """How one weight is made.
 
     Attributes:
-        rule: makes it.
-        store: what from, 1-d, a parameter.
+        rule: the rule that makes it.
+        store: the parameter that it is made from, 1-d.
         inputs: what else the rule takes.
-        shared: weights with the same value, not None, are the same and made once for all their layers.
+        shared: weights with the same value here, unless it is None, are equal and made once for all their layers.
     """
 
     rule: Rule
@@ -58,11 +58,11 @@ class Generation(NamedTuple):
     shared: object = None
 
     def make(self) -> Tensor:
-        """The weight, in ordinary differentiable operations."""
+        """The weight, made in ordinary differentiable operations."""
         return self.rule.make(self.store, *self.inputs)
 
     def build(self, buffers: Buffers) -> Tensor:
-        """The weight without a graph, the fastest way."""
+        """The weight, made without a graph in the fastest way."""
         store = self.store.detach()
         if not self.rule.computes:
             return _untracked(self.rule.build(store, self.inputs))
@@ -72,12 +72,12 @@ class Generation(NamedTuple):
 
 
 class Replaced(NamedTuple):
-    """A parameter that gave way to another while training.
+    """A parameter that gave way to another one during training.
 
     Attributes:
-        old: as it was.
-        new: takes its place.
-        rows: row i of `new` goes on from row `rows[i]` of `old`.
+        old: the parameter that was trained so far.
+        new: the parameter that takes its place.
+        rows: the rows of `old` that the rows of `new` go on from: row i of `new` from row `rows[i]` of `old`.
     """
 
     old: nn.Parameter
@@ -86,7 +86,7 @@ class Replaced(NamedTuple):
 
 
 def in_full_precision() -> AbstractContextManager[object]:
-    """Inside, autocast is off: under it a mixing product would run in bf16, and gradients with it."""
+    """A context with autocast switched off, under which templates would be mixed in bf16, and their gradients too."""
     on = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
     if not on:
         return _NOTHING_TO_DO
@@ -97,22 +97,22 @@ def in_full_precision() -> AbstractContextManager[object]:
 
 
 def functions_can_run() -> bool:
-    """Whether autograd Functions with side effects may be used: not while tracing or transforming functions."""
+    """Whether autograd Functions with side effects may be used: not while functions are traced or transformed."""
     return not (torch.compiler.is_compiling() or transforms_are_active())
 
 
 class Buffers:
-    """Memory for weights and stores' gradients, kept from step to step.
+    """Memory for weights and stores' gradients that is kept from step to step.
 
-    On a CPU the system takes longer to hand out fresh memory of a layer's size than making the weight takes. A
-    piece is handed out again when nothing holds it any more, neither a tensor nor a graph.
+    On a CPU, getting fresh memory of a layer's size from the system takes longer than making the weight. A piece of
+    memory is handed out again when neither a tensor nor a graph holds it any more.
     """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[tuple[int, ...], torch.dtype], list[tuple[Tensor, int]]] = defaultdict(list)
 
     def empty(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """A tensor with anything in it, of the type and on the device of `like`."""
+        """An uninitialised tensor of the given shape, of the type and on the device of `like`."""
         if like.device.type != "cpu" or math.prod(shape) < _WORTH_KEEPING:
             return like.new_empty(shape)
         kept = self._kept[shape, like.dtype]
@@ -122,12 +122,12 @@ class Buffers:
         else:
             tensor = torch.empty(shape, dtype=like.dtype)
             kept.append((tensor, storage_holders(tensor)))
-        # A tensor of its own on the same memory: autograd takes a gradient over only if it is nobody else's.
+        # It is a new tensor on the same memory, because autograd takes over a gradient only if nobody else holds it.
         return torch.empty(0, dtype=like.dtype).set_(tensor.untyped_storage(), 0, shape, tensor.stride())
 
 
 class _Gatherer:
-    """The stores' gradients in one backward pass."""
+    """Gathers the stores' gradients in one backward pass."""
 
     def __init__(self, stores: Sequence[Tensor], buffers: Buffers) -> None:
         self._stores = {id(store): store for store in stores}
@@ -136,8 +136,8 @@ class _Gatherer:
         self._gathered: dict[int, Tensor] = {}
 
     def into(self, store: Tensor) -> Tensor | None:
-        # A backward pass that wanted other gradients than the stores' ends without the root: its leavings must
-        # not be added to the next one's.
+        # A backward pass that asks for other gradients than the stores' ends without the root. What it gathered must
+        # not be added to the gradients of the next one.
         task = backward_pass()
         if task != self._task:
             self._task, self._gathered = task, {}
@@ -153,7 +153,7 @@ class _Gatherer:
 
 
 class _Root(torch.autograd.Function):
-    """Gives the token that every weight's Function depends on; in the backward pass it runs after them all."""
+    """Makes the token that every weight's Function depends on, so that its own backward runs after all of theirs."""
 
     @staticmethod
     def forward(ctx: Any, gatherer: _Gatherer, *stores: Tensor) -> Tensor:
@@ -170,20 +170,20 @@ class Batch(NamedTuple):
     """Weights that are made together.
 
     Attributes:
-        generations: how.
-        dtypes: of the weights.
+        generations: how each weight is made.
+        dtypes: type of each weight.
     """
 
     generations: tuple[Generation, ...]
     dtypes: tuple[torch.dtype, ...]
 
     def build(self, buffers: Buffers) -> tuple[Tensor, ...]:
-        """The weights without a graph."""
+        """The weights, made without a graph."""
         return tuple(g.build(buffers).to(dtype) for g, dtype in zip(self.generations, self.dtypes, strict=True))
 
 
 class _Make(torch.autograd.Function):
-    """Makes a batch of weights; its backward adds to the stores' gradients in place."""
+    """Makes a batch of weights; the backward adds to the stores' gradients in place."""
 
     @staticmethod
     def forward(
@@ -221,7 +221,7 @@ class _Make(torch.autograd.Function):
 
 
 def _untracked(weight: Tensor) -> Tensor:
-    """The same memory without a view's ties to the store; a Function's own output must not be a view."""
+    """The same memory as a tensor of its own, since the output of a Function must not be a view."""
     if not is_view(weight):
         return weight
     fresh = torch.empty(0, dtype=weight.dtype, device=weight.device)
@@ -229,16 +229,16 @@ def _untracked(weight: Tensor) -> Tensor:
 
 
 class Note(NamedTuple):
-    """What is saved for the backward pass in place of a generated weight: how to make it again.
+    """What is saved for the backward pass in place of a generated weight: a note of how to make it again.
 
     Attributes:
-        key: of the weight's batch within its forward pass.
-        batch: that it is made with.
-        number: of the weight in the batch, from 0.
-        versions: of the tensors it was made from.
-        size: of what was saved, the weight or a view of it.
-        stride: likewise.
-        offset: likewise.
+        key: number of the weight's batch within its forward pass.
+        batch: the batch that the weight is made in.
+        number: number of the weight in the batch, from 0.
+        versions: versions of the tensors that the weight was made from.
+        size: size of the tensor that was saved, which is the weight or a view of it.
+        stride: strides of that tensor.
+        offset: offset of that tensor in its storage.
     """
 
     key: int
@@ -251,12 +251,12 @@ class Note(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A tensor saved for the backward pass, with its version then.
+    """A tensor that is saved for the backward pass as it is.
 
     Attributes:
-        tensor: as it was saved, or what the enclosing hooks made of it.
-        version: when it was saved.
-        unpack: of the enclosing hooks, if any.
+        tensor: the tensor, or what the enclosing hooks made of it.
+        version: version of the tensor when it was saved.
+        unpack: the enclosing hooks' way back to the tensor, if there are such hooks.
     """
 
     tensor: Any
@@ -268,8 +268,8 @@ class Passage:
     """One forward pass, and the backward passes through it.
 
     Args:
-        stores: that the allocation's weights are made from.
-        buffers: of the network.
+        stores: the stores that the allocation's weights are made from.
+        buffers: the network's memory for weights and gradients.
         regenerate: whether weights are made again in the backward pass instead of being kept for it.
     """
 
@@ -282,11 +282,11 @@ class Passage:
         self._again: dict[int, tuple[Tensor, ...]] = {}
         self._places: dict[int, tuple[int, Batch, int]] = {}
         self._count = itertools.count()
-        # Hooks inside these would otherwise put them out of action.
+        # The hooks of this pass have to call the enclosing ones, which are out of action otherwise.
         self._outer = enclosing_hooks()
 
     def make(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Weights, and their place in the graph."""
+        """Make a batch of weights, with their place in the graph."""
         key = next(self._count)
 
         def done() -> None:
@@ -305,11 +305,11 @@ class Passage:
         return weights
 
     def release(self, weight: Tensor) -> None:
-        """The weight is about to go: its address may soon be another tensor's."""
+        """Forget where a weight lies that is about to be freed: another tensor may soon have its address."""
         self._places.pop(weight.untyped_storage().data_ptr(), None)
 
     def hooks(self) -> AbstractContextManager[object]:
-        """Inside, what operations save for the backward pass holds no generated weight, where that is wanted."""
+        """A context in which operations save notes in place of generated weights, if these are to be made again."""
         if not self._regenerate:
             return nullcontext()
         return torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)

@@ -1,4 +1,4 @@
-"""A parameter group: one flat store, what mixes it into weights, and what upsamples it."""
+"""Parameter groups: a flat store, with the coefficients that mix it into weights and the masks that upsample it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Group(nn.Module):
     """A parameter group.
 
     Args:
-        readers: that share its store, in the order in which templates are handed out.
-        store: scalars of the store, the papers' |theta|; what goes with it comes on top.
-        variant: how they read it.
-        rows: rows of coefficients that each reader has, by name; one unless it says otherwise.
+        readers: the readers that share the store, in the order in which templates are handed out.
+        store: scalars of the store, the papers' |theta|; coefficients and masks come on top.
+        variant: how the readers read the store.
+        rows: how many rows of coefficients a reader has, by its name; one where it is not named.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Group(nn.Module):
         shape = (masks, self.variant.mask_window)
         if self.variant.tiles == "scattered":
             return torch.randn(shape).sign()
-        # 1 / (window n), as in the released code: further tiles start faint and grow where they help.
+        # The released code starts with 1 / (window n) too: further tiles begin faint and grow where they help.
         return torch.full(shape, 1 / (self.variant.mask_window * (masks + 1)))
 
     def _rule(self, share: StoreShare) -> Rule:
@@ -104,9 +104,9 @@ class Group(nn.Module):
         """How a reader's weight is made with one of its rows of coefficients.
 
         Args:
-            reader: its name.
-            row: which of its own rows, from 0.
-            shared: as `Generation` has it.
+            reader: name of the reader.
+            row: number of the row among the reader's own, from 0.
+            shared: what `Generation.shared` shall be.
         """
         return Generation(self._rules[reader], self.store, self._inputs(reader, row), shared)
 
@@ -124,10 +124,10 @@ class Group(nn.Module):
         return alpha
 
     def spread(self, origins: Mapping[str, Sequence[int]]) -> list[Replaced]:
-        """Give readers other rows of coefficients, each a copy of one that they have.
+        """Give readers new rows of coefficients, each a copy of a row that the reader has.
 
         Args:
-            origins: for a reader, which of its rows each of its new ones comes from; others keep theirs.
+            origins: for a reader's name, the old row that each of its new rows is a copy of; other readers keep theirs.
 
         Returns:
             The parameters that gave way to others.
@@ -151,16 +151,16 @@ class Group(nn.Module):
         return replaced
 
     def mixture(self, reader: str, row: int = 0) -> Tensor | None:
-        """The coefficients that a reader mixes its templates with, in one of its rows; None if it mixes none."""
+        """The coefficients in one of a reader's rows, which it mixes its templates with; None if it mixes none."""
         return self._inputs(reader, row)[0] if isinstance(self._rules[reader], Mixed) else None
 
     @staticmethod
     def role(parameter: str) -> Role:
-        """Layer embeddings count as coefficients, the maps from them as generators."""
+        """The role of a parameter: layer embeddings count as coefficients, and the maps from them as generators."""
         return _ROLES[parameter.split(".")[0]]
 
     def how(self, reader: str) -> str:
-        """By which rule a reader's weight is made, in the papers' words."""
+        """The rule that a reader's weight is made by, in the papers' words."""
         share = self.shares[reader]
         if share.image is not None or share.tiles > 1:
             return self.variant.upsample

@@ -1,7 +1,7 @@
-"""Initial values of stores: at the scale of the weights that are read from them.
+"""Initial values of stores, at the scale of the weights that are read from them.
 
-A store of unit variance with a gain per layer gives every layer its variance too, but its large entries
-make the effective learning rate under normalisation tiny; so a store is kept at the weights' own scale.
+A store of unit variance with one gain per layer would also give every layer its variance. But the large values of such
+a store make the effective learning rate tiny where normalisation follows, so a store has the scale of the weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 class Stretch(NamedTuple):
-    """A stretch of a store that is read."""
+    """A stretch of a store that a reader reads.
+
+    Attributes:
+        reader: the layer, or part of one, that reads it.
+        start: position of its first scalar in the store.
+        length: number of its scalars.
+    """
 
     reader: Reader
     start: int
@@ -29,13 +35,14 @@ class Stretch(NamedTuple):
 
 @torch.no_grad()
 def fill_store(store: Tensor, stretches: Sequence[Stretch]) -> None:
-    """Fill a flat store with normal values, stretch by stretch at the deviation of what reads it.
+    """Fill a flat store with normal values; each stretch gets the standard deviation of the weight that reads it.
 
-    Where stretches overlap, the commonest shape has the last word: most layers then find their own scale.
+    Where stretches overlap, the deviation of the most frequent weight shape counts, so that most layers start at their
+    own scale.
 
     Args:
-        store: 1-d, filled in place.
-        stretches: what is read.
+        store: the store, 1-d; it is filled in place.
+        stretches: the stretches that are read.
     """
     commonness = Counter(stretch.reader.shape for stretch in stretches)
     scale = torch.zeros_like(store)

@@ -1,8 +1,8 @@
-"""What a parameter group's store of a given size costs and how it is read, worked out on sizes alone.
+"""What a parameter group's store of a given size costs and how it is read, worked out from sizes alone.
 
-The size of the store decides how many templates and masks there are, and those pay from the same budget.
-Between two sizes at which some reader gains a template or loses a tile the cost of everything beside the
-store is constant; `largest_store` walks down these segments.
+The size of the store decides how many templates and masks there are, and these are paid for from the same budget. The
+cost of everything beside the store changes only at sizes at which a reader gains a template or loses a tile, and is
+constant in between; `largest_store` walks down these segments.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ class Variant:
     """How a group's store becomes weights (Plummer et al. 2022, 3.1).
 
     Attributes:
-        combine: where the store has enough scalars: `wavg`, a weighted sum with free coefficients; `emb`, with
-            coefficients that a linear map makes of an embedding; `avg`, the mean; `rr`, one template per reader.
-        upsample: where it has too few: `mask`, tiles times learned masks; `inter`, bilinear interpolation;
-            `repeat`, bare tiles.
-        templates: K, most templates that are mixed.
-        embedding: E, scalars of an embedding.
-        mask_window: scalars of a mask.
-        mask_scope: whether all readers share their masks or each has its own.
-        tiles: how readers with too few scalars are told apart at the start. `aligned`: not at all, the tiles of all
-            begin with the store's first scalar, and those after the first are faint (the SSN authors' code).
-            `scattered`: each reader's begin where the one's before ended, and masks are random signs.
+        combine: how a weight is made where the store has enough scalars: `wavg`, a weighted sum of templates with free
+            coefficients; `emb`, one with coefficients that a linear map makes from an embedding; `avg`, the mean;
+            `rr`, one template for each reader.
+        upsample: how a weight is made where the store has too few: `mask`, tiles times learned masks; `inter`,
+            bilinear interpolation; `repeat`, bare tiles.
+        templates: the largest number of templates that are mixed, K.
+        embedding: number of scalars of an embedding, E.
+        mask_window: number of scalars of a mask.
+        mask_scope: whether all readers share their masks (`group`) or each has its own (`layer`).
+        tiles: how upsampled readers differ at the start. `aligned`: not at all; the tiles of all begin with the store's
+            first scalar, and tiles after the first are faint (the SSN authors' code). `scattered`: each reader's tiles
+            begin where those of the reader before it ended, and masks are random signs.
     """
 
     combine: Literal["wavg", "emb", "avg", "rr"] = "wavg"
@@ -51,10 +52,10 @@ class Reader(Shaped):
     """What reads a group's store: a layer, or a part of one.
 
     Attributes:
-        name: its own within the group.
-        shape: (out, in, *kernel) of the weight that it makes.
+        name: a name that is unique within the group.
+        shape: shape of the weight that is made for it, (out, in, *kernel).
         deviation: standard deviation of that weight at the start.
-        rows: most rows of coefficients that it ever has, one for each of its users that mix it differently.
+        rows: the largest number of rows of coefficients that it ever has, one for each user that mixes it differently.
     """
 
     name: str
@@ -64,18 +65,18 @@ class Reader(Shaped):
 
 
 def reader_of(layer: Layer) -> Reader:
-    """A layer as a reader."""
+    """The reader that stands for a whole layer."""
     return Reader(layer.name, layer.shape, layer.deviation)
 
 
 class RoundRobin:
     """Hands out stretches of a flat store in turn, so that all of it is read about equally often.
 
-    A stretch that would straddle the store's end is moved back to end there, and the next one starts at 0:
-    every stretch is contiguous, and once the lengths add up to the store's size all of it has been handed out.
+    A stretch that would run over the store's end is moved back so that it ends there, and the next one starts at 0. So
+    every stretch is contiguous, and all of the store has been handed out once the lengths add up to its size.
 
     Args:
-        size: scalars in the store.
+        size: number of scalars in the store.
     """
 
     def __init__(self, size: int) -> None:
@@ -83,20 +84,26 @@ class RoundRobin:
         self._cursor = 0
 
     def take(self, length: int) -> int:
-        """First scalar of the next stretch of `length` scalars (at most the store's size)."""
+        """Position of the next stretch of `length` scalars, at most as many as the store has."""
         start = min(self._cursor, self._size - length)
         self._cursor = (start + length) % self._size
         return start
 
     def turn(self, length: int) -> int:
-        """First scalar of the next `length` scalars, which may run over the store's end and around it."""
+        """Position of the next `length` scalars, which may run over the store's end and go on at its beginning."""
         start = self._cursor
         self._cursor = (start + length) % self._size
         return start
 
 
 class Image(NamedTuple):
-    """A smaller form of a layer's weight: (out, in) channels at the layer's own kernel."""
+    """A smaller form of a layer's weight, with fewer channels and the layer's own kernel.
+
+    Attributes:
+        rows: output channels.
+        columns: input channels.
+        kernel: positions of the kernel.
+    """
 
     rows: int
     columns: int
@@ -104,15 +111,18 @@ class Image(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Scalars of the image."""
+        """Number of scalars of the image."""
         return self.rows * self.columns * self.kernel
 
 
 def interpolation_source(reader: Reader, available: int) -> Image:
-    """The largest image of at most `available` scalars that a reader's weight is interpolated from.
+    """The largest image of at most `available` scalars that a reader's weight can be interpolated from.
 
-    Both channel axes shrink by a factor of 0.95, 0.90, ... until the image fits; below 0.05 the factor halves.
-    The kernel is not shrunk, so at least `reader.kernel` scalars must be available.
+    Both channel axes shrink by a factor of 0.95, 0.90, ... until the image fits; below 0.05 the factor is halved.
+    The kernel keeps its size, so at least `reader.kernel` scalars must be available.
+
+    Raises:
+        ValueError: if fewer are available.
     """
     out, into = reader.shape[0], reader.shape[1]
     twentieths = 19.0
@@ -130,12 +140,13 @@ class StoreShare(NamedTuple):
     """How one reader reads its group's store.
 
     Attributes:
-        reader: what reads.
-        start: first scalar it reads; where it is upsampled, the one its tiles begin with: it reads them all.
-        templates: how many templates it mixes; 1 where it is upsampled.
-        size: scalars of a template, or of what is upsampled.
-        tiles: how many tiles it is made of; 1 where the store has enough scalars.
-        image: what it is interpolated from, with `inter` upsampling.
+        reader: the reader.
+        start: position of the first scalar that it reads. An upsampled reader reads all of the store; this is where
+            its tiles begin.
+        templates: number of templates that it mixes; 1 where it is upsampled.
+        size: number of scalars of a template, or of what is upsampled.
+        tiles: number of tiles that its weight is made of; 1 where the store has enough scalars.
+        image: the image that its weight is interpolated from, with `inter` upsampling.
     """
 
     reader: Reader
@@ -147,26 +158,26 @@ class StoreShare(NamedTuple):
 
     @property
     def first(self) -> int:
-        """The first scalar of the stretch that it reads."""
+        """Position of the first scalar of the stretch that the reader reads."""
         return 0 if self.tiles > 1 else self.start
 
     @property
     def length(self) -> int:
-        """Scalars of the store that it reads."""
+        """Number of scalars of the store that the reader reads."""
         return self.templates * self.size
 
 
 def template_count(size: int, store: int, variant: Variant) -> int:
-    """Templates that a reader of `size` scalars mixes from a store of at least as many.
+    """Number of templates that a reader of `size` scalars mixes from a store of at least as many.
 
-    Round robin uses one template per query, and the cursor hands out the next one each time: appendix
-    B.2's index k mod K without scalars that no query reaches.
+    With round robin every reader uses one template, and the next one is handed out each time. This is appendix B.2's
+    index k mod K, without scalars that nothing reads.
     """
     return 1 if variant.combine == "rr" else max(1, min(store // size, variant.templates))
 
 
 def shares(readers: Sequence[Reader], store: int, variant: Variant) -> tuple[StoreShare, ...]:
-    """How each reader reads a store of `store` scalars, templates handed out round robin in the given order."""
+    """How each reader reads a store of `store` scalars; templates are handed out in turn, in the readers' order."""
     turn = RoundRobin(store)
     read = []
     for reader in readers:
@@ -183,7 +194,7 @@ def shares(readers: Sequence[Reader], store: int, variant: Variant) -> tuple[Sto
 
 
 def mask_count(sizes: Iterable[int], store: int, variant: Variant) -> int:
-    """Masks needed by readers of `sizes` scalars: one for each tile after the first, shared or not."""
+    """Number of masks for readers of `sizes` scalars: one for each tile after the first, shared or not."""
     if variant.upsample != "mask":
         return 0
     further = [-(-size // store) - 1 for size in sizes if size > store]
@@ -191,14 +202,14 @@ def mask_count(sizes: Iterable[int], store: int, variant: Variant) -> int:
 
 
 def overhead(readers: Sequence[Reader], store: int, variant: Variant) -> int:
-    """Trainable scalars beside a store of `store` scalars: coefficients, embeddings, maps, masks."""
+    """Trainable scalars that come on top of a store of `store` scalars: coefficients, embeddings, maps and masks."""
     return _Costs(readers, variant).overhead(store)
 
 
 def largest_store(readers: Sequence[Reader], available: int, variant: Variant) -> int | None:
-    """Scalars of the largest store that `available` scalars pay for with all that goes with it; None if none does.
+    """The largest store, in scalars, that `available` scalars pay for with all that goes with it; None without one.
 
-    A store larger than what is read of it would hold dead parameters: it is capped there.
+    A store is no larger than what the readers read of it, since the rest would be dead parameters.
     """
     costs = _Costs(readers, variant)
     limit = available
@@ -213,7 +224,7 @@ def largest_store(readers: Sequence[Reader], available: int, variant: Variant) -
 
 
 def smallest_cost(readers: Sequence[Reader], variant: Variant) -> int:
-    """The fewest scalars that a group of this variant can do with, store and overhead together."""
+    """The fewest scalars that a group of this variant can do with, including everything beside the store."""
     return _Costs(readers, variant).smallest()
 
 

@@ -1,8 +1,8 @@
-"""Rules: how one layer's weight is made from a store, and how its gradient goes back into it.
+"""Rules: how one layer's weight is made from a store, and how the weight's gradient goes back into it.
 
-`make` is written in ordinary differentiable operations; it is the definition, and what runs where autograd
-Functions cannot (`torch.func`, `torch.compile`). `pull` is the same derivative by hand: it adds into one
-gradient buffer of the store, where autograd would make a gradient of the store's size for every layer.
+`make` is written in ordinary differentiable operations. It defines the rule, and it is what runs where autograd
+Functions cannot (under `torch.func` and `torch.compile`). `pull` computes the derivative by hand: it adds to one
+gradient buffer of the store, where autograd would allocate a gradient of the store's size for every layer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from npas_bench.layers import Shaped
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Scalars of a few tensors that a core's cache holds.
+# So many scalars of a few tensors fit into a core's cache.
 _CACHED = 1 << 17
-# Gradients of a rule's inputs, in their order; None for one that takes none.
+# Gradients of a rule's inputs, in their order; None for an input that has no gradient.
 Gradients = tuple[Tensor | None, ...]
 
 
@@ -35,46 +35,46 @@ class Rule(Shaped, ABC):
 
     @property
     def computes(self) -> bool:
-        """Whether the weight takes memory of its own; otherwise it is a view of the store."""
+        """Whether the weight needs memory of its own; otherwise it is a view of the store."""
         return True
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of `make`, two for a multiply-add; copies are free."""
+        """Floating-point operations of `make`; a multiply-add counts as two, a copy as none."""
         return 0
 
     @abstractmethod
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
-        """The weight, of `shape`.
+        """The weight, of shape `shape`.
 
         Args:
-            store: 1-d.
-            inputs: coefficients, masks: whatever the rule takes.
+            store: the store, 1-d.
+            inputs: whatever else the rule needs, such as coefficients or masks.
         """
 
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        """The same weight without a graph, for the engine: `make` unless a rule knows a faster way.
+        """The same weight without a graph, for the engine; it calls `make` unless a rule knows a faster way.
 
         Args:
-            store: as for `make`.
-            inputs: as for `make`.
-            out: 1-d of `size`; where the weight may be written.
+            store: the store, as for `make`.
+            inputs: whatever else the rule needs, as for `make`.
+            out: memory that the weight may be written to, 1-d with `size` scalars.
         """
         return self.make(store, *inputs)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Take the weight's gradient back to the store and the inputs.
 
-        A rule that defines only `make` gets this one, which makes the weight again to differentiate it.
+        This default serves rules that define `make` alone. It makes the weight once more in order to differentiate it.
 
         Args:
-            gradient: of the weight, of `shape`, in the store's precision.
-            store: as `make` had it.
-            inputs: as `make` had them.
-            into: the store's gradient so far, 1-d, added to in place; None where the store needs none.
+            gradient: gradient of the weight, of shape `shape`, in the store's precision.
+            store: the store that `make` was given.
+            inputs: the inputs that `make` was given.
+            into: gradient of the store so far, 1-d, which is added to in place; None where the store needs none.
 
         Returns:
-            A gradient for each input.
+            The gradient of each input.
         """
         with torch.enable_grad():
             leaves = [
@@ -94,11 +94,11 @@ class Rule(Shaped, ABC):
 
 @dataclass(frozen=True)
 class Stored(Rule):
-    """The weight is a stretch of the store as it lies there: a view, no copy.
+    """The weight is a stretch of the store as it lies there: a view of it, not a copy.
 
     Attributes:
-        shape: of the weight.
-        start: its first scalar in the store.
+        shape: shape of the weight.
+        start: position of its first scalar in the store.
     """
 
     shape: tuple[int, ...]
@@ -106,7 +106,7 @@ class Stored(Rule):
 
     @property
     def computes(self) -> bool:
-        """It is a view."""
+        """False, since the weight is a view of the store."""
         return False
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Stored(Rule):
         return store.narrow(0, self.start, math.prod(self.shape)).view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
-        """Add it where it was read."""
+        """Add the gradient to the stretch that the weight is a view of."""
         if into is not None:
             into.narrow(0, self.start, gradient.numel()).add_(gradient.reshape(-1))
         return ()
@@ -193,29 +193,29 @@ class Mixed(TemplateRule):
 
 @dataclass(frozen=True)
 class Hashed(Rule):
-    """Every scalar looks its value up in the store by a hash, and its sign by another (Chen et al. 2015, eqs. 3, 7).
+    """One hash gives every scalar its value in the store, and another its sign (Chen et al. 2015, eqs. 3, 7).
 
-    Its input is the hash, whole numbers h, (scalars of the weight): bucket h // 2 of the store, with a minus sign where
-    h is odd. It is not trained.
+    The rule's only input holds both hashes as one whole number h for each scalar of the weight, 1-d: h // 2 is the
+    bucket of the store, and the sign is minus where h is odd. It is not trained.
 
     Attributes:
-        shape: of the weight.
+        shape: shape of the weight.
     """
 
     shape: tuple[int, ...]
 
     @property
     def flops(self) -> int:
-        """One for each scalar: its sign."""
+        """Floating-point operations of `make`: one for each scalar, its sign."""
         return self.size
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
-        """Look every scalar up."""
+        """The signed values that all scalars look up."""
         bucket, sign = self._split(inputs[0])
         return (store.index_select(0, bucket) * sign).view(self.shape)
 
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        """Look every scalar up and write it where it belongs."""
+        """The signed values that all scalars look up, written to where they belong."""
         out = store.new_empty(self.size) if out is None else out
         for begin, end in self._pieces(store):
             bucket, sign = self._split(inputs[0][begin:end])
@@ -223,7 +223,7 @@ class Hashed(Rule):
         return out.view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
-        """Added where each scalar was looked up."""
+        """Add each scalar's gradient, with its sign, to the bucket that it was looked up in."""
         if into is not None:
             flat = gradient.reshape(-1)
             for begin, end in self._pieces(store):
@@ -233,10 +233,10 @@ class Hashed(Rule):
 
     @staticmethod
     def _split(hashed: Tensor) -> tuple[Tensor, Tensor]:
-        """Buckets, and signs as -1 and 1."""
+        """The buckets, and the signs as -1 and 1."""
         return hashed >> 1, 1 - ((hashed & 1) << 1)
 
     def _pieces(self, store: Tensor) -> Iterator[tuple[int, int]]:
-        """Stretches of the weight: on a CPU so short that what is computed in between stays in the cache."""
+        """Stretches of the weight, as begin and end; on a CPU so short that intermediate values stay in the cache."""
         step = _CACHED if store.device.type == "cpu" else self.size
         return ((begin, min(begin + step, self.size)) for begin in range(0, self.size, step))

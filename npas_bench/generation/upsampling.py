@@ -1,4 +1,4 @@
-"""Upsampling: a weight from a store with fewer scalars than it has (Plummer et al. 2022, 3.1.2)."""
+"""Upsampling: rules for a weight that has more scalars than its store (Plummer et al. 2022, 3.1.2)."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from npas_bench.generation.plan import Image
 
 
-# So many tiles are added one by one, more of them in one go at the cost of a temporary of their size.
+# Up to so many tiles are added one by one; more are added at once, which needs a temporary tensor of their size.
 _FEW_TILES = 4
 
 
 @dataclass(frozen=True)
 class Repeated(Rule):
-    """Tiles of the whole store one behind the other, cut off at the weight's size (Plummer et al. 2022, table 10).
+    """The weight is the whole store, repeated and cut off at the weight's size (Plummer et al. 2022, table 10).
 
     Attributes:
-        shape: of the weight, which has more scalars than the store.
+        shape: shape of the weight, which has more scalars than the store.
     """
 
     shape: tuple[int, ...]
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
-        """Tiles of the store."""
+        """The store, repeated and cut off."""
         size = math.prod(self.shape)
         return store.repeat(-(-size // store.shape[0]))[:size].view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
-        """The sum over the tiles."""
+        """Add up the gradients of all tiles."""
         if into is not None:
             flat, length = gradient.reshape(-1), store.shape[0]
             whole = flat.shape[0] // length
@@ -51,14 +51,15 @@ class Repeated(Rule):
 
 @dataclass(frozen=True)
 class Masked(Rule):
-    """Tiles of the store, each after the first times a mask that repeats over its windows (3.1.2).
+    """The weight is the store, repeated; each tile after the first is multiplied by a mask (3.1.2).
 
-    Its input are the masks, (tiles - 1 or more, window); mask t belongs to tile t + 1.
+    A mask covers one window of scalars and is repeated over all windows of its tile. The rule's only input holds the
+    masks, (tiles - 1 or more, window); mask t belongs to tile t + 1.
 
     Attributes:
-        shape: of the weight, which has more scalars than the store.
-        length: scalars of the store.
-        start: which of them the tiles begin with; behind the store's end they go on at its beginning.
+        shape: shape of the weight, which has more scalars than the store.
+        length: number of scalars of the store.
+        start: position in the store that every tile begins at; after the store's end a tile goes on at its beginning.
     """
 
     shape: tuple[int, ...]
@@ -67,11 +68,11 @@ class Masked(Rule):
 
     @property
     def flops(self) -> int:
-        """One multiplication for every scalar after the first tile."""
+        """Floating-point operations of `make`: one multiplication for every scalar after the first tile."""
         return math.prod(self.shape) - self.length
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
-        """The store, then masked tiles."""
+        """The store, followed by the masked tiles."""
         store = self._turned(store, -self.start)
         size = math.prod(self.shape)
         further, window = -(-size // self.length) - 1, inputs[0].shape[1]
@@ -80,7 +81,7 @@ class Masked(Rule):
         return torch.cat((store, tiles.reshape(-1)))[:size].view(self.shape)
 
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        """Each tile written once, where it belongs."""
+        """The store and the masked tiles, each written once to where it belongs."""
         store = self._turned(store, -self.start)
         weight = store.new_empty(self.size) if out is None else out
         weight[: self.length] = store
@@ -89,7 +90,7 @@ class Masked(Rule):
         return weight.view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
-        """To the store through the masks, to the masks by sums over their windows."""
+        """Add the masked gradient to the store's; a mask's gradient is a sum over its windows."""
         if self.start and into is not None:
             gathered = torch.zeros_like(into)
             found = self._pull(gradient, self._turned(store, -self.start), inputs, gathered)
@@ -120,9 +121,9 @@ class Masked(Rule):
         return (found,)
 
     def _pieces(self, flat: Tensor, masks: Tensor) -> Iterator[_Piece]:
-        """The tiles after the first in pieces that are worked on as a whole.
+        """The tiles after the first, in pieces that are computed at once.
 
-        Rows are many windows wide: work on rows of nine scalars would take several times as long.
+        The rows of a piece are many windows wide, since work on rows of nine scalars would take several times as long.
         """
         size, length, window = flat.shape[0], self.length, masks.shape[1]
         wide = masks.repeat(1, max(1, min(64, length // window)))
@@ -140,7 +141,15 @@ class Masked(Rule):
 
 
 class _Piece(NamedTuple):
-    """Tiles between two columns: (count, rows, width), and the masks of one row, (count, width)."""
+    """What several tiles have between two columns.
+
+    Attributes:
+        first: number of the first tile, counted from the one after the unmasked tile.
+        low: first column.
+        high: column after the last.
+        tiles: the tiles' scalars, (count, rows, width).
+        masks: the masks of one row of each tile, (count, width).
+    """
 
     first: int
     low: int
@@ -149,20 +158,20 @@ class _Piece(NamedTuple):
     masks: Tensor
 
     def of(self, store: Tensor) -> Tensor:
-        """What of the store lies under the piece, (rows, width)."""
+        """The scalars of the store that the piece is made from, (rows, width)."""
         return store[self.low : self.high].view(self.tiles.shape[1:])
 
 
 @dataclass(frozen=True)
 class Interpolated(Rule):
-    """An image of the store stretched bilinearly, half-pixel centres, to the weight (3.1.2).
+    """The weight is a part of the store, seen as an image and interpolated bilinearly to the weight's size (3.1.2).
 
-    (out, in, *kernel) is seen as an image of out x (in kernel).
+    A weight of shape (out, in, *kernel) is seen as an image of out x (in kernel) pixels with half-pixel centres.
 
     Attributes:
-        shape: of the weight.
-        start: first scalar of the image in the store.
-        image: how to view it.
+        shape: shape of the weight.
+        start: position of the image's first scalar in the store.
+        image: size of the image.
     """
 
     shape: tuple[int, ...]
@@ -171,17 +180,17 @@ class Interpolated(Rule):
 
     @property
     def flops(self) -> int:
-        """Four multiply-adds for every scalar."""
+        """Floating-point operations of `make`: four multiply-adds for every scalar."""
         return 8 * math.prod(self.shape)
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
-        """The image, stretched."""
+        """The interpolated image."""
         source = store.narrow(0, self.start, self.image.size).view(self._source)
         stretched = functional.interpolate(source, size=self._target, mode="bilinear", align_corners=False)
         return stretched.view(self.shape)
 
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        """The image, stretched where it belongs."""
+        """The interpolated image, written to where it belongs."""
         if out is None:
             return self.make(store)
         source = store.narrow(0, self.start, self.image.size).view(self._source)
@@ -189,7 +198,7 @@ class Interpolated(Rule):
         return out.view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
-        """Shrunk the same way."""
+        """Add the gradient of the interpolation to the store's."""
         if into is not None:
             shrunk = shrink_bilinearly(gradient.reshape(1, 1, *self._target), self._source)
             into.narrow(0, self.start, self.image.size).add_(shrunk.view(-1))
