@@ -76,7 +76,6 @@ class Deconvolution(nn.Conv2d):
         shift = (weight @ mean.unsqueeze(2)).view(self.out_channels, -1).sum(1)
         bias = -shift if self.bias is None else self.bias - shift
         kernel = weight.view_as(self.weight)
-
         return functional.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def _whitening(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ class EfficientNet(ConvolutionalArchitecture):
         return module
 
     def count(self, signature: ImageSignature) -> int:
-        """Trainable scalars: convolutions, with two scalars a channel for a norm or one for a bias, and linear layers."""
+        """Trainable scalars: convolutions, with two scalars a channel for a norm or one for a bias; linear layers."""
         more = 1 if self.deconvolved else 2
         into, *widths, head = self.shape.widths
         total = 9 * signature.input_shape[0] * into + more * into

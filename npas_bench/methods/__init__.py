@@ -1,4 +1,4 @@
-"""Methods: ways of giving an architecture's layers their weights from a fixed budget of parameters."""
+"""Methods: ways of making the weights of an architecture's layers from a fixed budget of parameters."""
 
 from npas_bench.methods.base import Method, MethodOptions, Problem, SharingMethod
 

@@ -28,40 +28,40 @@ if TYPE_CHECKING:
 class Trial(Protocol):
     """A short training on the task's training split, for methods that search before they train.
 
-    It counts as training time. It draws from generators of its own, so that a network built after a search has
-    the same initial values as one built from what the search found.
+    It counts as training time. It draws from generators of its own, so that a network that is built after a search
+    starts with the same values as one that is built from what the search found.
     """
 
     def __call__(
         self, network: GeneratedNetwork, share: float, *, milestones: Sequence[float] = (), gradients: bool = False
     ) -> dict[str, Tensor]:
-        """Train a network in place, then leave it on the CPU.
+        """Train a network in place, and leave it on the CPU.
 
         Args:
-            network: to train; it may exceed the budget.
-            share: of the recipe's epochs to train for; one epoch at least.
-            milestones: shares of the trial after which the learning rate falls tenfold; without them the recipe's
-                own schedule is run through in the shorter time.
+            network: the network to train, which may exceed the budget.
+            share: share of the recipe's epochs that it is trained for; at least one epoch.
+            milestones: shares of the trial after which the learning rate falls tenfold. Without them the recipe's own
+                schedule is run through in the shorter time.
             gradients: whether to return gradients.
 
         Returns:
-            The gradient of each generated weight summed over the last epoch, by layer, where asked for.
+            The gradient of each generated weight, summed over the last epoch, by layer; empty unless asked for.
         """
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a method may use, and nothing else.
+    """Everything that a method may use.
 
     Attributes:
-        architecture: whose weights are to be allocated.
+        architecture: the architecture whose weights are allocated.
         signature: what goes into the network and what comes out.
-        budget: trainable scalars the network may have in total.
-        seed: of every choice the method makes beyond the initial values.
-        trial: trains a network for a search; None where nothing can be trained (a preview): a method that
-            searches then shows what it can without.
-        structure: what an earlier search for the same cell decided, as its network's `structure()` said; empty
-            if there was none. A method builds from it without searching again.
+        budget: number of trainable scalars that the network may have in total.
+        seed: seed of every choice that the method makes, apart from initial values.
+        trial: trains a network for a search. It is None in a preview, where nothing can be trained; a method that
+            searches then shows what it can without a search.
+        structure: what an earlier search for the same cell decided, as `structure()` of its network said; empty if
+            there was none. A method builds from it without searching again.
     """
 
     architecture: Architecture
@@ -78,50 +78,50 @@ class Problem:
 
     @cached_property
     def full(self) -> int:
-        """Trainable scalars of the architecture itself."""
+        """Number of trainable scalars of the architecture itself."""
         return self.architecture.size(self.signature)
 
     @property
     def fixed(self) -> int:
-        """Trainable scalars that no method generates: biases, normalisation, embedding tables."""
+        """Number of trainable scalars that no method generates: biases, normalisation, embedding tables."""
         return self.full - sum(layer.size for layer in self.layers)
 
     @property
     def available(self) -> int:
-        """What of the budget is left after the fixed parameters; an allocation pays all of its own from it."""
+        """What the fixed parameters leave of the budget; an allocation pays for all of its parameters from it."""
         return self.budget - self.fixed
 
     def module(self) -> nn.Module:
-        """A freshly initialised module of the architecture, from torch's global generator."""
+        """A module of the architecture, freshly initialised from torch's global generator."""
         return self.architecture.build(self.signature)
 
     def smaller(self) -> Architecture:
         """The largest smaller version of the architecture that fits the budget.
 
         Raises:
-            UnsupportedBudget: if there is none.
+            UnsupportedBudget: if there is no such version.
         """
         return self.architecture.reduce(self.signature, self.budget)
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A CPU generator for one purpose, apart from all others."""
+        """A generator on the CPU for one purpose, independent of those for other purposes."""
         return torch.Generator().manual_seed(derive_seed("method", purpose, self.seed))
 
 
 class MethodOptions(BaseModel):
-    """Base of a method's options: frozen, unknown keys refused, no value taken for another type's."""
+    """Base class of a method's options: they are frozen, and unknown keys and values of another type are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def refuse_idle(self, idle: Mapping[str, bool], others: str) -> None:
-        """Refuse options that were given and do nothing, as a validator does.
+        """Refuse options that were given and have no effect; to be called by a validator.
 
         Args:
-            idle: whether an option does nothing, by its name.
-            others: that this follows from.
+            idle: whether an option has no effect, by its name.
+            others: the values of other options that this follows from, in words.
 
         Raises:
-            ValueError: if there is one.
+            ValueError: if there is such an option.
         """
         for option, without_effect in idle.items():
             if option in self.model_fields_set and without_effect:
@@ -132,10 +132,11 @@ class Method(ABC):
     """Turns an architecture and a budget into a network to train.
 
     Attributes:
-        name: as on the command line; that of its entry point.
-        version: rises when the method's results change.
-        Options: the method's options, each with its unit and source; none unless it says otherwise.
-        whole: whether it trains the architecture itself, whatever the budget: a grid runs it once, at 100 %.
+        name: the name on the command line, which is that of the entry point.
+        version: a number that rises when the method's results change.
+        Options: the method's options, each with its unit and source; a method without options need not set it.
+        whole: whether the method trains the architecture itself, whatever the budget, so that a grid runs it only once,
+            at 100 %.
     """
 
     name: ClassVar[str]
@@ -154,7 +155,7 @@ class Method(ABC):
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(map(str, problem["loc"]))
-            if not place:  # of several options together, in the method's own words
+            if not place:  # The error is about several options together, in the method's own words.
                 raise OptionError(f"method {self.name}: {problem['ctx']['error']}") from None
             raise OptionError(
                 f"method {self.name}, option {place}: {problem['msg']} (given: {problem['input']!r})"
@@ -164,14 +165,14 @@ class Method(ABC):
     def build(self, problem: Problem) -> Network:
         """The network to train, with initial values from torch's global generator.
 
-        It must also run on the meta device, where it only shapes.
+        It must also be possible to build it on the meta device, where tensors have shapes and no values.
 
         Raises:
-            UnsupportedBudget: if the budget cannot be met; it names the smallest (or largest) that can.
+            UnsupportedBudget: if the budget cannot be met; the error names the smallest (or largest) that can.
         """
 
     def preview(self, problem: Problem) -> Ledger:
-        """Count what `build` would make, without memory or training.
+        """The ledger of what `build` would make, without memory or training.
 
         Raises:
             UnsupportedBudget: as `build` does.
@@ -185,14 +186,14 @@ class SharingMethod(Method):
 
     @abstractmethod
     def allocate(self, problem: Problem) -> Allocation:
-        """The parameters and the rule that generate each layer's weight, within `problem.available`.
+        """The parameters, at most `problem.available` scalars, and how each layer's weight is generated from them.
 
         Raises:
             UnsupportedBudget: if the budget cannot be met.
         """
 
     def build(self, problem: Problem) -> Network:
-        """The architecture on the weights that `allocate` generates."""
+        """The architecture, with the weights that the allocation generates."""
         if not problem.layers:
             raise OptionError(f"architecture '{problem.architecture.name}' has no layer that can be generated")
         allocation = self.allocate(problem)

@@ -1,4 +1,4 @@
-"""`full`: the architecture itself, without sharing; what every method is measured against."""
+"""`full`: the architecture itself without sharing, which every method is compared with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Full(Method):
     whole = True
 
     def build(self, problem: Problem) -> Network:
-        """The plain network; only a budget of all its parameters supports it."""
+        """The plain network, for which the budget must cover all of its parameters."""
         if problem.budget < problem.full:
             raise UnsupportedBudget(
                 f"{problem.architecture.name} itself needs its {problem.full:,} parameters", smallest=problem.full

@@ -1,6 +1,6 @@
-"""`hashednets`: every weight looks its value up in one store by a hash (Chen et al. 2015).
+"""`hashednets`: every scalar of a weight looks up its value in one store by a hash (Chen et al. 2015).
 
-None of the papers on parameter allocation compares with it; it supports any budget.
+The method supports any budget. None of the papers on parameter allocation compares with it.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class HashedNets(SharingMethod):
-    """Gives every weight a bucket of one store and a sign, both drawn at random once and for all.
+    """Gives every scalar of the weights a bucket of one store and a sign, both drawn at random once.
 
-    The hash is a permutation of all weights modulo the store's size, so buckets are read equally often and none
-    is dead.
+    The hash is a permutation of all scalars modulo the store's size, so buckets are read equally often and none is
+    dead.
     """
 
     name = "hashednets"
     version = 2
 
     def allocate(self, problem: Problem) -> HashedAllocation:
-        """As large a store as the budget affords and the weights can read."""
+        """A store that is as large as the budget allows, and no larger than the weights can read."""
         if problem.available < 1:
             raise unsupported_below(problem.fixed + 1, problem)
         weights = sum(layer.size for layer in problem.layers)
@@ -42,13 +42,13 @@ class HashedNets(SharingMethod):
 
 
 class HashedAllocation(RuledAllocation):
-    """One store of buckets, and which of them each weight reads.
+    """One store of buckets, and the bucket that each scalar of a weight reads.
 
     Args:
-        layers: of the network, in its order.
-        store: buckets, no more than there are weights.
-        draw: draws the hash and the signs; a network is rebuilt from the same seed.
-        available: what the budget would have paid for.
+        layers: the network's layers, in network order.
+        store: number of buckets, at most as many as the weights have scalars.
+        draw: generator of the hash and the signs; the same seed makes the same network again.
+        available: number of buckets that the budget would have paid for.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class HashedAllocation(RuledAllocation):
         self._layers = {layer.name: layer for layer in layers}
         self._capped = available is not None and available > store
         self.store = nn.Parameter(torch.empty(store))
-        # Neither parameters nor buffers: the seed gives them back, so no checkpoint needs to hold them.
+        # They are neither parameters nor buffers: the seed brings them back, so no checkpoint needs to hold them.
         self._hashes: dict[str, Tensor] = {}
         if self.store.is_meta:
             return
@@ -72,10 +72,10 @@ class HashedAllocation(RuledAllocation):
 
     @torch.no_grad()
     def _fill(self, layers: Sequence[Layer], buckets: Tensor) -> None:
-        """Each bucket at the root mean square of its readers' deviations.
+        """Fill each bucket at the root mean square of its readers' deviations.
 
-        Over many buckets, the squares that a layer reads then add up to about what all layers would have at
-        their own scales, and a bucket with one reader has exactly that reader's.
+        A bucket with one reader then has exactly that reader's deviation, and over many buckets the variance that a
+        layer reads is about the mean of the variances that the layers would have at their own scales.
         """
         variance, readers = torch.zeros(self.store.shape[0]), torch.zeros(self.store.shape[0])
         for layer, part in zip(layers, torch.split(buckets, [layer.size for layer in layers]), strict=True):
@@ -85,7 +85,7 @@ class HashedAllocation(RuledAllocation):
         self.store.normal_().mul_((variance / readers).sqrt())
 
     def generation(self, layer: str) -> Generation:
-        """A look-up."""
+        """How the layer's weight is looked up in the store."""
         hashed = self._hashes.get(layer)
         if hashed is None:
             hashed = torch.empty(self._layers[layer].size, dtype=torch.int32, device="meta")
@@ -94,11 +94,11 @@ class HashedAllocation(RuledAllocation):
         return Generation(Hashed(self._layers[layer].shape), self.store, (hashed,))
 
     def sharing(self) -> tuple[Reading, ...]:
-        """Every layer may read any bucket."""
+        """One reading of the whole store for every layer, since each may read any bucket."""
         return tuple(Reading(name, 0, 0, self.store.shape[0], 1, "hashed") for name in self._layers)
 
     def remark(self) -> str | None:
-        """That there are as many buckets as weights, if so."""
+        """A remark if there are only as many buckets as the weights have scalars, though the budget allows more."""
         return (
             f"the store is capped at one bucket for each of the {self.store.shape[0]:,} weights"
             if self._capped

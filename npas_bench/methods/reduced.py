@@ -1,4 +1,4 @@
-"""`reduced`: the same family made smaller until it fits, the baseline without sharing (Plummer et al. 2022, 4)."""
+"""`reduced`: a smaller network of the same family, the baseline without sharing (Plummer et al. 2022, section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`swrn` and `albert`: layers that repeat share templates (Savarese & Maire 2019; Lan et al. 2020)."""
+"""`swrn` and `albert`: repeated layers share templates (Savarese & Maire 2019; Lan et al. 2020)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from npas_bench.layers import Layer
 
-# Layers of one shape that repeat: (kind, shape, where) -> layers.
+# Groups of repeated layers; the layers of a group have one kind and one shape.
 Repeats = list[tuple["Layer", ...]]
 
 
@@ -32,9 +32,9 @@ class TemplateAllocation(RuledAllocation):
     """Groups of equal layers, each with K templates of the layers' own size: w_i = sum_k alpha_ik T_k (eq. 1).
 
     Args:
-        groups: layers of one shape each.
-        templates: K of each group.
-        hard: whether a group's one template is the weight of all its layers, without coefficients.
+        groups: the groups; the layers of a group have one shape.
+        templates: number of templates of each group, K.
+        hard: whether each group has one template, which is the weight of all its layers, and no coefficients.
         remark: why some of the budget is unused.
     """
 
@@ -56,7 +56,7 @@ class TemplateAllocation(RuledAllocation):
                 self.coefficients[str(index)] = nn.init.orthogonal_(alphas)
 
     def generation(self, layer: str) -> Generation:
-        """A weighted sum of the group's templates, or its one template."""
+        """How the layer's weight is made: a weighted sum of the group's templates, or its one template."""
         group, row = self._places[layer]
         shape, count = self._layers[layer].shape, self._templates[group]
         if self._hard:
@@ -64,11 +64,11 @@ class TemplateAllocation(RuledAllocation):
         return Generation(Mixed(shape, 0, count), self.templates[group], (self.coefficients[str(group)][row],))
 
     def role(self, parameter: str) -> Role:
-        """Templates are stores."""
+        """The role of a parameter; templates are stores."""
         return Role.COEFFICIENTS if parameter.startswith("coefficients") else Role.STORE
 
     def sharing(self) -> tuple[Reading, ...]:
-        """Every layer reads all templates of its group."""
+        """One reading of all of its group's templates for every layer."""
         return tuple(
             Reading(
                 name,
@@ -88,31 +88,31 @@ class TemplateAllocation(RuledAllocation):
 
 
 class _RepeatSharing(SharingMethod):
-    """Shares templates among layers that repeat; all other layers stay as they are."""
+    """Shares templates among repeated layers; all other layers stay as they are."""
 
     hard: ClassVar[bool]
 
     @abstractmethod
     def key(self, layer: Layer) -> Hashable:
-        """Repeated layers with the same key and shape share."""
+        """What repeated layers of one shape must have in common to share templates."""
 
     @abstractmethod
     def choose(self, groups: Repeats, available: int, problem: Problem) -> tuple[list[int], str | None]:
-        """K of each group within `available` scalars, and a remark.
+        """The number of templates of each group, for at most `available` scalars, and a remark.
 
         Raises:
             UnsupportedBudget: if the budget is out of range.
         """
 
     def allocate(self, problem: Problem) -> TemplateAllocation:
-        """Templates for every group of repeated layers."""
+        """The allocation with the chosen number of templates for every group of repeated layers."""
         groups = self.groups(problem)
         plain = sum(layer.size for layer in problem.layers) - sum(g[0].size * len(g) for g in groups)
         templates, remark = self.choose(groups, problem.available - plain, problem)
         return TemplateAllocation(groups, templates, hard=self.hard, remark=remark)
 
     def build(self, problem: Problem) -> Network:
-        """The architecture, its repeated layers on templates; where none repeats, the plain network."""
+        """The architecture with repeated layers made from templates, or the plain network where no layer repeats."""
         if not self.groups(problem):
             if problem.budget == problem.full:
                 return PlainNetwork(problem.module(), remark="no layer repeats, so none is shared")
@@ -126,14 +126,14 @@ class _RepeatSharing(SharingMethod):
         return GeneratedNetwork(problem.module(), shared, allocation)
 
     def _cost(self, groups: Repeats, templates: Sequence[int]) -> int:
-        """Templates, and coefficients where sharing is soft."""
+        """Number of scalars of all templates, and of the coefficients where sharing is soft."""
         return sum(
             count * group[0].size + (0 if self.hard else len(group) * count)
             for group, count in zip(groups, templates, strict=True)
         )
 
     def groups(self, problem: Problem) -> Repeats:
-        """Repeated layers that share, two or more in a group."""
+        """The groups of repeated layers that share templates, each of two layers or more."""
         repeated = [layer for layer in problem.layers if layer.place.block is not None]
         keys = [(layer.place.block, layer.kind, layer.shape, self.key(layer)) for layer in repeated]
         return [tuple(members) for members in gather(repeated, keys) if len(members) > 1]
@@ -143,14 +143,14 @@ class SWRNOptions(MethodOptions):
     """Options of SWRN.
 
     Attributes:
-        templates: K of every group; left out, as many as the budget affords.
+        templates: number of templates of every group, K; without it, as many as the budget allows.
     """
 
     templates: int | None = Field(default=None, ge=1, le=4096)
 
 
 class SWRN(_RepeatSharing):
-    """Soft sharing: all layers of one shape in a stage's repeated blocks mix the same templates (section 3)."""
+    """Shares softly: all layers of one shape in a stage's repeated blocks mix the same templates (section 3)."""
 
     name = "swrn"
     hard = False
@@ -158,11 +158,11 @@ class SWRN(_RepeatSharing):
     options: SWRNOptions
 
     def key(self, layer: Layer) -> Hashable:
-        """Any layer of the shape in the repeated part."""
+        """None for all: layers of one shape in the repeated blocks share, wherever they are."""
         return None
 
     def choose(self, groups: Repeats, available: int, problem: Problem) -> tuple[list[int], str | None]:
-        """The same K everywhere, then one more where that still fits, up to the number of a group's layers."""
+        """The same number of templates in every group, then one more where it fits, up to the group's layers."""
         rest = problem.budget - available
         smallest, largest = ([count(group) for group in groups] for count in (lambda _: 1, len))
         if self.options.templates is not None:
@@ -192,17 +192,17 @@ class SWRN(_RepeatSharing):
 
 
 class Albert(_RepeatSharing):
-    """Hard sharing: what is at the same place in repeated blocks has the same weight (Lan et al. 2020, 3.1)."""
+    """Shares hard: layers at the same place in repeated blocks have the same weight (Lan et al. 2020, 3.1)."""
 
     name = "albert"
     hard = True
 
     def key(self, layer: Layer) -> Hashable:
-        """Its place within the block: its name without the block's number."""
+        """The layer's place within its block, which is its name without the number of the block."""
         return tuple(part for part in layer.name.split(".") if not part.isdigit())
 
     def choose(self, groups: Repeats, available: int, problem: Problem) -> tuple[list[int], str | None]:
-        """One template everywhere."""
+        """One template for every group."""
         chosen = [1] * len(groups)
         needed = problem.budget - available + self._cost(groups, chosen)
         if needed > problem.budget:

@@ -1,1 +1,1 @@
-"""Conformance suites and small architectures for the tests of plugin authors, and of this package."""
+"""Conformance suites and small architectures, for the tests of plugin authors and of this package."""

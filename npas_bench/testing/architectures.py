@@ -1,6 +1,6 @@
 """Small architectures with every kind of layer, to try methods on.
 
-They have no smaller versions: `reduced` does not go with them.
+They have no smaller versions, so `reduced` cannot be tried on them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExampleArchitecture(Architecture):
-    """An architecture made by a function.
+    """An architecture whose module a function builds.
 
     Attributes:
-        name: what it is called.
+        name: name of the architecture.
         make: builds the module.
-        input_shape: of one example that the module takes.
+        input_shape: shape of one example, without the batch axis.
     """
 
     name: str
@@ -34,24 +34,24 @@ class ExampleArchitecture(Architecture):
 
     @property
     def signature(self) -> ImageSignature:
-        """What the module takes and gives."""
+        """What goes into the module and what comes out."""
         return ImageSignature(self.input_shape, 5)
 
     def build(self, signature: Signature) -> nn.Module:
-        """A fresh module."""
+        """A freshly initialised module."""
         return self.make()
 
     def reduce(self, signature: Signature, budget: int) -> Architecture:
-        """There is no smaller version."""
+        """Refuse every budget, since there is no smaller version."""
         raise UnsupportedBudget(f"{self.name} has no smaller version", smallest=self.size(signature))
 
     def examples(self, count: int) -> Tensor:
-        """Random input (count, *input_shape)."""
+        """Random examples, (count, *input_shape)."""
         return torch.randn(count, *self.input_shape)
 
 
 class _DenselyConnected(nn.Module):
-    """Every layer sees all outputs before it, so no two layers have the same shape."""
+    """A network whose layers see all earlier outputs, so that no two layers have the same shape."""
 
     def __init__(self) -> None:
         super().__init__()

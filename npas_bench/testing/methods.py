@@ -1,4 +1,4 @@
-"""What every method must satisfy, as tests that a plugin's author inherits.
+"""What every method must satisfy, as tests that the author of a plugin inherits.
 
 from npas_bench.testing.methods import MethodConformance
 
@@ -32,16 +32,16 @@ _IMAGES = ImageSignature((3, 8, 8), 5)
 
 
 class MethodConformance:
-    """Inherit, set `method`, and pytest runs these.
+    """Tests of a method: inherit from this class and set `method`, and pytest runs them.
 
-    Each test goes through every architecture at several budgets; where the method cannot meet one it must
-    name the smallest it can, which is then tried instead.
+    Each test goes through every architecture at several budgets. Where the method cannot meet a budget, it must name
+    the smallest one that it can meet, which is tried instead.
 
     Attributes:
         method: the class to test.
-        options: given to it.
-        architectures: those to try; names, or architectures that bring their own signature.
-        explains_dead: whether a database that is not reached whole is explained by the method's remark.
+        options: the options that it is made with.
+        architectures: the architectures to try: names, or architectures that bring their own signature.
+        explains_dead: whether the method may leave scalars of its store unread if its remark explains why.
     """
 
     method: ClassVar[type[Method]]
@@ -50,22 +50,22 @@ class MethodConformance:
     explains_dead: ClassVar[bool] = False
 
     def plain(self, problem: Problem) -> nn.Module:
-        """A fresh plain module of the architecture that the method trains: the problem's own."""
+        """A fresh plain module of the architecture that the method trains, which is the problem's own."""
         return problem.module()
 
     def make(self) -> Method:
-        """The method with its options."""
+        """The method, made with its options."""
         return self.method(self.options)
 
     def build(self, problem: Problem) -> Network:
-        """The method's network with the initial values of a fixed seed."""
+        """The method's network, with initial values from a fixed seed."""
         with seeded("conformance"):
             return self.make().build(problem)
 
     @classmethod
     @cache
     def problems(cls) -> list[Problem]:
-        """Each architecture at each budget that the method can meet."""
+        """Every architecture, at each budget that the method can meet."""
         found: dict[tuple[str, int], Problem] = {}
         for wanted in cls.architectures:
             architecture = plugins.architecture(wanted) if isinstance(wanted, str) else wanted

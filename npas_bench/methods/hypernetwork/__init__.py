@@ -23,22 +23,22 @@ from npas_bench.network import GeneratedNetwork, Network
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Embeddings and both maps start this many times as large as would make weights of the right size, and the product
-# is scaled back. A step on one factor of a product is amplified by the others, and on the maps by all unit kernels
-# at once: under the learning rates of convolutional networks a hypernetwork without this trains badly or diverges
-# (Ha et al. train it with Adam at 0.002). On `digits`, wrn-10-1 at 5 %, five seeds: error 7.68 +- 10.28 % at 1,
-# 1.74 +- 0.54 % at 2, 2.65 +- 0.91 % at 4.
+# Embeddings and both maps start this many times as large as would make weights of the right size, and their product
+# is scaled back. A step on one factor of a product is amplified by the other factors, and a step on the maps acts on
+# all unit kernels at once. Under the learning rates of convolutional networks a hypernetwork without this factor trains
+# badly or diverges (Ha et al. train with Adam at 0.002). The error on `digits` with wrn-10-1 at 5 %, over five seeds,
+# is 7.68 +- 10.28 % with a factor of 1, 1.74 +- 0.54 % with 2 and 2.65 +- 0.91 % with 4.
 _ENLARGED = 2.0
 _SCALE = _ENLARGED**-3
 
 
 class HypernetworkOptions(MethodOptions):
-    """Options of hypernetworks; what is left out is chosen to use the budget, as near the paper's as it gets.
+    """Options of hypernetworks; sizes that are not given are chosen to use the budget and to be near the paper's.
 
     Attributes:
-        embedding: N_z, scalars of a unit kernel's embedding (64 in the paper).
-        hidden: d, scalars between the two maps (64 in the paper).
-        unit: channels of a unit kernel (16 in the paper).
+        embedding: number of scalars of a unit kernel's embedding, N_z (64 in the paper).
+        hidden: number of scalars between the two maps, d (64 in the paper).
+        unit: number of channels of a unit kernel (16 in the paper).
     """
 
     embedding: int | None = Field(default=None, ge=1, le=1_000_000)
@@ -47,10 +47,10 @@ class HypernetworkOptions(MethodOptions):
 
 
 class Hypernetwork(SharingMethod):
-    """Generates unit kernels from embeddings by two linear maps and puts them together to layers' weights.
+    """Generates unit kernels from embeddings by two linear maps, and puts them together to the layers' weights.
 
-    Linear, recurrent and attention weights are 1x1 kernels. Stem, classifier and 1x1 shortcuts stay plain, as in
-    the paper, unless the budget demands otherwise.
+    Linear, recurrent and attention weights count as 1x1 kernels. As in the paper, the stem, the classifier and 1x1
+    shortcuts stay plain, unless the budget is too small for that.
     """
 
     name = "hypernetwork"
@@ -59,7 +59,7 @@ class Hypernetwork(SharingMethod):
     options: HypernetworkOptions
 
     def allocate(self, problem: Problem) -> HypernetworkAllocation:
-        """Maps and embeddings of the sizes that use the budget best."""
+        """The allocation whose maps and embeddings have the sizes that use the budget best."""
         limits = Limits(self.options.embedding, self.options.hidden, self.options.unit)
         plan = choose(problem.layers, problem.available, limits)
         if plan is None:
@@ -71,7 +71,7 @@ class Hypernetwork(SharingMethod):
         return HypernetworkAllocation(plan, f"{unused:,} parameters are unused: {self._limit(plan)}")
 
     def _limit(self, plan: Plan) -> str:
-        """What keeps the sizes from growing."""
+        """The reason why the sizes cannot grow any further."""
         given = [name for name in ("embedding", "hidden", "unit") if getattr(self.options, name) is not None]
         if {"embedding", "hidden"} <= set(given):
             return "embedding and hidden size are given"
@@ -80,22 +80,22 @@ class Hypernetwork(SharingMethod):
         return "no larger sizes fit"
 
     def build(self, problem: Problem) -> Network:
-        """The architecture, the plan's layers on generated weights."""
+        """The architecture, with generated weights for the layers of the plan."""
         allocation = self.allocate(problem)
         return GeneratedNetwork(problem.module(), allocation.plan.layers, allocation)
 
 
 @dataclass(frozen=True)
 class UnitKernels(Rule):
-    """A weight put together from unit kernels, each made from its embedding by two linear maps (eqs. 2-4), scaled.
+    """The weight is put together from unit kernels, which two linear maps make from embeddings (eqs. 2-4), and scaled.
 
-    Its store holds both maps, W_in (into x hidden, embedding), b_in, W_out (out x kernel, hidden), b_out; its input
-    are the embeddings of the layer's unit kernels, (units, embedding).
+    The store holds both maps: W_in (into x hidden, embedding), b_in, W_out (out x kernel, hidden), b_out. The rule's
+    only input holds the embeddings of the layer's unit kernels, (units, embedding).
 
     Attributes:
-        shape: (out, in, *kernel) of the weight.
-        embedding: scalars of an embedding.
-        hidden: scalars between the maps, per input channel.
+        shape: shape of the weight, (out, in, *kernel).
+        embedding: number of scalars of an embedding.
+        hidden: number of scalars between the maps, for each input channel.
         out: output channels of a unit kernel.
         into: input channels of a unit kernel.
     """
@@ -108,12 +108,12 @@ class UnitKernels(Rule):
 
     @property
     def flops(self) -> int:
-        """Two matrix products, two operations a multiply-add; biases and scale are part of them."""
+        """Floating-point operations of `make`: those of two matrix products, which biases and scale are part of."""
         rows = math.prod(self._grid) * self.into
         return 2 * rows * self.hidden * (self.embedding + self.out * self._kernel)
 
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
-        """Unit kernels side by side, cropped to the weight."""
+        """The unit kernels side by side, cropped to the shape of the weight."""
         _, _, w_out, b_out = self._maps(store)
         kernels = torch.addmm(b_out, self._between(store, inputs[0]), w_out.t(), beta=_SCALE, alpha=_SCALE)
         rows, columns = self._grid
@@ -122,7 +122,7 @@ class UnitKernels(Rule):
         return whole[: self.shape[0], : self.shape[1]].contiguous().view(self.shape)
 
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
-        """Back through both products."""
+        """Take the gradient back through both products, to the maps and to the embeddings."""
         embeddings = inputs[0]
         w_in, _, w_out, _ = self._maps(store)
         rows, columns = self._grid
@@ -161,10 +161,10 @@ class UnitKernels(Rule):
 
 
 class HypernetworkAllocation(RuledAllocation):
-    """Two maps per kernel size, and an embedding for every unit kernel.
+    """Two maps for each kernel size, and an embedding for every unit kernel.
 
     Args:
-        plan: sizes, and the layers to generate.
+        plan: the sizes, and the layers to generate.
         remark: why some of the budget is unused.
     """
 
@@ -179,8 +179,8 @@ class HypernetworkAllocation(RuledAllocation):
         embeddings: dict[str, nn.Parameter] = {}
         size, hidden, _ = plan.sizes
         for index, members in enumerate(classes(plan.layers, plan.sizes.unit)):
-            # But for the scale both maps keep the variance, so the embeddings' is the weights': each layer starts
-            # at its own.
+            # Apart from the scale, both maps keep the variance, so that the weights have the variance of their
+            # embeddings, and each layer starts at its own deviation.
             w_in = torch.randn(members.into * hidden * size) * (_ENLARGED / math.sqrt(size))
             w_out = torch.randn(members.out * members.kernel * hidden) * (_ENLARGED / math.sqrt(hidden))
             biases = torch.zeros(members.into * hidden), torch.zeros(members.out * members.kernel)
@@ -193,20 +193,20 @@ class HypernetworkAllocation(RuledAllocation):
         self.embeddings = nn.ParameterList([embeddings[layer.name] for layer in plan.layers])
 
     def generation(self, layer: str) -> Generation:
-        """Its unit kernels, by the maps of its kernel size."""
+        """How the layer's weight is made: from its unit kernels, by the maps of its kernel size."""
         maps = self.maps[self._class_of[layer]]
         return Generation(self._rules[layer], maps, (self.embeddings[self._index[layer]],))
 
     def stores(self) -> list[Tensor]:
-        """The maps: what all layers of a kernel size read."""
+        """The maps, which all layers of a kernel size read."""
         return list(self.maps)
 
     def role(self, parameter: str) -> Role:
-        """Embeddings of unit kernels count as coefficients."""
+        """The role of a parameter; embeddings of unit kernels count as coefficients."""
         return Role.COEFFICIENTS if parameter.startswith("embeddings") else Role.GENERATORS
 
     def sharing(self) -> tuple[Reading, ...]:
-        """Every generated layer reads the whole of its maps."""
+        """One reading of all of its maps for every generated layer."""
         return tuple(
             Reading(layer.name, group, 0, self.maps[group].shape[0], 1, "hypernetwork")
             for layer in self.plan.layers
@@ -214,9 +214,9 @@ class HypernetworkAllocation(RuledAllocation):
         )
 
     def structure(self) -> dict[str, Any]:
-        """The sizes that were picked and the layers that are generated."""
+        """The sizes that were chosen, and the layers that are generated."""
         return self.plan.sizes._asdict() | {"generated": [layer.name for layer in self.plan.layers]}
 
     def remark(self) -> str | None:
-        """What of the budget is unused."""
+        """Why some of the budget is unused."""
         return self._remark

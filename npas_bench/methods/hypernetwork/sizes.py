@@ -1,4 +1,4 @@
-"""Sizes of a hypernetwork that use a budget, worked out on layers' shapes alone."""
+"""The sizes of a hypernetwork that use a budget, worked out from the layers' shapes alone."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 # The paper's embedding and hidden size, and its unit kernel's channels (Ha et al. 2016, 3.1; appendix A.1).
 PAPER_SIZE = 64
 PAPER_UNIT = 16
-# Smaller embeddings than this, and the layers that the paper leaves plain are generated too.
+# Where embeddings would be smaller than this, the layers that the paper leaves plain are generated too.
 _POOR = 4
-# The hidden size grows alone up to this many times the embedding, or the paper's size: the rank of what the maps
-# can make is bounded by the embedding, so beyond it only the cost of generating rises. In a wide network a few
-# scalars left would otherwise grow it to ten thousands, and one layer's intermediate values to gigabytes.
+# The hidden size alone grows up to this many times the embedding, or the paper's size. The embedding bounds the rank of
+# what the maps can make, so a larger hidden size would only make generating dearer. In a wide network a few scalars
+# that are left over would otherwise let it grow to tens of thousands, and one layer's intermediate values to gigabytes.
 _WIDEST = 2
 
 
 class Sizes(NamedTuple):
-    """What a hypernetwork is made of.
+    """The sizes that describe a hypernetwork.
 
     Attributes:
-        embedding: N_z, scalars of a unit kernel's embedding.
-        hidden: d, scalars between the two maps, per input channel of a unit kernel.
-        unit: input and output channels of a unit kernel, where the layers have as many.
+        embedding: number of scalars of a unit kernel's embedding, N_z.
+        hidden: number of scalars between the two maps, for each input channel of a unit kernel, d.
+        unit: number of input and output channels of a unit kernel, where the layers have as many.
     """
 
     embedding: int
@@ -39,13 +39,13 @@ class Sizes(NamedTuple):
 
 
 class KernelClass(NamedTuple):
-    """Layers of one number of kernel positions; they share the two maps.
+    """The layers with one number of kernel positions, which share two maps.
 
     Attributes:
-        kernel: positions of the kernel.
+        kernel: number of positions of the kernel.
         out: output channels of a unit kernel.
         into: input channels of a unit kernel.
-        layers: in network order.
+        layers: the layers, in network order.
     """
 
     kernel: int
@@ -54,16 +54,16 @@ class KernelClass(NamedTuple):
     layers: tuple[Layer, ...]
 
     def grid(self, layer: Layer) -> tuple[int, int]:
-        """Unit kernels along a layer's output and input channels; the last ones are cropped."""
+        """Number of unit kernels along a layer's output and input channels; the last ones are cropped."""
         return -(-layer.shape[0] // self.out), -(-layer.shape[1] // self.into)
 
     @property
     def units(self) -> int:
-        """Unit kernels of all layers."""
+        """Number of unit kernels of all layers."""
         return sum(math.prod(self.grid(layer)) for layer in self.layers)
 
     def maps(self, sizes: Sizes) -> int:
-        """Scalars of the two maps, with their biases."""
+        """Number of scalars of the two maps, with their biases."""
         first = self.into * sizes.hidden * (sizes.embedding + 1)
         return first + self.out * self.kernel * (sizes.hidden + 1)
 
@@ -72,8 +72,8 @@ class Plan(NamedTuple):
     """A hypernetwork for one network.
 
     Attributes:
-        sizes: of embeddings, maps and unit kernels.
-        layers: that it generates; the others stay plain.
+        sizes: sizes of embeddings, maps and unit kernels.
+        layers: the layers that it generates; the others stay plain.
     """
 
     sizes: Sizes
@@ -81,7 +81,13 @@ class Plan(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Sizes that are given; None is chosen."""
+    """The sizes that the options give; None where a size is to be chosen.
+
+    Attributes:
+        embedding: `Sizes.embedding`.
+        hidden: `Sizes.hidden`.
+        unit: `Sizes.unit`.
+    """
 
     embedding: int | None = None
     hidden: int | None = None
@@ -89,7 +95,7 @@ class Limits(NamedTuple):
 
 
 def classes(layers: Sequence[Layer], unit: int) -> tuple[KernelClass, ...]:
-    """The layers by number of kernel positions, with unit kernels no larger than some layer can use."""
+    """The layers by their number of kernel positions; unit kernels are no larger than the largest layer can use."""
     found: dict[int, list[Layer]] = defaultdict(list)
     for layer in layers:
         found[layer.kernel].append(layer)
@@ -105,12 +111,12 @@ def classes(layers: Sequence[Layer], unit: int) -> tuple[KernelClass, ...]:
 
 
 def cost(layers: Sequence[Layer], sizes: Sizes) -> int:
-    """Trainable scalars that generate `layers`: maps and embeddings."""
+    """Number of trainable scalars that generate `layers`: maps and embeddings."""
     return sum(c.maps(sizes) + sizes.embedding * c.units for c in classes(layers, sizes.unit))
 
 
 def inner_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers that the paper's network generates: all but stem, classifier and 1x1 shortcuts."""
+    """The layers that are generated in the paper: all but the stem, the classifier and 1x1 shortcuts."""
     kernels = any(layer.kernel > 1 for layer in layers)
     return tuple(
         layer for layer in layers[1:-1] if not (kernels and layer.kernel == 1 and layer.kind is Kind.CONVOLUTION)
@@ -118,12 +124,12 @@ def inner_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 
 
 def choose(layers: Sequence[Layer], available: int, limits: Limits) -> Plan | None:
-    """The sizes that use `available` scalars best; None if none fits.
+    """The plan that uses `available` scalars best; None if no plan fits.
 
     Args:
-        layers: of the network, in its order.
+        layers: the network's layers, in network order.
         available: scalars for maps, embeddings and the weights of plain layers.
-        limits: sizes that are given.
+        limits: the sizes that are given.
     """
     poor = None
     for generated in _ranges(layers):
@@ -139,7 +145,7 @@ def choose(layers: Sequence[Layer], available: int, limits: Limits) -> Plan | No
             poor = Plan(best, generated)
     if poor is not None:
         return poor
-    # No power of two fits; the cheapest unit kernel may.
+    # No unit kernel whose size is a power of two fits, but the cheapest one may.
     least, cheapest = _cheapest(layers, limits)
     if least > available:
         return None
@@ -154,10 +160,10 @@ def smallest(layers: Sequence[Layer], limits: Limits) -> int:
 
 
 def _cheapest(layers: Sequence[Layer], limits: Limits) -> tuple[int, Plan]:
-    """The plan of the fewest scalars over all unit kernels, and how many those are.
+    """The fewest scalars over all sizes of unit kernels, and the plan that needs only these.
 
-    The maps grow with the unit, and the number of unit kernels changes only where the unit is a layer's channels
-    divided by a whole number: no other unit can be the cheapest.
+    The maps grow with the unit. The number of unit kernels changes only at units that are a layer's channels divided by
+    a whole number, so no other unit can be the cheapest.
     """
     weights = sum(layer.size for layer in layers)
     found = []
@@ -172,7 +178,7 @@ def _cheapest(layers: Sequence[Layer], limits: Limits) -> tuple[int, Plan]:
 
 
 def _ranges(layers: Sequence[Layer]) -> list[tuple[Layer, ...]]:
-    """What may be generated: first as in the paper, then everything."""
+    """The layers that may be generated: those of the paper, then all layers."""
     inner = inner_layers(layers)
     return [inner, tuple(layers)] if inner else [tuple(layers)]
 
@@ -185,19 +191,19 @@ def _units(layers: Sequence[Layer], limits: Limits) -> list[int]:
 
 
 def _distance_from_paper(sizes: Sizes, limits: Limits) -> tuple[float, float]:
-    """How far the smaller of the sizes that were chosen is from the paper's, in octaves; then the unit."""
+    """How far a plan's sizes are from the paper's, in octaves: the smaller of the chosen sizes, then the unit."""
     chosen = [n for n, given in ((sizes.embedding, limits.embedding), (sizes.hidden, limits.hidden)) if given is None]
     size = abs(math.log2(min(chosen, default=PAPER_SIZE) / PAPER_SIZE))
     return round(size, 9), abs(math.log2(sizes.unit / PAPER_UNIT))
 
 
 def widest_hidden(embedding: int) -> int:
-    """The hidden size beyond which it is not grown alone."""
+    """The largest size that the hidden size alone is grown to."""
     return _WIDEST * max(embedding, PAPER_SIZE)
 
 
 def _largest(layers: Sequence[Layer], available: int, unit: int, limits: Limits) -> Sizes | None:
-    """The largest embedding and hidden size that fit, first grown together, then embedding, then hidden size."""
+    """The largest sizes that fit: embedding and hidden size grow together, then the embedding, then the hidden size."""
     start = Sizes(limits.embedding or 1, limits.hidden or 1, unit)
     if cost(layers, start) > available:
         return None
@@ -218,7 +224,7 @@ def _largest(layers: Sequence[Layer], available: int, unit: int, limits: Limits)
 
 
 def _bisect(fits: Callable[[int], bool]) -> int:
-    """The largest number that fits; 1 does, and what is larger than one that does not does not either."""
+    """The largest number that fits, given that 1 fits, and that all numbers below one that fits do too."""
     high = 2
     while fits(high):
         high *= 2

@@ -21,7 +21,7 @@ __all__ = ["SSN", "GroupPlan", "SSNAllocation", "SSNOptions"]
 
 
 class SSN(SharingMethod):
-    """Generates layers' weights from flat stores, one per parameter group, by mixing templates or upsampling."""
+    """Generates layers' weights by mixing or upsampling what they read of a flat store, one for each parameter group."""
 
     name = "ssn"
     version = 2
@@ -29,12 +29,12 @@ class SSN(SharingMethod):
     options: SSNOptions
 
     def allocate(self, problem: Problem) -> SSNAllocation:
-        """The groups with the largest stores whose overhead the budget also pays for."""
-        # One group of all layers is the least that any mapping comes down to.
+        """The parameter groups with the largest stores that the budget pays for, with all that goes with them."""
+        # A single group of all layers needs least, and any mapping can come down to it.
         whole = self._claim(problem.layers)
         if whole.smallest > problem.available:
             raise unsupported_below(problem.fixed + whole.smallest, problem)
-        # What a search draws must not shift the initial values of the network that is built after it.
+        # What a search draws must not change the initial values of the network that is built after it.
         with seeded("search", problem.seed):
             wanted = map_layers(problem, self.options)
         found = apportion(wanted, self._claim, problem.layers, problem.available)

@@ -1,4 +1,4 @@
-"""The allocation of SSN: parameter groups and which layers draw on which."""
+"""The allocation of SSN: parameter groups, and which layers belong to which."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class GroupPlan(NamedTuple):
     """A parameter group to make.
 
     Attributes:
-        layers: that draw on it, in network order.
-        store: scalars of its store, the papers' |theta|; what goes with it comes on top.
-        variant: how they read it.
+        layers: the layers of the group, in network order.
+        store: scalars of the store, the papers' |theta|; coefficients and masks come on top.
+        variant: how the layers read the store.
     """
 
     layers: tuple[Layer, ...]
@@ -36,7 +36,8 @@ class SSNAllocation(GroupedAllocation):
     Args:
         groups: the groups; every layer is in one of them.
         remark: why some of the budget is unused.
-        mapping: what the search found, each layer's group by name; more groups, perhaps, than the budget affords.
+        mapping: number of each layer's group, by name, as a search found them; there may be more groups than the
+            budget can pay for.
     """
 
     def __init__(
@@ -49,11 +50,11 @@ class SSNAllocation(GroupedAllocation):
         self._group_of = {layer.name: index for index, plan in enumerate(groups) for layer in plan.layers}
 
     def generation(self, layer: str) -> Generation:
-        """Mixed templates where the group's store has enough scalars, an upsampled store where not."""
+        """How the layer's weight is made: from templates if its store has enough scalars, else by upsampling."""
         return self._groups[self._group_of[layer]].generation(layer)
 
     def sharing(self) -> tuple[Reading, ...]:
-        """Where in which store each layer reads, and by which rule."""
+        """What each layer reads of which store, and by which rule."""
         found = []
         for layer, index in self._group_of.items():
             group = self._groups[index]
@@ -72,5 +73,5 @@ class SSNAllocation(GroupedAllocation):
         return tuple(found)
 
     def structure(self) -> dict[str, Any]:
-        """What the search found."""
+        """The mapping that a search found."""
         return {"mapping": self._mapping} if self._mapping else {}

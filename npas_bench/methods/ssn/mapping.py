@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from npas_bench.methods.base import Problem
     from npas_bench.methods.ssn.options import SSNOptions
 
-# The preliminary training's learning rate falls twice, tenfold each time (released code: epochs 8 and 13 of 15).
+# In the preliminary training the learning rate falls tenfold twice (in the released code after epochs 8 and 13 of 15).
 _MILESTONES = (8 / 15, 13 / 15)
 
 # A preview works under the meta device, where nothing can be drawn.
@@ -33,7 +33,7 @@ def map_layers(problem: Problem, options: SSNOptions) -> list[tuple[Layer, ...]]
     """The parameter groups, each a tuple of layers in network order; none is empty.
 
     Raises:
-        OptionError: if the mapping does not go with the architecture.
+        OptionError: if the mapping is not possible for the architecture.
     """
     layers = problem.layers
     if options.mapping == "single":
@@ -60,7 +60,7 @@ def map_layers(problem: Problem, options: SSNOptions) -> list[tuple[Layer, ...]]
 
 
 def _draw(layers: int, groups: int, generator: torch.Generator) -> list[int]:
-    """A random group for each layer; the first ones drawn give every group one."""
+    """A random group for each layer, such that every group has a layer."""
     order = torch.randperm(layers, generator=generator, device=_CPU).tolist()
     drawn = torch.randint(groups, (layers,), generator=generator, device=_CPU).tolist()
     for group, layer in enumerate(order[:groups]):
@@ -73,7 +73,13 @@ def _groups(layers: Sequence[Layer], keys: Sequence[Hashable]) -> list[tuple[Lay
 
 
 def search(problem: Problem, options: SSNOptions) -> list[int]:
-    """Train a preliminary network whose layers all mix the same templates, and cluster how they mix them."""
+    """The group of each layer, found by a preliminary network whose layers all mix the same templates.
+
+    The layers are clustered by how the trained network mixes its templates for them.
+
+    Raises:
+        ValueError: if the problem cannot train.
+    """
     if problem.trial is None:
         raise ValueError("a search needs a problem that can train")
     allocation = PreliminaryAllocation(problem.layers, options)
@@ -83,11 +89,11 @@ def search(problem: Problem, options: SSNOptions) -> list[int]:
 
 
 class PreliminaryAllocation(Allocation):
-    """What the preliminary network's weights come from: K' equal templates, resized for every layer.
+    """What the preliminary network's weights are made from: K' templates of one size, resized for every layer.
 
     Args:
-        layers: of the network; the templates together have as many scalars as the largest.
-        options: of the method.
+        layers: the network's layers; the templates together have as many scalars as the largest of them.
+        options: the method's options.
     """
 
     def __init__(self, layers: Sequence[Layer], options: SSNOptions) -> None:
@@ -103,7 +109,7 @@ class PreliminaryAllocation(Allocation):
         self.map = nn.Linear(options.embedding, options.search_templates) if self._by == "emb" else None
 
     def weight(self, layer: str) -> Tensor:
-        """Softmax-weighted templates as an image of the layer's aspect, stretched bilinearly to its shape."""
+        """The layer's weight: a softmax-weighted sum of templates, seen as an image and interpolated to its shape."""
         wanted = self._layers[layer]
         rows, columns = wanted.shape[0], math.prod(wanted.shape[1:])
         mixture = self.coefficients[self._rows[layer]]
@@ -117,10 +123,10 @@ class PreliminaryAllocation(Allocation):
         return stretched.view(wanted.shape)
 
     def role(self, parameter: str) -> Role:
-        """Coefficients and embeddings do not decay."""
+        """The role of a parameter; coefficients and embeddings have the role that is exempt from weight decay."""
         roles = {"store": Role.STORE, "coefficients": Role.COEFFICIENTS}
         return roles.get(parameter.split(".")[0], Role.GENERATORS)
 
     def points(self) -> Tensor:
-        """What layers are clustered by, (layers, K' or E)."""
+        """The points that layers are clustered by, (layers, K' or E)."""
         return self.coefficients

@@ -1,4 +1,4 @@
-"""The options of SSN, with the papers' values as defaults."""
+"""The options of SSN, with the paper's values as defaults."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ class SSNOptions(MethodOptions):
     """Options of SSN.
 
     Attributes:
-        groups: P, parameter groups (section 3.2). Fewer are made where the budget does not suffice for so many,
-            or where a search finds fewer kinds of layers.
-        mapping: which layers form a group: `single`, all; `random`; `manual`, as the architecture declares;
-            `auto`, a search by preliminary training (section 3.2).
-        combine: how templates become a weight where the store has enough scalars: `wavg`, a weighted
-            average with free coefficients; `emb`, with coefficients that a linear map makes of a layer
-            embedding (both section 3.1.1); `avg`, the mean; `rr`, one template per layer (appendix B.2).
-        upsample: how a weight is made where it has too few scalars: `mask`, tiles times learned
-            masks; `inter`, bilinear interpolation (both section 3.1.2); `repeat`, bare tiles (table 10).
-        templates: K, most templates a layer mixes (section 3.1.1; the released code's 8).
-        embedding: E, scalars of a layer embedding (section 3.1.1).
-        mask_window: scalars of a mask (section 3.1.2).
+        groups: number of parameter groups, P (section 3.2). Fewer are made where the budget does not suffice for so
+            many, or where a search finds fewer kinds of layers.
+        mapping: which layers form a group: `single`, all layers; `random`, layers drawn at random; `manual`, the layers
+            that the architecture names; `auto`, the layers that a search by preliminary training finds (section 3.2).
+        combine: how templates become a weight where the store has enough scalars: `wavg`, a weighted average with free
+            coefficients; `emb`, one with coefficients that a linear map makes from a layer embedding (both section
+            3.1.1); `avg`, the mean; `rr`, one template for each layer (appendix B.2).
+        upsample: how a weight is made where the store has too few scalars: `mask`, tiles times learned masks; `inter`,
+            bilinear interpolation (both section 3.1.2); `repeat`, bare tiles (table 10).
+        templates: the largest number of templates that a layer mixes, K (section 3.1.1; 8 in the released code).
+        embedding: number of scalars of a layer embedding, E (section 3.1.1).
+        mask_window: number of scalars of a mask (section 3.1.2).
         mask_scope: whether all layers of a group share their masks (`group`, section 3.1.2) or each has its own
             (`layer`, as in the released code).
-        search_share: share of the recipe's epochs that `auto` spends on its preliminary training (15 of 200
-            in the released code; 10-15 % in appendix A).
-        search_templates: K' of the preliminary training.
+        search_share: share of the recipe's epochs that `auto` spends on its preliminary training (15 of 200 in the
+            released code; 10 to 15 % in appendix A).
+        search_templates: number of templates in the preliminary training, K'.
         search_by: what layers are clustered by: their coefficients (`wavg`) or their embeddings (`emb`).
     """
 

@@ -30,7 +30,7 @@ __all__ = ["SuperWeights", "SuperWeightsAllocation", "SuperWeightsOptions"]
 
 
 class SuperWeights(SharingMethod):
-    """Composes layers' weights from SuperWeights, mixtures of the Weight Templates of their cluster."""
+    """Composes the layers' weights from SuperWeights, which are mixtures of their cluster's Weight Templates."""
 
     name = "superweights"
     version = 2
@@ -38,11 +38,11 @@ class SuperWeights(SharingMethod):
     options: SuperWeightsOptions
 
     def allocate(self, problem: Problem) -> SuperWeightsAllocation:
-        """The clusters with the largest stores whose coefficients, fully refined, the budget also pays for."""
+        """The clusters with the largest stores that the budget pays for, together with fully refined coefficients."""
         whole = self._claim(problem.layers)
         if whole.smallest > problem.available:
             raise unsupported_below(problem.fixed + whole.smallest, problem)
-        # What a search draws must not shift the initial values of the network that is built after it.
+        # What a search draws must not change the initial values of the network that is built after it.
         with seeded("search", problem.seed):
             found = self._find_clusters(problem)
         searches = self.options.clustering in ("gradients", "coefficients")
@@ -99,12 +99,12 @@ class SuperWeights(SharingMethod):
         return group_by_similarity([layer.name for layer in layers], similarity, options.threshold)
 
     def _cluster_coefficients(self, problem: Problem) -> list[list[str]]:
-        """By k-means on how layers mix the SuperWeights that they share with most others (table 3)."""
+        """The clusters that k-means finds by how layers mix the SuperWeight that most of them share (table 3)."""
         names = [layer.name for layer in problem.layers]
         soft = self.options.model_copy(update={"refinement": "all"})
         allocation = self._allocate(problem, [names], options=soft)
         self._train(problem, allocation)
-        # The first part of a layer is what all layers of its kernel have in common.
+        # The first SuperWeight of a layer is the one that all layers of its kernel have in common.
         first = {layer.name: allocation.generation(layer.name) for layer in problem.layers}
         by_class: dict[str, list[str]] = {}
         for name, parts in compose(problem.layers).parts.items():

@@ -1,4 +1,4 @@
-"""The allocation of SuperWeight Networks: clusters, their SuperWeights, and who mixes their templates how."""
+"""The allocation of SuperWeight Networks: clusters, their SuperWeights, and how layers mix the templates of these."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from npas_bench.methods.superweights.construction import Composition
     from npas_bench.methods.superweights.options import SuperWeightsOptions
 
-# Which row of a SuperWeight's coefficients each of its users mixes with: (cluster, SuperWeight) -> layer -> row.
+# The row of a SuperWeight's coefficients that each of its users mixes with: (cluster, SuperWeight) -> layer -> row.
 Rows = dict[tuple[int, str], dict[str, int]]
 
 
@@ -28,9 +28,9 @@ class ClusterPlan(NamedTuple):
     """A SuperWeight Cluster to make.
 
     Attributes:
-        composition: of its layers.
-        store: scalars of its Weight Templates.
-        variant: how SuperWeights read them.
+        composition: how the cluster's layers are composed of SuperWeights.
+        store: number of scalars of its Weight Templates.
+        variant: how SuperWeights read these.
     """
 
     composition: Composition
@@ -42,11 +42,12 @@ class SuperWeightsAllocation(GroupedAllocation):
     """SuperWeight Clusters that the layers' weights are composed from.
 
     Args:
-        layers: of the network, or networks.
-        clusters: every layer is in one of them.
-        options: of the method.
+        layers: the layers of the network, or of several networks.
+        clusters: the clusters; every layer is in one of them.
+        options: the method's options.
         remark: why some of the budget is unused.
-        found: what the search found, layers by cluster; more clusters, perhaps, than the budget affords.
+        found: the names of the layers of each cluster that a search found; there may be more clusters than the budget
+            can pay for.
         refined: what an earlier refinement decided, as `structure` said.
     """
 
@@ -71,7 +72,7 @@ class SuperWeightsAllocation(GroupedAllocation):
         self._sums: dict[tuple[int, str, str], Tensor] | None = None
 
     def generation(self, layer: str) -> Generation:
-        """The layer's SuperWeights, each in its place."""
+        """How the layer's weight is made: from its SuperWeights, each in its place."""
         cluster = self._cluster_of[layer]
         group = self._groups[cluster]
         blocks: list[WeightBlock] = []
@@ -89,7 +90,7 @@ class SuperWeightsAllocation(GroupedAllocation):
         return Generation(Assembled(shape, tuple(blocks)), group.store, tuple(inputs), shared)
 
     def _summed(self, cluster: int, superweight: str, layer: str, made: Generation) -> tuple[Tensor, ...]:
-        """The same coefficients, their gradient from this layer alone summed up."""
+        """The same inputs, with coefficients whose gradient from this layer alone is summed up."""
         if self._groups[cluster].shares[superweight].templates == 1 or not made.inputs[0].requires_grad:
             return made.inputs
         alpha, sums, key = made.inputs[0].clone(), self._sums, (cluster, superweight, layer)
@@ -102,26 +103,30 @@ class SuperWeightsAllocation(GroupedAllocation):
         return (alpha, *made.inputs[1:])
 
     def before_epoch(self, epoch: int, epochs: int) -> None:
-        """Coefficients' gradients are summed over the epoch before the refinement."""
+        """Begin to sum up coefficients' gradients if this is the epoch before the refinement."""
         self._sums = {} if not self._refined and epoch + 1 == self._refining_epoch(epochs) else None
 
     def epoch_sums(self) -> list[Tensor]:
-        """Coefficients' gradients by layer, in the epoch before the refinement."""
+        """The sums of coefficients' gradients, for each layer, in the epoch before the refinement."""
         return [] if self._sums is None else [self._sums[key] for key in sorted(self._sums)]
 
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
-        """Layers whose coefficients' gradients disagree get copies of their own (section 2.2.2)."""
+        """Give layers whose coefficients' gradients disagree copies of their own, if it is time (section 2.2.2)."""
         sums, self._sums = self._sums, None
         replaced = [] if sums is None else self.refine(sums)
-        # A training too short for a refinement ends without one, and needs nothing reserved for it any more.
+        # A training that is too short for a refinement ends without one, and then nothing is reserved for it any more.
         self._refined = self._refined or epoch + 1 == epochs
         return replaced
 
     def refine(self, gradients: Mapping[tuple[int, str, str], Tensor]) -> list[Replaced]:
-        """Let only those layers go on sharing coefficients whose gradients for them agree (eq. 3).
+        """Separate the coefficients of layers whose gradients for them disagree (eq. 3); the others go on sharing them.
 
         Args:
-            gradients: (cluster, SuperWeight, layer) -> of the coefficients, from this layer, summed over an epoch.
+            gradients: gradients of the coefficients from one layer, summed over an epoch, by (cluster, SuperWeight,
+                layer).
+
+        Returns:
+            The parameters that gave way to others.
         """
         replaced = []
         for i, plan in enumerate(self._clusters):
@@ -143,14 +148,14 @@ class SuperWeightsAllocation(GroupedAllocation):
         return replaced
 
     def _refining_epoch(self, epochs: int) -> int:
-        """After how many epochs, counted from 1, coefficients are decoupled; 0 if they never are."""
+        """The number of epochs after which coefficients are separated; 0 if they never are."""
         if self._options.refinement != "gradients":
             return 0
         after = max(1, round(self._options.refine_after * epochs))
         return after if after < epochs else 0
 
     def reserved(self) -> int:
-        """Coefficients that the refinement would add if no two layers went on sharing any."""
+        """How many scalars of coefficients the refinement would add if no two layers went on sharing any."""
         if self._refined or self._options.refinement != "gradients":
             return 0
         total = 0
@@ -161,7 +166,7 @@ class SuperWeightsAllocation(GroupedAllocation):
         return total
 
     def sharing(self) -> tuple[Reading, ...]:
-        """What each layer's SuperWeights read of their clusters' stores."""
+        """What the SuperWeights of each layer read of their cluster's store."""
         found = []
         for layer, i in self._cluster_of.items():
             group = self._groups[i]
@@ -176,7 +181,7 @@ class SuperWeightsAllocation(GroupedAllocation):
         return tuple(found)
 
     def structure(self) -> dict[str, Any]:
-        """The clusters that were found, and which coefficients layers share after the refinement."""
+        """The clusters that a search found, and the coefficients that layers share after the refinement."""
         found: dict[str, Any] = {} if self._found is None else {"clusters": self._found}
         if self._refined:
             found["rows"] = {f"{i} {name}": rows for (i, name), rows in self._rows.items()}

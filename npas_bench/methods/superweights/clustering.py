@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 def group_by_similarity(
     members: Sequence[str], similarity: Callable[[str, str], float | None], threshold: float
 ) -> list[list[str]]:
-    """Group what is more alike than a threshold, pairs by falling similarity (the priority queue of 2.2.1).
+    """Group members that are more similar than a threshold, pair by pair (the priority queue of section 2.2.1).
 
-    Two that are both in groups merge their groups, one that is in a group takes the other in, two that are in
-    none make one; whoever is left stays alone. Ties go by order, so the result is the same every time.
+    The pairs are taken in the order of falling similarity, and the groups of both members of a pair are merged. Members
+    that are similar to no other stay alone. Pairs of equal similarity are taken in the members' order, so that the
+    result is always the same.
 
     Args:
         members: names, in network order.
-        similarity: of two of them; None if they have nothing to compare.
-        threshold: pairs must exceed it.
+        similarity: gives the similarity of two members, or None if there is nothing to compare.
+        threshold: the similarity that pairs must exceed.
 
     Returns:
         The groups, in the order of their first members.
@@ -48,7 +49,7 @@ def group_by_similarity(
 
 
 def cosine(first: Tensor, second: Tensor) -> float:
-    """Cosine of the angle between two vectors, in double precision; 0 where one of them is 0."""
+    """The cosine of the angle between two vectors, in double precision; 0 where one of them is 0 or not finite."""
     a, b = first.double().reshape(-1), second.double().reshape(-1)
     norms = float(a.norm() * b.norm())
     return float(a @ b) / norms if norms > 0 and math.isfinite(norms) else 0.0
@@ -57,11 +58,11 @@ def cosine(first: Tensor, second: Tensor) -> float:
 def gradient_similarity(
     composition: Composition, gradients: Mapping[str, Tensor]
 ) -> Callable[[str, str], float | None]:
-    """Eq. 2: the cosine of two layers' gradients with respect to the SuperWeights that both hold.
+    """The similarity of two layers: the cosine of their gradients for the SuperWeights that both hold (eq. 2).
 
     Args:
-        composition: of all layers in one cluster.
-        gradients: of the layers' weights, by layer, summed over an epoch.
+        composition: how all layers are composed in a single cluster.
+        gradients: gradients of the layers' weights, summed over an epoch, by layer.
     """
 
     def similarity(first: str, second: str) -> float | None:
@@ -82,11 +83,11 @@ def gradient_similarity(
 
 
 def bins_by_depth(layers: Sequence[Layer], count: int) -> list[list[str]]:
-    """The layers in `count` stretches of network order, of about equally many (table 3, depth-binning)."""
+    """The layers in `count` clusters of about one size, by their depth in the network (table 3, depth-binning)."""
     return gather([layer.name for layer in layers], [index * count // len(layers) for index in range(len(layers))])
 
 
 def draw_clusters(layers: Sequence[Layer], count: int, generator: torch.Generator) -> list[list[str]]:
-    """A cluster at random for every layer (table 1, Random Cluster)."""
+    """The layers in at most `count` clusters, drawn at random (table 1, Random Cluster)."""
     drawn = torch.randint(count, (len(layers),), generator=generator, device=torch.device("cpu")).tolist()
     return gather([layer.name for layer in layers], drawn)

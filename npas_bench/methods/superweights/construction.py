@@ -1,8 +1,8 @@
-"""Which SuperWeights layers' weights are composed of (Teterwak et al. 2023, 2.1.2).
+"""The SuperWeights that layers' weights are composed of (Teterwak et al. 2023, section 2.1.2).
 
-Layers of one kernel shape, sorted from the smallest: the first SuperWeight has the smallest layer's shape; every
-larger layer is the largest smaller one that lies in its corner, extended along its input channels and then
-along its output channels by a SuperWeight each. So a weight is a concatenation of whole SuperWeights.
+The layers of one kernel shape are sorted by size. The first SuperWeight has the shape of the smallest layer. In the
+corner of every larger layer lies the largest smaller layer that fits in; it is extended along the input channels and
+then along the output channels, by one SuperWeight each. So every weight consists of whole SuperWeights.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Placement(NamedTuple):
-    """Where a SuperWeight sits in a layer's weight.
+    """Where a SuperWeight is in a layer's weight.
 
     Attributes:
-        superweight: its name.
+        superweight: name of the SuperWeight.
         row: its first output channel.
         column: its first input channel.
-        rows: output channels.
-        columns: input channels.
+        rows: number of its output channels.
+        columns: number of its input channels.
     """
 
     superweight: str
@@ -37,13 +37,13 @@ class Placement(NamedTuple):
 
 
 class SuperWeight(NamedTuple):
-    """A group of trainable values that the layers of a cluster share.
+    """A group of trainable values that layers of a cluster share.
 
     Attributes:
-        name: its own within its cluster.
+        name: a name that is unique within the cluster.
         shape: (out, in, kernel positions).
         users: names of the layers that hold it, in network order.
-        deviation: standard deviation of its values at the start: that of the commonest of its users.
+        deviation: standard deviation of its values at the start, which is that of its most frequent kind of user.
     """
 
     name: str
@@ -52,7 +52,7 @@ class SuperWeight(NamedTuple):
     deviation: float
 
     def reader(self, rows: int) -> Reader:
-        """It as a reader of its cluster's store, with so many rows of coefficients at most."""
+        """The SuperWeight as a reader of its cluster's store, with at most `rows` rows of coefficients."""
         return Reader(self.name, self.shape, self.deviation, rows)
 
 
@@ -60,8 +60,8 @@ class Composition(NamedTuple):
     """How the layers of one cluster are composed.
 
     Attributes:
-        superweights: of the cluster, smaller layers' first.
-        parts: of each layer, by name; together they cover its weight, each scalar once.
+        superweights: the cluster's SuperWeights, those of smaller layers first.
+        parts: for each layer, by name, where its SuperWeights are; they cover each scalar of its weight once.
     """
 
     superweights: tuple[SuperWeight, ...]
@@ -69,15 +69,15 @@ class Composition(NamedTuple):
 
 
 def kernel_of(layer: Layer) -> tuple[int, ...]:
-    """What layers must have in common to share SuperWeights: their kernel's shape, sides of one left out."""
+    """What layers must have in common to share SuperWeights: the shape of their kernel, without sides of length one."""
     return tuple(side for side in layer.shape[2:] if side > 1)
 
 
 def compose(layers: Sequence[Layer]) -> Composition:
-    """Compose a cluster's layers, of one network or of several.
+    """How a cluster's layers are composed.
 
     Args:
-        layers: with names of their own.
+        layers: the layers, of one network or of several, with different names.
     """
     classes: dict[tuple[int, ...], list[Layer]] = defaultdict(list)
     for layer in layers:

@@ -15,18 +15,18 @@ class SuperWeightsOptions(MethodOptions):
 
     Attributes:
         clustering: how SuperWeight Clusters are found: `gradients`, by gradient similarity after a short training
-            (section 2.2.1); `coefficients`, by k-means on the coefficients of such a training (table 3); `depth`,
-            by relative depth (table 3); `random`; `single`, all layers together (table 3).
-        clusters: how many, for `coefficients`, `depth` and `random`.
-        refinement: when layers that share a SuperWeight mix its templates differently: `gradients`, where their
-            coefficients' gradients disagree after some epochs (section 2.2.2); `none`, never (table 3, Shared
-            Coefficients; table 1, without refinement); `all`, each layer from the start.
-        threshold: tau, the least gradient similarity of layers that share (section 2.2.1).
-        agreement: beta, the least similarity of coefficients' gradients of layers that go on sharing them (0.9 in
+            (section 2.2.1); `coefficients`, by k-means on the coefficients of such a training (table 3); `depth`, by
+            relative depth (table 3); `random`, at random; `single`, all layers are one cluster (table 3).
+        clusters: number of clusters, for `coefficients`, `depth` and `random`.
+        refinement: when layers that share a SuperWeight begin to mix its templates differently: `gradients`, if the
+            gradients of their coefficients disagree after some epochs (section 2.2.2); `none`, never (table 3, Shared
+            Coefficients; table 1, without refinement); `all`, from the start.
+        threshold: the least gradient similarity of layers that share, tau (section 2.2.1).
+        agreement: the least similarity of the coefficients' gradients of layers that go on sharing them, beta (0.9 in
             the released code).
-        templates: K, most Weight Templates that a SuperWeight mixes (the released code's 8).
-        mask_window: scalars of a mask where a SuperWeight has more scalars than its cluster's store: the paper
-            leaves this case open, so the masks are those of Shapeshifter Networks.
+        templates: the largest number of Weight Templates that a SuperWeight mixes, K (8 in the released code).
+        mask_window: number of scalars of a mask, where a SuperWeight has more scalars than its cluster's store. The
+            paper leaves this case open, so the masks are those of Shapeshifter Networks.
         search_share: share of the recipe's epochs that the search trains for ("a few epochs").
         refine_after: share of the recipe's epochs before the refinement (E = 10 of 200, section 2.2.2).
     """
@@ -44,7 +44,7 @@ class SuperWeightsOptions(MethodOptions):
     @property
     def variant(self) -> Variant:
         """How SuperWeights read their cluster's store."""
-        # What several SuperWeights of one layer are upsampled from would else make its parts alike.
+        # Several SuperWeights of one layer would start alike if all were upsampled from the same scalars.
         return Variant(templates=self.templates, mask_window=self.mask_window, mask_scope="layer", tiles="scattered")
 
     @model_validator(mode="after")
