@@ -1,7 +1,7 @@
-"""An example of a method in a distribution of its own: `lowrank`.
+"""`lowrank`, an example of a method in a distribution of its own.
 
-Every layer's weight is the product of two thin matrices of one rank. Nothing is shared between layers;
-the budget is met by the rank alone.
+Every layer's weight is the product of two thin matrices, whose rank is the same for all layers. Nothing is shared
+between layers: the rank alone decides how many parameters there are.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class LowRankOptions(MethodOptions):
     """Options of `lowrank`.
 
     Attributes:
-        gain: factor on the initial deviation of every weight, without a unit.
+        gain: factor of the initial deviation of every weight, without a unit.
     """
 
     gain: float = Field(default=1.0, gt=0)
 
 
 class LowRankAllocation(Allocation):
-    """Two factors for each layer, its weight their product."""
+    """Two factors for each layer, whose product is the layer's weight."""
 
     def __init__(self, layers: Sequence[Layer], rank: int, gain: float) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class LowRankAllocation(Allocation):
         for layer in layers:
             out = layer.shape[0]
             inner = min(rank, out, layer.size // out)
-            # The product of two factors of deviation d and inner dimension r has deviation d^2 sqrt(r).
+            # The product of two factors of deviation d and inner dimension r has the deviation d^2 sqrt(r).
             deviation = math.sqrt(gain * layer.deviation / math.sqrt(inner))
             self.left.append(nn.Parameter(torch.randn(out, inner) * deviation))
             self.right.append(nn.Parameter(torch.randn(inner, layer.size // out) * deviation))
@@ -55,17 +55,17 @@ class LowRankAllocation(Allocation):
 
 
 class LowRank(SharingMethod):
-    """The largest rank whose factors the budget pays for."""
+    """Generates every weight from two factors of the largest rank that the budget pays for."""
 
     name = "lowrank"
     Options = LowRankOptions
     options: LowRankOptions
 
     def allocate(self, problem: Problem) -> LowRankAllocation:
-        """Factors of one rank for all layers.
+        """The factors of all layers, of one rank.
 
         Raises:
-            UnsupportedBudget: below rank one.
+            UnsupportedBudget: if the budget does not pay for rank one.
         """
         if _cost(problem.layers, 1) > problem.available:
             raise UnsupportedBudget(

@@ -1,4 +1,4 @@
-"""The suite that npas-bench gives to authors of methods."""
+"""The conformance suite that npas-bench offers to the authors of methods."""
 
 from npas_lowrank import LowRank
 

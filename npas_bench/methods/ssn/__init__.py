@@ -21,7 +21,7 @@ __all__ = ["SSN", "GroupPlan", "SSNAllocation", "SSNOptions"]
 
 
 class SSN(SharingMethod):
-    """Generates layers' weights by mixing or upsampling what they read of a flat store, one for each parameter group."""
+    """Generates layers' weights by mixing or upsampling parts of flat stores, one store for each parameter group."""
 
     name = "ssn"
     version = 2
