@@ -140,14 +140,14 @@ class GeneratedNetwork(Network):
     """An architecture whose layers' weights come from an allocation.
 
     Args:
-        architecture: a freshly built module; taken over and changed: its layers' weights are removed.
-        layers: the layers to generate; others keep their own weights, stores of their own.
-        allocation: generates a weight for each of `layers`.
-        regenerate_in_backward: whether generated weights are made again in the backward pass instead of being
-            kept for it: less memory, a little more time, the same result. May be switched at any time.
+        architecture: a freshly built module, which is changed in place: its layers' weights are taken out.
+        layers: the layers to generate; all others keep their own weights, which count as stores of their own.
+        allocation: the allocation that generates a weight for each of `layers`.
+        regenerate_in_backward: whether generated weights are made again in the backward pass instead of being kept for
+            it. This takes less memory and a little more time, and changes no result. It may be switched at any time.
 
-    The architecture's modules get classes of their own, which do not pickle: save state dicts, and export
-    by `materialise`.
+    The classes of the architecture's modules are replaced by subclasses that cannot be pickled: save state dicts, and
+    export by `materialise`.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class GeneratedNetwork(Network):
         self._source.regenerate = regenerate
 
     def weight_gradients(self) -> AbstractContextManager[dict[str, Tensor]]:
-        """Inside, the gradient of each generated weight is summed over all backward passes, by layer."""
+        """A context in which the gradient of each generated weight is summed over all backward passes, by layer."""
         return self._source.gradients()
 
     def roles(self) -> dict[str, Role]:
@@ -207,7 +207,7 @@ class GeneratedNetwork(Network):
         rules: dict[object, Rule] = {}
         for layer in self.layers:
             generation = self.allocation.generation(layer.name)
-            # What is shared is made once.
+            # A weight that several layers share is made once.
             key: object = layer.name if generation.shared is None else ("shared", generation.shared)
             rules.setdefault(key, generation.rule)
         return sum(rule.flops for rule in rules.values())
@@ -271,7 +271,9 @@ class GeneratedNetwork(Network):
         targets = {site.layer: getattr(site.owner, site.attribute) for site in find_sites(into)}
         own = self.architecture.state_dict()
         generated = {layer.name for layer in self.layers}
-        expected = {name for name, _ in into.named_parameters()} | {name for name, _ in into.named_buffers()}
+        # Buffers that are not persistent, such as position numbers, are made with the module and in no state dict.
+        buffers = {name for name, _ in into.named_buffers()} & into.state_dict().keys()
+        expected = {name for name, _ in into.named_parameters()} | buffers
         if generated - targets.keys() or expected - generated - own.keys():
             raise ValueError("the module to write into is not of this network's architecture")
         into.load_state_dict(own, strict=False)

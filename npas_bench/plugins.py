@@ -179,8 +179,8 @@ def check_fit(task: Task, architecture: Architecture) -> None:
         message = f"task '{task.name}': {error}"
         if not isinstance(task.signature, architecture.accepts):
             fitting = families_for(task.signature)
-            known = f"architectures that do: {', '.join(fitting)}" if fitting else "no installed architecture does"
-            message = f"{message}; {known}"
+            names = ", ".join(fitting) or "none is installed"
+            message = f"{message} (architectures for this kind of task: {names})"
         raise SignatureError(message) from None
 
 

@@ -59,6 +59,25 @@ def test_a_materialised_network_is_plain_and_computes_the_same(architecture):
     assert {type(m) for m in plain.modules()} == {type(m) for m in architecture.make().modules()}
 
 
+def test_a_module_with_a_buffer_that_is_not_persistent_is_materialised():
+    class Positioned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("positions", torch.arange(4), persistent=False)
+
+        def forward(self, x):
+            return self.linear(x) + self.positions
+
+    module = Positioned()
+    layers = find_layers(module)
+    network = GeneratedNetwork(module, layers, Own(layers))
+    x = torch.randn(2, 4)
+    assert torch.equal(network(x), network.materialise(Positioned())(x))
+    with pytest.raises(ValueError, match="not of this network's architecture"):
+        network.materialise(nn.Sequential(Positioned(), nn.BatchNorm1d(4)))
+
+
 def test_a_shared_weight_is_generated_for_every_module_that_uses_it():
     def make():
         module = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 4, bias=False))

@@ -103,7 +103,7 @@ class Signature(ABC):
 
 @dataclass(frozen=True)
 class ImageSignature(Signature):
-    """One tensor of real numbers in, mostly an image, and one score for each class out.
+    """An image, or another tensor of real numbers, goes in, and a score for each class comes out.
 
     Attributes:
         input_shape: shape of one example, without the batch axis; (channels, height, width) for images.
@@ -124,7 +124,7 @@ class ImageSignature(Signature):
 
 @dataclass(frozen=True)
 class PairSignature(Signature):
-    """Features of an image and of a sentence in, both embedded in one space, as image-sentence retrieval has it.
+    """Features of an image and of a sentence go in, and both come out as vectors of one space, for retrieval.
 
     The image comes as one vector, or as a vector for each of its regions. The sentence comes as one vector, or
     word by word with its length; where the network has a word table, also as numbers into it.
@@ -170,7 +170,7 @@ class PairSignature(Signature):
 
 @dataclass(frozen=True)
 class GroundingSignature(Signature):
-    """Candidate regions of an image and a phrase in, one score for each region out.
+    """Candidate regions of an image and a phrase go in, and a score for each region comes out.
 
     Attributes:
         region_features: scalars of a region's vector, those of its box among them where the task gives any.
@@ -199,7 +199,7 @@ class GroundingSignature(Signature):
 
 @dataclass(frozen=True)
 class TextSignature(Signature):
-    """A sequence of tokens in, scores for every token or for the whole text out.
+    """A sequence of tokens goes in, and scores for every token or for the whole text come out.
 
     Attributes:
         vocabulary: different tokens.

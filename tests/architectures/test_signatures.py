@@ -157,7 +157,7 @@ def test_a_grid_of_what_does_not_fit_is_refused():
     with pytest.raises(SignatureError) as caught:
         expand(Reading(), "wrn-10-1")
     assert str(caught.value).startswith("task 'reading': architecture 'wrn-10-1' takes images, not texts")
-    assert "no installed architecture does" in str(caught.value)
+    assert "architectures for this kind of task: none is installed" in str(caught.value)
 
 
 class Families:
@@ -175,6 +175,6 @@ class Families:
 def test_the_refusal_names_the_families_that_would_fit(monkeypatch):
     wrn = plugins.architecture("wrn-10-1")
     monkeypatch.setattr(plugins, "families", Families())
-    with pytest.raises(SignatureError, match="architectures that do: tokens-N"):
+    with pytest.raises(SignatureError, match="architectures for this kind of task: tokens-N"):
         plugins.check_fit(Reading(), wrn)
     plugins.check_fit(Reading(), TextArchitecture())

@@ -113,7 +113,8 @@ class SuperWeights(SharingMethod):
         for superweight, members in by_class.items():
             rows = [first[name].inputs[0].detach().double() for name in members if first[name].inputs]
             if len(rows) < len(members) or len({row.shape for row in rows}) > 1 or rows[0].dim() > 1:
-                labels |= {name: (superweight, 0) for name in members}  # one template: nothing to tell them apart
+                # They mix a single template, so nothing tells them apart.
+                labels |= {name: (superweight, 0) for name in members}
                 continue
             count = min(self.options.clusters or 1, len(members))
             found = k_means(torch.stack(rows), count, problem.seed)
