@@ -53,6 +53,10 @@ class OptionError(NpasBenchError):
     """An option that a method does not have, or a value that the option does not take."""
 
 
+class RecipeError(NpasBenchError):
+    """A value that a field of a recipe does not take, or fields of a recipe that do not fit each other."""
+
+
 class UnknownName(NpasBenchError):
     """A name that nothing is registered under; the message offers the nearest known names.
 

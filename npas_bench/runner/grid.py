@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from npas_bench import plugins
 from npas_bench.budget import LARGEST, Budget
-from npas_bench.errors import BudgetError, GridError, NpasBenchError, UnknownName
+from npas_bench.errors import BudgetError, GridError, NpasBenchError, RecipeError, UnknownName
 from npas_bench.runner.cell import Cell
 
 if TYPE_CHECKING:
@@ -278,11 +278,5 @@ class Expander:
         change = self.change
         try:
             return recipes[wanted].derive(epochs=change.epochs, parts=change.parts, precision=change.precision)
-        except ValidationError as error:
-            raise NpasBenchError(f"recipe {wanted} of task {task.name}: {_first_reason(error)}") from None
-
-
-def _first_reason(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else first["msg"].removeprefix("Value error, ")
+        except RecipeError as error:
+            raise RecipeError(f"recipe {wanted} of task {task.name}: {error}") from None

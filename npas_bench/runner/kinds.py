@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 # What of a recipe does not change how long an epoch takes; whatever else there is, or will be, may.
 _FREE = {
-    *("name", "epochs", "learning_rate", "schedule", "milestones", "gamma", "warmup"),
-    *("momentum", "weight_decay", "label_smoothing"),
+    *("name", "epochs", "learning_rate", "learning_rate_factors", "schedule", "milestones", "iteration_milestones"),
+    *("gamma", "warmup", "warmup_iterations", "warmup_factors", "momentum", "nesterov", "betas", "epsilon"),
+    *("weight_decay", "weight_decay_factors", "label_smoothing", "min_delta", "patience"),
 }
+# What the forecast reads of every recipe.
+_ALWAYS = ("batch_size", "threads")
 
 
 class Kind(NamedTuple):
@@ -129,10 +132,9 @@ def _sorted(text: str) -> str:
 @lru_cache(maxsize=1000)
 def _costly(text: str) -> str:
     """What of a recipe may cost time, whatever fields there were when it was stored."""
-    from npas_bench.recipe import Recipe
+    from npas_bench.recipe.stored import defaults, differing
 
-    defaults = {name: field.default for name, field in Recipe.model_fields.items()}
-    fields = {name: value for name, value in _fields(text).items() if name not in _FREE}
-    always = ("batch_size", "threads")
-    kept = {name: value for name, value in fields.items() if name in always or value != defaults.get(name)}
-    return json.dumps(kept, sort_keys=True)
+    fields = _fields(text)
+    kept = {name: value for name, value in differing(fields).items() if name not in _FREE}
+    always = {name: fields.get(name, defaults().get(name)) for name in _ALWAYS}
+    return json.dumps(kept | always, sort_keys=True)

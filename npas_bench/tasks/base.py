@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 
 from npas_bench.errors import DataError, NpasBenchError
+from npas_bench.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from npas_bench.architectures import Signature
-    from npas_bench.recipe import Recipe
 
 Split = Literal["train", "validation", "test"]
 
@@ -101,6 +101,7 @@ class Task(ABC):
         version: rises when results change.
         signature: what goes into a network and what comes out, known without data.
         architecture: the one used unless another is asked for.
+        recipe_class: the class of its recipes, whose fields a grid and the command line may set.
         metrics: what an evaluation yields, the primary one first.
         argument: what is written behind the name and a colon, in capitals for lists; None takes nothing.
     """
@@ -109,6 +110,7 @@ class Task(ABC):
     version: ClassVar[int] = 1
     signature: Signature
     architecture: str
+    recipe_class: ClassVar[type[Recipe]] = Recipe
     metrics: ClassVar[tuple[Metric, ...]]
     argument: ClassVar[str | None] = None
 

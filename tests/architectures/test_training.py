@@ -8,7 +8,7 @@ import torch
 
 from npas_bench import plugins
 from npas_bench.methods import Problem
-from npas_bench.recipe import Recipe
+from npas_bench.recipe import ImageRecipe
 from npas_bench.seeding import generator, seeded
 from npas_bench.training.loop import Training, cpu_threads, make_optimiser, train_epoch
 
@@ -47,7 +47,9 @@ def losses(name, task_name, batch):
     listening = object.__new__(Listening)
     listening.__dict__.update(task.__dict__)
     architecture = plugins.architecture(name)
-    recipe = Recipe(epochs=1, batch_size=batch, learning_rate=0.02, schedule="one-cycle", weight_decay=5e-4, flip=True)
+    recipe = ImageRecipe(
+        epochs=1, batch_size=batch, learning_rate=0.02, schedule="one-cycle", weight_decay=5e-4, flip=True
+    )
     with seeded("test"):
         full = plugins.methods.load("full")({})
         network = full.build(Problem(architecture, task.signature, architecture.count(task.signature)))

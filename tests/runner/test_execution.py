@@ -14,7 +14,7 @@ from npas_bench import plugins
 from npas_bench.budget import Role
 from npas_bench.methods import Method
 from npas_bench.network import PlainNetwork
-from npas_bench.recipe import Recipe
+from npas_bench.recipe import ImageRecipe
 from npas_bench.runner.cell import Cell
 from npas_bench.runner.execution import execute
 from npas_bench.runner.work import Engine, Work
@@ -356,7 +356,7 @@ def test_several_processes_read_images_ahead_and_join_in_naming_those_that_canno
         Image.fromarray(rng.integers(0, 256, (70, 70, 3), dtype=np.uint8)).save(place)
     task = plugins.task("image-folder:zoo")
     size = plugins.architecture("resnet-10").count(task.signature) // 100
-    recipe = Recipe(epochs=1, batch_size=8, parts=2, learning_rate=0.01, zoom=0.5)
+    recipe = ImageRecipe(epochs=1, batch_size=8, parts=2, learning_rate=0.01, zoom=0.5)
     chosen = Cell(task.name, 1, "resnet-10", "reduced", 1, {}, size, recipe, 0)
     work = Work(chosen, task.source(), "cpu", tmp_path / "work", "t", Engine(processes=2))
     outcome = execute(work, lambda _: None)

@@ -10,10 +10,13 @@ import pytest
 from npas_bench.database.exchange.importing import add_records
 from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.database.queries.timings import read_timings
+from npas_bench.recipe import ImageRecipe
+from npas_bench.recipe.stored import differing
 from npas_bench.runner.demand import Demands
 from npas_bench.runner.forecast import WITHIN, Forecast
 from npas_bench.runner.grid import Change, Expander, read_grid
 from npas_bench.runner.item import Item
+from npas_bench.runner.kinds import grouped, kind_of
 from npas_bench.runner.work import Engine
 from tests.conftest import REPOSITORY
 
@@ -111,6 +114,20 @@ def test_seconds_are_proportional_to_epochs_and_no_other_recipe_is_needed(timing
     for estimate, once in zip(longer, forecast.all(items_of()), strict=True):
         assert estimate.basis == once.basis
         assert estimate.seconds == pytest.approx(4 * once.seconds, rel=0.05)
+
+
+def test_runs_of_before_a_field_of_the_recipe_existed_are_of_the_same_kind(timings):
+    some = timings[0]
+    written = json.loads(some.recipe)
+    now = ImageRecipe.model_validate(written).model_dump(mode="json")
+    before, after = (some._replace(recipe=json.dumps(fields)) for fields in (differing(written), now))
+    assert len({before.recipe, some.recipe, after.recipe}) == 3
+    (group,) = grouped([some, before, after], "cpu")
+    assert len(group.epochs) == 3
+    cell = next(item.cell for item in items_of() if key(item.cell) == key(some))
+    assert kind_of(cell, Engine()) == group.kind
+    other = some._replace(recipe=json.dumps(json.loads(some.recipe) | {"optimiser": "adam"}))
+    assert len(grouped([some, other], "cpu")) == 2
 
 
 def test_a_slower_machine_is_told_by_one_run(timings, items):

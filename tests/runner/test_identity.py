@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npas_bench.methods.ssn import SSN
-from npas_bench.recipe import Recipe
+from npas_bench.recipe import ImageRecipe
 from npas_bench.runner.cell import Cell
 
 PLAIN = Cell(
@@ -18,7 +18,7 @@ PLAIN = Cell(
     method_version=1,
     options={},
     budget=77_562,
-    recipe=Recipe(epochs=15, batch_size=32, learning_rate=0.1),
+    recipe=ImageRecipe(epochs=15, batch_size=32, learning_rate=0.1),
     seed=0,
     budget_text="100%",
 )
@@ -30,7 +30,7 @@ RICH = Cell(
     method_version=3,
     options={"upsample": "inter", "templates": 4},
     budget=365_000,
-    recipe=Recipe(
+    recipe=ImageRecipe(
         name="papers",
         epochs=200,
         batch_size=128,
@@ -96,7 +96,7 @@ def test_whatever_determines_the_result_changes_the_identity(change):
 
 def test_the_defaults_that_identities_leave_out_never_change():
     """A field at its default is not hashed, so a new field keeps old identities, and an old default is for ever."""
-    recipe = Recipe(epochs=1, batch_size=1, learning_rate=1.0).model_dump(mode="json")
+    recipe = ImageRecipe(epochs=1, batch_size=1, learning_rate=1.0).model_dump(mode="json")
     pinned = {
         "schedule": "step",
         "milestones": [],

@@ -7,7 +7,7 @@ from torch import nn
 from npas_bench.errors import Diverged
 from npas_bench.methods.ssn import SSN
 from npas_bench.network import PlainNetwork
-from npas_bench.recipe import Recipe
+from npas_bench.recipe import ImageRecipe
 from npas_bench.runner.cell import Cell
 from npas_bench.runner.execution import problem_of
 from npas_bench.seeding import seeded
@@ -28,7 +28,7 @@ class WithDropout(nn.Module):
 
 
 def recipe(**fields):
-    return Recipe(**{"epochs": 3, "batch_size": 100, "learning_rate": 0.05, "crop": 1} | fields)
+    return ImageRecipe(**{"epochs": 3, "batch_size": 100, "learning_rate": 0.05, "crop": 1} | fields)
 
 
 def network(seed=0):

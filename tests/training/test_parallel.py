@@ -10,7 +10,7 @@ from torch import distributed, multiprocessing
 from npas_bench import plugins
 from npas_bench.methods import Problem
 from npas_bench.network import GeneratedNetwork
-from npas_bench.recipe import Recipe
+from npas_bench.recipe import ImageRecipe
 from npas_bench.seeding import seeded
 from npas_bench.tasks.classification.base import Images
 from npas_bench.tasks.classification.digits import Digits
@@ -20,7 +20,7 @@ from npas_bench.training.parallel import ALONE, Processes, WrappedNetwork
 
 CPU = torch.device("cpu")
 # 1,201 examples: 20 whole batches, and one example that is no two parts.
-RECIPE = Recipe(epochs=1, batch_size=60, parts=2, learning_rate=0.05, crop=1, weight_decay=1e-3, clip=1.0)
+RECIPE = ImageRecipe(epochs=1, batch_size=60, parts=2, learning_rate=0.05, crop=1, weight_decay=1e-3, clip=1.0)
 
 
 class Precise(Digits):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -22,7 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from npas_bench.recipe import Recipe
+from npas_bench.recipe.stored import defaults, differing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 FORMAT = 3
 # Of cells' identities that this code can make again.
@@ -124,22 +127,24 @@ class CellRecord(_Part):
         return self
 
     def determining(self) -> dict[str, Any]:
-        """What the canonical form holds, out of the other fields."""
-        content = {
-            name: value
-            for name, value in self.recipe.items()
-            if name != "name" and not (name in _DEFAULTS and _DEFAULTS[name] == value)
-        }
+        """What the canonical form holds, out of the other fields.
+
+        Of the recipe it is every field that differs from its default. A field that this version does not know, or a
+        record of another version did not have, is at its default exactly if the canonical form leaves it out.
+        """
+        named = _recipe_entries(self.canonical)
+        recipe = {name: value for name, value in differing(self.recipe).items() if name in defaults() or name in named}
         names = ("identity_version", "task", "task_version", "architecture", "method", "method_version", "options")
-        return {name: getattr(self, name) for name in (*names, "budget", "seed")} | {"recipe": content}
+        return {name: getattr(self, name) for name in (*names, "budget", "seed")} | {"recipe": recipe}
 
 
-# As JSON has them.
-_DEFAULTS: dict[str, Any] = {
-    name: list(field.default) if isinstance(field.default, tuple) else field.default
-    for name, field in Recipe.model_fields.items()
-    if not field.is_required()
-}
+def _recipe_entries(canonical: str) -> Collection[str]:
+    """The names of the recipe's fields in a canonical form; none where it is no such thing."""
+    try:
+        recipe = json.loads(canonical)["recipe"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ()
+    return recipe.keys() if isinstance(recipe, dict) else ()
 
 
 def _difference(said: dict[str, Any], canonical: str) -> str:

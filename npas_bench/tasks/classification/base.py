@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from npas_bench.errors import NpasBenchError
+from npas_bench.recipe import ImageRecipe
 from npas_bench.tasks.base import Examples, Metric, Task
 from npas_bench.tasks.classification.augmentation import crop, cutout, flip
 
@@ -66,6 +67,7 @@ class ClassificationTask(Task):
     """A task of one label per image."""
 
     signature: ImageSignature
+    recipe_class: ClassVar[type[Recipe]] = ImageRecipe
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("error@1", "%", higher_is_better=False),
         Metric("error@5", "%", higher_is_better=False),
@@ -78,7 +80,9 @@ class ClassificationTask(Task):
         """The images of a split."""
 
     def augment(self, batch: Images, recipe: Recipe, generator: torch.Generator) -> Images:
-        """Flip, padded crop and cutout of the batch tensor, on its device."""
+        """Flip, padded crop and cutout of the batch tensor, on its device; a recipe without these changes nothing."""
+        if not isinstance(recipe, ImageRecipe):
+            return batch
         pixels = batch.pixels
         if recipe.zoom is not None:
             raise NpasBenchError(f"task {self.name} has its images at one size: a recipe cannot zoom into them")

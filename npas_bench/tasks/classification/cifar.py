@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from npas_bench.recipe import Recipe
+    from npas_bench.recipe import ImageRecipe
 
 
 class Layout(NamedTuple):
@@ -147,7 +147,7 @@ class Cifar(ClassificationTask):
         pixels, labels = torch.from_numpy(arrays.pixels), torch.from_numpy(arrays.labels)
         return ImageSet(pixels, labels, self.mean, self.deviation)
 
-    def recipes(self, architecture: str) -> Mapping[str, Recipe]:
+    def recipes(self, architecture: str) -> Mapping[str, ImageRecipe]:
         """The papers' recipes on all 50,000 images; `short` keeps their shape over 10 epochs."""
         return small_images(architecture)
 

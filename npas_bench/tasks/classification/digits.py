@@ -10,7 +10,7 @@ import torch
 
 from npas_bench.architectures import ImageSignature
 from npas_bench.errors import DataError
-from npas_bench.recipe import Recipe
+from npas_bench.recipe import ImageRecipe
 from npas_bench.tasks.base import DataVersion, digest_arrays
 from npas_bench.tasks.classification.base import ClassificationTask, ImageSet
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DIGEST = "7d09a52bb3012c6f6b1db43ceed986d91bd88e442d76714ea22a140605b14c32"
-_DEFAULT = Recipe(epochs=15, batch_size=32, learning_rate=0.1, schedule="one-cycle", weight_decay=5e-4)
+_DEFAULT = ImageRecipe(epochs=15, batch_size=32, learning_rate=0.1, schedule="one-cycle", weight_decay=5e-4)
 
 
 class _Arrays(NamedTuple):
@@ -69,6 +69,6 @@ class Digits(ClassificationTask):
         pixels, labels = (torch.from_numpy(array[chosen]) for array in (arrays.pixels, arrays.labels))
         return ImageSet(pixels, labels, mean=(4.9,), deviation=(6.0,))
 
-    def recipes(self, architecture: str) -> Mapping[str, Recipe]:
+    def recipes(self, architecture: str) -> Mapping[str, ImageRecipe]:
         """15 epochs in one cycle without flip or cutout, which would turn digits into others; 4 for `short`."""
         return {"default": _DEFAULT, "short": _DEFAULT.derive(epochs=4).model_copy(update={"name": "short"})}

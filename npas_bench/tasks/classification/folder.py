@@ -14,6 +14,7 @@ import torch
 
 from npas_bench.architectures import ImageSignature
 from npas_bench.errors import DataError, NpasBenchError
+from npas_bench.recipe import ImageRecipe
 from npas_bench.tasks.base import DataVersion, data_folder
 from npas_bench.tasks.classification.base import ClassificationTask
 from npas_bench.tasks.classification.files import ImageFiles, resident
@@ -88,7 +89,7 @@ class ImageFolder(ClassificationTask):
             return resident(self.name, files, listing.side)
         return ImageFiles(self.name, files, listing.side, torch.device("cpu"))
 
-    def recipes(self, architecture: str) -> Mapping[str, Recipe]:
+    def recipes(self, architecture: str) -> Mapping[str, ImageRecipe]:
         """CIFAR's recipes for small images, with windows and holes as much larger as they are; else ImageNet's."""
         side = self._list().side
         return small_images(architecture, side) if side <= SMALL_SIDE else large_images(architecture)
@@ -98,9 +99,11 @@ class ImageFolder(ClassificationTask):
         if not isinstance(examples, ImageFiles):
             yield from super().batches(examples, parts, recipe)
             return
-        rest = recipe.model_copy(update={"zoom": None})
-        for part, batch in zip(parts, examples.training(parts, recipe.zoom), strict=True):
-            yield self.augment(batch, rest, part.draws)
+        zoom = None
+        if isinstance(recipe, ImageRecipe):
+            zoom, recipe = recipe.zoom, recipe.model_copy(update={"zoom": None})
+        for part, batch in zip(parts, examples.training(parts, zoom), strict=True):
+            yield self.augment(batch, recipe, part.draws)
 
     def _list(self) -> Listing:
         return list_folder(self.name, self._folder)
@@ -145,7 +148,7 @@ class ImageNet(ImageFolder):
         label = "ImageNet" if official else f"ImageNet ({part} images, unofficial data {listing.digest[:8]})"
         return DataVersion("ImageNet", listing.digest, official, label)
 
-    def recipes(self, architecture: str) -> Mapping[str, Recipe]:
+    def recipes(self, architecture: str) -> Mapping[str, ImageRecipe]:
         """The usual recipe: 90 epochs in three steps; for EfficientNets 100 without steps."""
         return large_images(architecture)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npas_bench.recipe import Recipe
+from npas_bench.recipe import ImageRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Plummer et al. 2022, appendix A.3; Savarese & Maire 2019; Teterwak et al. 2023.
-_WRN = Recipe(
+_WRN = ImageRecipe(
     epochs=200,
     batch_size=128,
     learning_rate=0.1,
@@ -23,7 +23,7 @@ _WRN = Recipe(
     cutout=16,
 )
 # As the distillation that Plummer et al. 2022, table 3, compare with.
-_RESNET = Recipe(
+_RESNET = ImageRecipe(
     epochs=200,
     batch_size=128,
     learning_rate=0.1,
@@ -34,7 +34,7 @@ _RESNET = Recipe(
     crop=4,
 )
 # Plummer et al. 2022, appendix A.3, after Huang et al. 2017, whose batch is 64.
-_DENSENET = Recipe(
+_DENSENET = ImageRecipe(
     epochs=300,
     batch_size=96,
     learning_rate=0.1,
@@ -45,7 +45,7 @@ _DENSENET = Recipe(
     crop=4,
 )
 # Plummer et al. 2022, appendix A.3, after Ye et al. 2020.
-_EFFICIENTNET = Recipe(
+_EFFICIENTNET = ImageRecipe(
     epochs=100,
     batch_size=128,
     learning_rate=0.1,
@@ -57,7 +57,7 @@ _EFFICIENTNET = Recipe(
 _SMALL_IMAGES = {"resnet": _RESNET, "densenet": _DENSENET, "efficientnet": _EFFICIENTNET}
 
 # He et al. 2016 and torchvision's references: what papers call the usual recipe for ImageNet.
-_IMAGENET = Recipe(
+_IMAGENET = ImageRecipe(
     epochs=90,
     batch_size=256,
     learning_rate=0.1,
@@ -75,7 +75,7 @@ _IMAGENET_EFFICIENTNET = _IMAGENET.model_copy(
 _SHORT_EPOCHS = 10
 
 
-def small_images(architecture: str, size: int = 32) -> Mapping[str, Recipe]:
+def small_images(architecture: str, size: int = 32) -> Mapping[str, ImageRecipe]:
     """The recipes for CIFAR's images, and for others as small, whose windows and holes grow with them.
 
     `wrn-D-K` have the recipe of the papers' WRN; architectures that no paper trained on such images do, too.
@@ -89,10 +89,10 @@ def small_images(architecture: str, size: int = 32) -> Mapping[str, Recipe]:
     return _with_short(recipe.model_copy(update=scaled))
 
 
-def large_images(architecture: str) -> Mapping[str, Recipe]:
+def large_images(architecture: str) -> Mapping[str, ImageRecipe]:
     """The recipes for ImageNet's images."""
     return _with_short(_IMAGENET_EFFICIENTNET if architecture.startswith("efficientnet") else _IMAGENET)
 
 
-def _with_short(recipe: Recipe) -> Mapping[str, Recipe]:
+def _with_short(recipe: ImageRecipe) -> Mapping[str, ImageRecipe]:
     return {"default": recipe, "short": recipe.model_copy(update={"name": "short", "epochs": _SHORT_EPOCHS})}
