@@ -27,6 +27,7 @@ PLUGIN = '''
     from npas_bench.network import PlainNetwork
     from npas_bench.recipe import Recipe
     from npas_bench.tasks import Examples, Metric, Source, Split, Task
+    from npas_bench.tasks.classification.base import ClassificationTask, ImageSet
 
 
     class OldFamily(Family):
@@ -94,6 +95,24 @@ PLUGIN = '''
             return {"error": 100 * float((network(x).argmax(1) != y).float().mean())}
 
 
+    class OldImages(ClassificationTask):
+        name = "oldimages"
+        signature = Signature((1, 8, 8), 2)
+        architecture = "wrn-10-1"
+
+        def source(self):
+            return Source("stripes", "1" * 64, official=False, label="stripes")
+
+        def data(self, split):
+            labels = torch.arange(64) % 2
+            pixels = torch.zeros(64, 1, 8, 8, dtype=torch.uint8)
+            pixels[labels == 1, :, ::2] = 200
+            return ImageSet(pixels, labels, mean=(50.0,), deviation=(90.0,))
+
+        def recipes(self, architecture):
+            return {"default": Recipe(epochs=1, batch_size=16, learning_rate=0.1, flip=True, crop=1, cutout=2)}
+
+
     class OldOptions(MethodOptions):
         gain: float = 1.0
 
@@ -144,6 +163,7 @@ ENTRY_POINTS = """
     oldmethod = old_plugin:OldMethod
     [npas_bench.tasks]
     oldtask = old_plugin:OldTask
+    oldimages = old_plugin:OldImages
     [npas_bench.architectures]
     oldnet = old_plugin:OldFamily
 """
@@ -175,11 +195,19 @@ def test_an_old_task_method_and_architecture_run_with_the_old_names(environment,
     assert record["run"]["structure"] == {"asked": 2}
 
 
+def test_an_old_task_of_images_runs_with_a_recipe_for_images(environment, command):
+    ran = command(
+        "run", "--task", "oldimages", "--method", "full", "--seeds", "1", "--executor", "inline", env=environment
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 done" in ran.stdout
+
+
 def test_what_was_replaced_is_told_once_as_a_deprecation(environment):
     script = (sys.executable, "-W", "always::DeprecationWarning", "-c", "import old_plugin")
     told = subprocess.run(script, env=os.environ | environment, capture_output=True, text=True, check=True).stderr
     assert told.count("old_plugin.OldAllocation: sums() is now called epoch_sums()") == 1
-    assert told.count("now written ImageSignature(input_shape, classes)") == 1
+    assert told.count("now written ImageSignature(input_shape, classes)") == 2
 
 
 def test_an_old_plugin_passes_the_conformance_suite(environment, tmp_path):

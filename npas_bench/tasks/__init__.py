@@ -1,8 +1,8 @@
-"""Tasks: what networks are trained on and measured by."""
+"""Tasks: the data that networks are trained on, and the metrics that they are compared by."""
 
 from npas_bench.tasks.base import DataVersion, Examples, Metric, Split, Task
 
-# The name of `DataVersion` in plugins that were written before it was renamed.
+# `DataVersion` was called `Source` at first, and plugins from that time import it under that name.
 Source = DataVersion
 
 __all__ = ["DataVersion", "Examples", "Metric", "Source", "Split", "Task"]

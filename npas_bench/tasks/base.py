@@ -1,4 +1,4 @@
-"""What a task is: data, an architecture by default, a recipe for each architecture, a loss, metrics."""
+"""What a task is: data, a default architecture, recipes for each architecture, a loss, and metrics."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Metric(NamedTuple):
     """A number that an evaluation yields.
 
     Attributes:
-        name: as in the papers' tables, `error@1`.
+        name: name of the metric in the papers' tables, such as `error@1`.
         unit: `%` or empty.
-        higher_is_better: which way is up.
+        higher_is_better: whether a higher value is better.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Metric(NamedTuple):
 
 
 class DataVersion(NamedTuple):
-    """Which data a result comes from.
+    """The data that a result comes from.
 
     Attributes:
-        name: the data set's plain name.
+        name: plain name of the data set.
         digest: sha256 over the decoded arrays of all splits.
-        official: whether they are the official ones.
-        label: what results are reported under: the plain name for official data, otherwise one that says so.
+        official: whether the data is the official data.
+        label: the name that results are reported under, which is the plain name only for official data.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Part(NamedTuple):
     """What a network is given at once in training: a batch, or a part of one.
 
     Attributes:
-        indices: of the examples (1-d, int64).
-        draws: for augmentation; a CPU generator.
+        indices: indices of the examples (1-d, int64).
+        draws: the CPU generator that augmentation draws from.
     """
 
     indices: Tensor
@@ -68,9 +68,9 @@ class Part(NamedTuple):
 
 
 class Examples(ABC):
-    """One split, resident on a device or read as it is needed."""
+    """The examples of one split, which are on a device or read as they are needed."""
 
-    # Examples that could not be read and are left out, by name: a run that has any says so.
+    # Names of the examples that could not be read and are left out; a run says so if there are any.
     unreadable: tuple[str, ...] = ()
 
     @abstractmethod
@@ -86,24 +86,24 @@ class Examples(ABC):
         """The examples at `indices` (1-d, int64), ready for the task's `loss`, without augmentation."""
 
     def batches(self, orders: Sequence[Tensor]) -> Iterator[Any]:
-        """The batches of several lists of indices, one after the other; what is read from files comes ahead."""
+        """The batches of several lists of indices, one after the other; what is read from files is read ahead."""
         return map(self.batch, orders)
 
 
 class Task(ABC):
     """Data, recipes and metrics that networks are compared on.
 
-    What is random about data depends on (task, seed) alone, so that every method sees the same examples in
-    the same order and comparisons are paired.
+    What is random about the data depends on (task, seed) alone, so that every method sees the same examples in the same
+    order, and comparisons are paired.
 
     Attributes:
-        name: as on the command line; that of its entry point.
-        version: rises when results change.
+        name: the name on the command line, which is that of the entry point.
+        version: a number that rises when results change.
         signature: what goes into a network and what comes out, known without data.
-        architecture: the one used unless another is asked for.
+        architecture: the architecture that is used unless another one is asked for.
         recipe_class: the class of its recipes, whose fields a grid and the command line may set.
-        metrics: what an evaluation yields, the primary one first.
-        argument: what is written behind the name and a colon, in capitals for lists; None takes nothing.
+        metrics: the metrics that an evaluation yields, the primary one first.
+        argument: what follows the name and a colon, in capitals, as lists show it; None if nothing may follow.
     """
 
     name: str
@@ -116,10 +116,10 @@ class Task(ABC):
 
     @classmethod
     def of(cls, argument: str | None) -> Self:
-        """The task, of what is written behind its name: `image-folder:tiny-imagenet-100c`.
+        """The task with the argument that follows its name, as in `image-folder:tiny-imagenet-100c`.
 
         Raises:
-            NpasBenchError: if there is something and the task takes nothing, or the other way round.
+            NpasBenchError: if the task takes no argument and there is one, or the other way round.
         """
         if argument is not None:
             raise NpasBenchError(f"task '{cls.name}' takes nothing behind its name: leave out ':{argument}'")
@@ -127,14 +127,14 @@ class Task(ABC):
 
     @abstractmethod
     def source(self) -> DataVersion:
-        """Which data this machine has.
+        """The version of the data that this machine has.
 
         Raises:
-            DataError: if it is missing or damaged; the message says how to prepare it.
+            DataError: if the data is missing or damaged; the message says how to prepare it.
         """
 
     def splits(self) -> tuple[str, ...]:
-        """The splits that this machine has; without `train` nothing can be run."""
+        """The names of the splits that this machine has; nothing can be run without `train`."""
         return ("train", "test")
 
     @abstractmethod
@@ -147,23 +147,23 @@ class Task(ABC):
 
     @abstractmethod
     def recipes(self, architecture: str) -> Mapping[str, Recipe]:
-        """The recipes for an architecture by name, the one called `default` among them."""
+        """The recipes for an architecture, by name; one of them is called `default`."""
 
     def download(self, folder: Path) -> None:
         """Fetch the official data into a folder of data sets.
 
         Raises:
-            DataError: if there is no place to fetch it from.
+            DataError: if the data cannot be fetched.
         """
         raise DataError(f"task {self.name} cannot be downloaded: see its documentation for where its data is from")
 
     def batches(self, examples: Examples, parts: Sequence[Part], recipe: Recipe) -> Iterator[Any]:
-        """The training batches of an epoch, or what one of several processes is given of them, augmented."""
+        """The augmented training batches of an epoch, or the parts of them that one of several processes is given."""
         for part in parts:
             yield self.augment(examples.batch(part.indices), recipe, part.draws)
 
     def augment(self, batch: Any, recipe: Recipe, generator: torch.Generator) -> Any:
-        """A training batch changed at random as the recipe says; draws come from a CPU generator."""
+        """A training batch that is changed at random as the recipe says, with draws from a CPU generator."""
         return batch
 
     def example(self) -> tuple[Tensor, ...]:
@@ -180,10 +180,10 @@ class Task(ABC):
 
 
 def data_folder() -> Path:
-    """Where real data sets lie: `NPAS_BENCH_DATA`, or `~/.cache/npas-bench/data`.
+    """The folder of real data sets: the one that `NPAS_BENCH_DATA` names, or `~/.cache/npas-bench/data`.
 
     Raises:
-        DataError: if that is the home of nobody.
+        DataError: if the path names a home folder that does not exist.
     """
     written = os.environ.get("NPAS_BENCH_DATA") or "~/.cache/npas-bench/data"
     try:
@@ -193,7 +193,7 @@ def data_folder() -> Path:
 
 
 def digest_arrays(arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
-    """sha256 over names, types, shapes and values of arrays, in their order."""
+    """The sha256 over the names, types, shapes and values of arrays, in their order."""
     digest = hashlib.sha256()
     for name, array in arrays:
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())

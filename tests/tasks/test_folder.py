@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from npas_bench import plugins
+from npas_bench.architectures import ImageSignature
 from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.seeding import generator
 from npas_bench.tasks.base import Part
@@ -42,7 +43,7 @@ def data(tmp_path, monkeypatch):
 def test_small_images_are_decoded_once_and_as_they_are(data):
     make(data / "zoo")
     task = plugins.task("image-folder:zoo")
-    assert task.signature == ((3, 16, 16), 3)
+    assert task.signature == ImageSignature((3, 16, 16), 3)
     train = task.data("train")
     assert isinstance(train, ImageSet)
     assert train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -59,7 +60,7 @@ def test_an_absolute_path_is_a_folder_too(data, tmp_path_factory):
 def test_large_images_are_read_ahead_and_cut_to_a_square(data):
     make(data / "zoo", size=(300, 200), each=2)
     task = ImageFolder("zoo")
-    assert task.signature == ((3, 224, 224), 3)
+    assert task.signature == ImageSignature((3, 224, 224), 3)
     files = task.data("test")
     assert isinstance(files, ImageFiles)
     batches = list(files.batches(torch.arange(6).split(4)))
@@ -209,7 +210,7 @@ def test_imagenet_has_a_thousand_classes(data):
     make(data / "imagenet")
     with pytest.raises(DataError, match="has 3 classes, not 1,000; for other sets there is --task image-folder"):
         ImageNet().source()
-    assert ImageNet().signature == ((3, 224, 224), 1000)
+    assert ImageNet().signature == ImageSignature((3, 224, 224), 1000)
 
 
 def test_missing_imagenet_says_where_it_is_from(data):
@@ -257,6 +258,6 @@ def test_tiny_imagenet_is_read_and_named(real_data):
         pytest.skip("no tiny-imagenet-100c in NPAS_BENCH_DATA")
     task = plugins.task("image-folder:tiny-imagenet-100c")
     assert task.source().label == "Tiny-ImageNet-100c"
-    assert task.signature == ((3, 64, 64), 100)
+    assert task.signature == ImageSignature((3, 64, 64), 100)
     train = task.data("train")
     assert train.labels.bincount().tolist() == [250] * 100 and not train.unreadable

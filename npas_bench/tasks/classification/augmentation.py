@@ -1,7 +1,7 @@
 """Random changes of a whole batch of images at once, on the batch's device.
 
-All take pixels (n, channels, height, width), normalised, and draw from a CPU generator, so that the same
-seed changes the same images in the same way on every device.
+All functions take normalised pixels (n, channels, height, width) and draw from a CPU generator, so that the same seed
+changes the same images in the same way on every device.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from torch.nn import functional
 
 
 def flip(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each image left to right with probability 1/2."""
+    """Mirror each image from left to right with probability 1/2."""
     mirrored = torch.rand(len(pixels), generator=generator) < 0.5
     return torch.where(mirrored.to(pixels.device).view(-1, 1, 1, 1), pixels.flip(3), pixels)
 
 
 def crop(pixels: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Pad each image with `padding` zeros on every side and cut a window of its own size out of it."""
+    """Pad each image with `padding` zeros on every side, and cut a random window of its own size out of it."""
     n, _, height, width = pixels.shape
     down, right = torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator).to(pixels.device)
     rows = down + torch.arange(height, device=pixels.device)
@@ -31,7 +31,7 @@ def crop(pixels: Tensor, padding: int, generator: torch.Generator) -> Tensor:
 def cutout(pixels: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Set a square of `side` pixels to zero (DeVries & Taylor 2017).
 
-    Its centre is uniform over the image, so that part of the square may lie outside.
+    The centre of the square is uniform over the image, so that a part of the square may lie outside.
     """
     n, _, height, width = pixels.shape
     centres = torch.rand(2, n, 1, generator=generator)

@@ -1,4 +1,4 @@
-"""What classification tasks have in common: images resident on the device, cross-entropy, error and calibration."""
+"""What image classification tasks have in common: images on the device, cross-entropy, error and calibration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ _EVALUATION_BATCH = 500
 
 
 class Images(NamedTuple):
-    """A batch: pixels (n, channels, height, width), float, normalised; labels (n,), int64."""
+    """A batch of images.
+
+    Attributes:
+        pixels: (n, channels, height, width), float, normalised.
+        labels: (n,), int64.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -36,9 +41,9 @@ class ImageSet(Examples):
     Attributes:
         pixels: (n, channels, height, width), uint8.
         labels: (n,), int64.
-        mean: of each channel, in units of `pixels`, taken off.
-        deviation: of each channel, in units of `pixels`, divided by.
-        unreadable: files of images that are left out.
+        mean: mean of each channel in units of `pixels`, which is subtracted.
+        deviation: standard deviation of each channel in units of `pixels`, which is divided by.
+        unreadable: files whose images are left out because they cannot be read.
     """
 
     pixels: Tensor
@@ -56,7 +61,7 @@ class ImageSet(Examples):
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
     def batch(self, indices: Tensor) -> Images:
-        """Normalised images and their labels."""
+        """The normalised images at `indices`, and their labels."""
         indices = indices.to(self.labels.device)
         pixels = self.pixels[indices].float()
         shift, scale = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.deviation))
@@ -64,7 +69,7 @@ class ImageSet(Examples):
 
 
 class ClassificationTask(Task):
-    """A task of one label per image."""
+    """A task whose images have one label each."""
 
     signature: ImageSignature
     recipe_class: ClassVar[type[Recipe]] = ImageRecipe
@@ -95,7 +100,7 @@ class ClassificationTask(Task):
         return Images(laid_out(pixels), batch.labels)
 
     def loss(self, network: nn.Module, batch: Images, recipe: Recipe) -> Tensor:
-        """Cross-entropy, smoothed as the recipe says."""
+        """The cross-entropy, with labels smoothed as the recipe says."""
         logits = network(batch.pixels).float()
         return functional.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
 
@@ -125,5 +130,5 @@ class ClassificationTask(Task):
 
 
 def laid_out(pixels: Tensor) -> Tensor:
-    """Channels last: convolutions are a quarter to a third faster on this layout, and hand it on."""
+    """Pixels in channels-last layout, in which convolutions are faster by a quarter to a third, and which they keep."""
     return pixels.contiguous(memory_format=torch.channels_last)

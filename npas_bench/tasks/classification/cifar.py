@@ -1,4 +1,4 @@
-"""`cifar10`, `cifar100`: CIFAR (Krizhevsky 2009) from the official Python layout, official data or not."""
+"""`cifar10` and `cifar100`: CIFAR (Krizhevsky 2009) from files in the official layout, whether official or not."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class Layout(NamedTuple):
-    """How the files of a CIFAR lie.
+    """The files that a CIFAR data set consists of.
 
     Attributes:
-        plain: the data set's name.
-        folder: that holds the files.
-        train: files of the training split, with the official ones' md5 as torchvision publishes them.
-        test: the test split's.
-        images: in each official file of `train` and of `test`.
-        labels: the key of the labels in a file.
-        classes: how many there are.
+        plain: name of the data set.
+        folder: name of the folder that holds the files.
+        train: names of the files of the training split, with the md5 of the official ones, as torchvision has them.
+        test: the same for the test split.
+        images: number of images in each official file of `train` and of `test`.
+        labels: key of the labels in a file.
+        classes: number of classes.
         archive: name of the official archive.
-        variants: known variants by the digest of their decoded arrays, and the name their results go under.
+        variants: the names that results on known variants are reported under, by the digest of the decoded arrays.
     """
 
     plain: str
@@ -54,7 +54,7 @@ class Layout(NamedTuple):
 
     @property
     def files(self) -> dict[str, str]:
-        """All of them."""
+        """All files, with the md5 of the official ones."""
         return {**self.train, **self.test}
 
     @property
@@ -98,7 +98,7 @@ class _Arrays(NamedTuple):
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles numpy arrays and plain values; whatever else a file names is refused, not imported."""
+    """Unpickles numpy arrays and plain values; everything else that a file names is refused and not imported."""
 
     _ALLOWED = frozenset(
         {
@@ -121,12 +121,12 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 class Cifar(ClassificationTask):
-    """A CIFAR: 50,000 colour images of 32 x 32 for training, 10,000 for testing.
+    """A CIFAR data set, of 50,000 colour images of 32 x 32 pixels for training and 10,000 for testing.
 
     Attributes:
-        layout: how its files lie.
-        mean: of the training split's channels.
-        deviation: likewise.
+        layout: the files that it consists of.
+        mean: mean of each channel over the training split.
+        deviation: standard deviation of each channel over the training split.
     """
 
     layout: ClassVar[Layout]
@@ -135,11 +135,11 @@ class Cifar(ClassificationTask):
     architecture = "wrn-16-2"
 
     def source(self) -> DataVersion:
-        """What lies under `NPAS_BENCH_DATA`, official if its files are."""
+        """The data in the folder that `NPAS_BENCH_DATA` names; it is official if all files are."""
         return self._read().source
 
     def data(self, split: str) -> ImageSet:
-        """The images of `train` or `test`; normalised by the training split's mean and deviation."""
+        """The images of `train` or `test`, normalised by the training split's mean and deviation."""
         if split not in ("train", "test"):
             raise DataError(f"task {self.name} has no {split} split: it has train and test")
         read = self._read()
@@ -152,11 +152,11 @@ class Cifar(ClassificationTask):
         return small_images(architecture)
 
     def download(self, folder: Path) -> None:
-        """Fetch the official archive and unpack it, by torchvision, which checks it."""
+        """Fetch and unpack the official archive with torchvision, which checks it."""
         from torchvision.datasets import CIFAR10 as OfTen
         from torchvision.datasets import CIFAR100 as OfHundred
 
-        # What is damaged or lacks a file is what downloading mends.
+        # Data that is damaged or incomplete is what a download is for.
         with contextlib.suppress(DataError):
             there = self.source()
             if there.official:
@@ -177,7 +177,7 @@ class Cifar(ClassificationTask):
 
 
 class Cifar10(Cifar):
-    """CIFAR-10: ten classes."""
+    """CIFAR-10, with ten classes."""
 
     name = "cifar10"
     signature = ImageSignature((3, 32, 32), 10)
@@ -186,7 +186,7 @@ class Cifar10(Cifar):
 
 
 class Cifar100(Cifar):
-    """CIFAR-100: a hundred classes, the fine labels."""
+    """CIFAR-100, with a hundred classes (the fine labels)."""
 
     name = "cifar100"
     signature = ImageSignature((3, 32, 32), 100)
@@ -204,7 +204,7 @@ _LAYOUTS = {task.name: task.layout for task in (Cifar10, Cifar100)}
 
 
 def _fingerprint(task: str, layout: Layout, folder: Path) -> tuple[tuple[int, int], ...]:
-    """Size and time of every file, so that what was read once is read again when it changed."""
+    """The size and time of every file, so that files are read again when they have changed."""
     try:
         stats = {name: (folder / name).stat() for name in layout.files if (folder / name).exists()}
     except OSError as error:
@@ -221,7 +221,7 @@ def _fingerprint(task: str, layout: Layout, folder: Path) -> tuple[tuple[int, in
     return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats.values())
 
 
-# One of each: a grid may go back and forth between them.
+# The cache holds one data set of each kind, since a grid may go back and forth between them.
 @lru_cache(maxsize=2)
 def _read(task: str, folder: Path, fingerprint: tuple[tuple[int, int], ...]) -> _Cifar:
     layout = _LAYOUTS[task]
@@ -268,7 +268,7 @@ def _decode(task: str, layout: Layout, path: Path, content: bytes) -> _Arrays:
             raise ValueError(
                 f"its labels run from {labels.min()} to {labels.max()}, not from 0 to {layout.classes - 1}"
             )
-    # A damaged pickle raises whatever its bytes happen to say.
+    # A damaged pickle may raise any exception.
     except Exception as error:
         lacking = f"it has no 'data' and '{layout.labels}'"
         reason = lacking if isinstance(error, KeyError) else str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""`digits`: the 1,797 real handwritten digits that scikit-learn ships, 8 x 8 pixels (Alpaydin & Kaynak 1998)."""
+"""`digits`: the 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn (Alpaydin & Kaynak 1998)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _arrays() -> _Arrays:
     bunch = load_digits()
     pixels = bunch.images.astype(np.uint8)[:, None]
     labels = bunch.target.astype(np.int64)
-    # Every third image of each class, in the data set's order, is for testing: stratified, and no draw involved.
+    # Every third image of each class, in the order of the data set, is for testing: this is stratified without a draw.
     rank = np.zeros(len(labels), dtype=np.int64)
     for digit in range(10):
         of_class = labels == digit
@@ -45,14 +45,14 @@ def _arrays() -> _Arrays:
 
 
 class Digits(ClassificationTask):
-    """Handwritten digits: 1,201 for training, 596 for testing, in a fixed stratified split."""
+    """Handwritten digits, in a fixed stratified split: 1,201 for training and 596 for testing."""
 
     name = "digits"
     signature = ImageSignature((1, 8, 8), 10)
     architecture = "wrn-10-1"
 
     def source(self) -> DataVersion:
-        """scikit-learn's copy, always there."""
+        """The copy that comes with scikit-learn, which is always there."""
         arrays = _arrays()
         digest = digest_arrays((("pixels", arrays.pixels), ("labels", arrays.labels), ("test", arrays.test)))
         official = digest == _DIGEST
@@ -61,7 +61,7 @@ class Digits(ClassificationTask):
         )
 
     def data(self, split: str) -> ImageSet:
-        """The images of `train` or `test`; pixels from 0 to 16."""
+        """The images of `train` or `test`, with pixels from 0 to 16."""
         if split not in ("train", "test"):
             raise DataError(f"task digits has no {split} split: it has train and test")
         arrays = _arrays()

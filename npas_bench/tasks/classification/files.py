@@ -1,4 +1,4 @@
-"""Images that are read as they are needed, by processes that run ahead of the training, or all at once."""
+"""Images in files, which are read all at once, or as they are needed by processes that run ahead of the training."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from npas_bench.tasks.base import Part
 
 log = logging.getLogger(__name__)
-# Statistics of ImageNet's training split, as torchvision has them, in units of uint8.
+# The mean and the deviation of ImageNet's training split, as in torchvision, in units of uint8.
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-# The shorter side in evaluation over the side of the central square that is cut out of it.
+# In evaluation, the shorter side of an image, as a multiple of the side of the central square that is cut out of it.
 _MARGIN = 256 / 224
-# Of so many images one may be unreadable.
+# One in so many images may be unreadable.
 TOLERATED = 1000
-# So many of the next images are tried in the place of one that cannot be read.
+# In place of an image that cannot be read, so many of the next ones are tried.
 _STAND_INS = 20
 
 
@@ -46,11 +46,11 @@ class ImageFiles(Examples):
     """A split whose images are read as they are needed.
 
     Attributes:
-        task: name, for messages.
-        files: paths and labels.
-        side: of the square that a network is given.
-        device: that batches go to.
-        failed: files that could not be read so far, in whichever epoch.
+        task: name of the task, for messages.
+        files: paths and labels of the images.
+        side: side in pixels of the square that a network is given.
+        device: the device that batches are moved to.
+        failed: files that could not be read so far, in any epoch.
     """
 
     task: str
@@ -61,7 +61,7 @@ class ImageFiles(Examples):
 
     @property
     def unreadable(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those that are left out."""
+        """The files that could not be read and are left out."""
         return tuple(sorted(self.failed))
 
     def __len__(self) -> int:
@@ -69,23 +69,23 @@ class ImageFiles(Examples):
         return len(self.files)
 
     def to(self, device: torch.device) -> ImageFiles:
-        """The same images, read to another device."""
+        """The same images, with batches on another device."""
         return replace(self, device=device)
 
     def batch(self, indices: Tensor) -> Images:
-        """The central squares of images, normalised."""
+        """The normalised central squares of the images at `indices`, and their labels."""
         return next(self.batches([indices]))
 
     def batches(self, orders: Sequence[Tensor]) -> Iterator[Images]:
-        """The same of several lists, read ahead."""
+        """The batches of several lists of indices, which are read ahead."""
         return self._load([[(index, None) for index in order.tolist()] for order in orders])
 
     def training(self, parts: Sequence[Part], zoom: float | None) -> Iterator[Images]:
-        """Batches of training images; for one that cannot be read the next one stands in.
+        """Batches of training images; an image that cannot be read is replaced by the next one.
 
         Args:
-            parts: which; an image's own draws follow from the part's generator and its index.
-            zoom: of the recipe; None takes central squares.
+            parts: the parts to read; the draws of an image follow from the part's generator and the image's index.
+            zoom: zoom of the recipe; None takes central squares.
         """
         orders = [
             [(index, derive_seed("image", part.draws.initial_seed(), index)) for index in part.indices.tolist()]
@@ -103,7 +103,7 @@ class ImageFiles(Examples):
             collate_fn=_collate,
             num_workers=_loaders() if len(orders) > 1 else 0,
             pin_memory=on_gpu,
-            # Otherwise it would draw from the generator that modules draw from.
+            # Without it the loader would draw from the generator that modules draw from.
             generator=torch.Generator(),
         )
         shift, scale = (torch.tensor(values, device=self.device).view(-1, 1, 1) for values in (MEAN, DEVIATION))
@@ -118,7 +118,7 @@ class ImageFiles(Examples):
 
 
 class _Decoded(Dataset[Any]):
-    """Decoded images by (index, seed), uint8, with their labels, and the paths of those that cannot be read."""
+    """The images by (index, seed), decoded to uint8, with their labels and the paths of those that cannot be read."""
 
     def __init__(self, files: tuple[File, ...], side: int, zoom: float | None = None, *, stand_ins: bool = False):
         self._files, self._side, self._zoom, self._stand_ins = files, side, zoom, stand_ins
@@ -130,14 +130,14 @@ class _Decoded(Dataset[Any]):
             path, label = self._files[place % len(self._files)]
             try:
                 return _Read(_decode(path, self._side, self._zoom, seed), label, unreadable)
-            # Decoders raise whatever the bytes make them.
+            # Decoders may raise any exception on damaged bytes.
             except Exception:
                 unreadable.append(path)
         return _Read(None, -1, unreadable)
 
 
 def _decode(path: str, side: int, zoom: float | None, seed: int | None) -> Tensor:
-    """An image (3, side, side), uint8: its central square, or a random window where there are a zoom and a seed."""
+    """An image (3, side, side), uint8: its central square, or a random window if there are a zoom and a seed."""
     from PIL import Image
     from torchvision.transforms import v2
     from torchvision.transforms.v2 import functional
@@ -157,7 +157,7 @@ def _decode(path: str, side: int, zoom: float | None, seed: int | None) -> Tenso
 
 
 def _collate(images: list[_Read]) -> tuple[Tensor, Tensor, list[str]]:
-    """Pixels and labels of those that were read, and the others' paths."""
+    """The pixels and labels of the images that were read, and the paths of the others."""
     pixels = [image.pixels for image in images if image.pixels is not None]
     labels = [image.label for image in images if image.pixels is not None]
     unreadable = [path for image in images for path in image.unreadable]
@@ -165,16 +165,16 @@ def _collate(images: list[_Read]) -> tuple[Tensor, Tensor, list[str]]:
 
 
 def _loaders() -> int:
-    """Processes that read images ahead: the cores that are left beside the one that trains."""
+    """How many processes read images ahead: one for each core except the one that trains."""
     return max(1, min(16, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else 4))
 
 
 @lru_cache(maxsize=4)
 def resident(task: str, files: tuple[File, ...], side: int) -> ImageSet:
-    """A split whose images, squares of `side` pixels, are decoded at once.
+    """A split whose images, squares of `side` pixels, are all decoded at once.
 
     Raises:
-        DataError: if more than one in a thousand cannot be read.
+        DataError: if more than one in a thousand images cannot be read.
     """
     with ThreadPoolExecutor(_loaders() + 1) as pool:
         decoded = list(pool.map(_Decoded(files, side).__getitem__, [(i, None) for i in range(len(files))]))
@@ -184,10 +184,10 @@ def resident(task: str, files: tuple[File, ...], side: int) -> ImageSet:
 
 
 def tolerate(task: str, unreadable: list[str], count: int) -> None:
-    """Say which images are left out.
+    """Warn about images that are left out because they cannot be read.
 
     Raises:
-        DataError: if they are more than one in a thousand.
+        DataError: if there is more than one in a thousand.
     """
     if not unreadable:
         return

@@ -1,7 +1,7 @@
-"""`image-folder:FOLDER` and `imagenet`: images in a folder per class, `train/CLASS/` and `val/CLASS/`.
+"""`image-folder:FOLDER` and `imagenet`: images in one folder for each class, `train/CLASS/` and `val/CLASS/`.
 
-Small images (at most 64 pixels) are decoded once and stay on the device. Larger ones are read as they are needed by
-processes that run ahead of the training.
+Small images (of at most 64 pixels) are decoded once and stay on the device. Larger images are read as they are needed,
+by processes that run ahead of the training.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from npas_bench.recipe import Recipe
     from npas_bench.tasks.base import Examples, Part
 
-# A split of small images up to this many bytes stays on the device.
+# A split of small images stays on the device if it has at most so many bytes.
 _RESIDENT_BYTES = 2**31
-# Known sets by their digest, and the name their results go under.
+# The names that results on known data sets are reported under, by digest.
 _KNOWN = {"28e819859625abbb4125479be2fdef00992a45dd173949b7b1519f28085d582b": "Tiny-ImageNet-100c"}
 
 
@@ -37,7 +37,7 @@ class ImageFolder(ClassificationTask):
     """Any set of images in `train/CLASS/` and `val/CLASS/`.
 
     Args:
-        folder: relative to the folder of data sets, or an absolute path.
+        folder: an absolute path, or one relative to the folder of data sets.
     """
 
     name = "image-folder"
@@ -46,14 +46,14 @@ class ImageFolder(ClassificationTask):
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(os.path.normpath(data_folder() / Path(folder).expanduser()))
-        # However the folder is written, the name is one: identities and seeds depend on it.
+        # The name is the same however the folder is written, since identities and seeds depend on it.
         root = Path(os.path.normpath(data_folder()))
         inside = self._folder.is_relative_to(root)
         self.name = f"image-folder:{(self._folder.relative_to(root) if inside else self._folder).as_posix()}"
 
     @classmethod
     def of(cls, argument: str | None) -> Self:
-        """Images in the folder that is written behind the name."""
+        """The task for the images in the folder that follows the name."""
         if not argument:
             raise NpasBenchError(
                 f"task '{cls.name}' takes a folder behind its name, as {cls.name}:tiny-imagenet does: absolute, or in "
@@ -63,22 +63,22 @@ class ImageFolder(ClassificationTask):
 
     @property
     def signature(self) -> ImageSignature:  # type: ignore[override]
-        """As many classes as folders; images of at most 64 pixels as they are, others of 224."""
+        """A class for each folder, and images of their own size up to 64 pixels, or else of 224 pixels."""
         listing = self._list()
         return ImageSignature((3, listing.side, listing.side), len(listing.classes))
 
     def splits(self) -> tuple[str, ...]:
-        """Those whose folders are there."""
+        """The names of the splits whose folders are there."""
         return tuple(self._list().splits)
 
     def source(self) -> DataVersion:
-        """The folder's name; nothing is official here."""
+        """The version of the folder's images; none is official."""
         digest = self._list().digest
         label = _KNOWN.get(digest, f"{self._folder.name} (image folder {digest[:8]})")
         return DataVersion(self._folder.name, digest, official=False, label=label)
 
     def data(self, split: str) -> Examples:
-        """The images of `train`, or for `test` those of `val/`."""
+        """The images of `train`, or those of `val/` for `test`."""
         if split not in SPLITS:
             raise DataError(f"task {self.name} has no {split} split: it has train and test")
         listing = self._list()
@@ -110,9 +110,9 @@ class ImageFolder(ClassificationTask):
 
 
 class ImageNet(ImageFolder):
-    """ImageNet (ILSVRC 2012): a thousand classes in the order of their WordNet ids.
+    """ImageNet (ILSVRC 2012), with a thousand classes in the order of their WordNet ids.
 
-    Its `train/` may be missing where nothing is trained.
+    The folder `train/` may be missing where nothing is trained.
     """
 
     name = "imagenet"
@@ -120,7 +120,7 @@ class ImageNet(ImageFolder):
     architecture = "wrn-50-2"
     _CLASSES: ClassVar[int] = 1000
     _IMAGES: ClassVar[dict[str, int]] = {"train": 1_281_167, "test": 50_000}
-    # Copies with smaller images have less.
+    # Copies with smaller images have fewer bytes than the official files.
     _OFFICIAL_BYTES: ClassVar[int] = 140_000_000_000
 
     def __init__(self) -> None:
@@ -129,18 +129,18 @@ class ImageNet(ImageFolder):
 
     @classmethod
     def of(cls, argument: str | None) -> Self:
-        """Nothing is written behind its name."""
+        """The task; nothing follows its name."""
         if argument is not None:
             raise NpasBenchError(f"task 'imagenet' takes nothing behind its name: use image-folder:{argument}")
         return cls()
 
     @property
     def signature(self) -> ImageSignature:  # type: ignore[override]
-        """Known without data."""
+        """A thousand classes and images of 224 pixels, known without data."""
         return ImageSignature((3, LARGE_SIDE, LARGE_SIDE), self._CLASSES)
 
     def source(self) -> DataVersion:
-        """Official where counts are, and files are as large as the official ones."""
+        """The version of the data, which is official if the numbers of images and the size of the files are."""
         listing = self._list()
         counts = {split: len(files) for split, files in listing.splits.items()}
         official = counts == self._IMAGES and listing.bytes > self._OFFICIAL_BYTES

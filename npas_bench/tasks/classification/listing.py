@@ -1,4 +1,4 @@
-"""What lies in a folder of images: `train/CLASS/` and `val/CLASS/`."""
+"""The contents of a folder of images in `train/CLASS/` and `val/CLASS/`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
-# The largest side of small images, and what a network is given of larger ones.
+# The largest side of small images, and the side of what a network is given of larger images.
 SMALL_SIDE, LARGE_SIDE = 64, 224
 SPLITS = {"train": "train", "test": "val"}
-# Files of up to this many bytes in all are told apart by their content, larger sets by names and sizes.
+# Data sets of at most so many bytes are told apart by their contents, larger ones by names and sizes alone.
 _READ_BYTES = 2**30
-# So many images tell how large a set's images are.
+# The size of a data set's images is taken from so many of them.
 _SAMPLE = 100
-# So many files are named in a message.
+# A message names at most so many files.
 NAMED = 5
 
 
@@ -35,14 +35,14 @@ class File(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What lies in a folder.
+    """The contents of a folder of images.
 
     Attributes:
-        classes: names, in the order of their labels.
+        classes: names of the classes, in the order of their labels.
         splits: files of each split that is there.
-        digest: over names and, of small sets, contents.
-        side: of the images a network is given.
-        bytes: of all files together.
+        digest: sha256 over the files' names and sizes, and over their contents where these are small.
+        side: side in pixels of the images that a network is given.
+        bytes: number of bytes of all files together.
     """
 
     classes: tuple[str, ...]
@@ -53,14 +53,14 @@ class Listing(NamedTuple):
 
 
 def list_folder(task: str, folder: Path) -> Listing:
-    """What lies in a folder, looked at again where one of its class folders changed.
+    """The contents of a folder, which is read again if one of its class folders has changed.
 
     Args:
-        task: name, for messages.
-        folder: with `train/` and `val/`; the former may be missing.
+        task: name of the task, for messages.
+        folder: the folder with `train/` and `val/`; the former may be missing.
 
     Raises:
-        DataError: if it is missing or damaged, or its splits have different classes.
+        DataError: if the folder is missing or damaged, or if its splits have different classes.
     """
     try:
         times = tuple(path.stat().st_mtime_ns for path in sorted(folder.glob("*/*")) if path.is_dir())
@@ -71,7 +71,7 @@ def list_folder(task: str, folder: Path) -> Listing:
 
 @lru_cache(maxsize=4)
 def _list_once(task: str, folder: Path, times: tuple[int, ...]) -> Listing:
-    """List a folder; `times` of its class folders tell whether it changed since."""
+    """The contents of a folder; `times`, those of its class folders, differ if the folder has changed."""
     from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
     there = {split: folder / name for split, name in SPLITS.items() if (folder / name).is_dir()}
@@ -100,14 +100,14 @@ def _list_once(task: str, folder: Path, times: tuple[int, ...]) -> Listing:
 
 
 def _digest(folder: Path, paths: list[str]) -> tuple[str, int]:
-    """sha256 over names and sizes, and of small sets contents; and the bytes of all files."""
+    """The sha256 over names and sizes, and over the contents of a small data set; and the bytes of all files."""
     digest = hashlib.sha256()
     sizes = [_size(Path(path)) for path in paths]
     read = sum(sizes) <= _READ_BYTES
     for path, size in zip(paths, sizes, strict=True):
         digest.update(f"{Path(path).relative_to(folder).as_posix()}:{size};".encode())
         if read and size:
-            # A file that cannot be opened is an image that cannot be read, which is counted when they all are.
+            # A file that cannot be opened counts as an unreadable image when all images are read.
             with contextlib.suppress(OSError):
                 digest.update(Path(path).read_bytes())
     return digest.hexdigest(), sum(sizes)
@@ -121,7 +121,7 @@ def _size(path: Path) -> int:
 
 
 def _report_foreign(task: str, place: Path, images: set[str]) -> None:
-    """Say which files of a split are left out because they have no image's name."""
+    """Warn about files of a split that are left out because their names are not those of images."""
     foreign = sorted(
         path
         for path in (os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names)  # noqa: PTH118
@@ -133,17 +133,17 @@ def _report_foreign(task: str, place: Path, images: set[str]) -> None:
 
 
 def _side(task: str, splits: Mapping[str, Sequence[File]]) -> int:
-    """The side of what a network is given: the largest of a sample of small images; one for all larger ones.
+    """The side of the images that a network is given: the largest side of a sample of small images, or `LARGE_SIDE`.
 
     Raises:
-        DataError: if none can be read, or some are small and others large.
+        DataError: if no image of the sample can be read, or if some are small and others large.
     """
     from PIL import Image
 
     files = [file for split in splits.values() for file in split]
     sides = []
     for file in files[:: max(1, len(files) // _SAMPLE)]:
-        # Decoders raise whatever the bytes make them.
+        # Decoders may raise any exception on damaged bytes.
         with contextlib.suppress(Exception), Image.open(file.path) as image:
             sides.append((max(image.size), file.path))
     if not sides:

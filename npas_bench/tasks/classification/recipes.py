@@ -1,4 +1,4 @@
-"""The papers' training recipes for image classification, by architecture, each with a short variant."""
+"""The papers' training recipes for image classification by architecture, each with a short variant."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WRN = ImageRecipe(
     crop=4,
     cutout=16,
 )
-# As the distillation that Plummer et al. 2022, table 3, compare with.
+# The recipe of the distillation that Plummer et al. 2022 compare with in table 3.
 _RESNET = ImageRecipe(
     epochs=200,
     batch_size=128,
@@ -56,7 +56,7 @@ _EFFICIENTNET = ImageRecipe(
 )
 _SMALL_IMAGES = {"resnet": _RESNET, "densenet": _DENSENET, "efficientnet": _EFFICIENTNET}
 
-# He et al. 2016 and torchvision's references: what papers call the usual recipe for ImageNet.
+# He et al. 2016 and torchvision's references: the usual recipe for ImageNet.
 _IMAGENET = ImageRecipe(
     epochs=90,
     batch_size=256,
