@@ -21,8 +21,9 @@ LEVELS = [
     {"architectures"},
     {"tasks", "methods"},
     {"plugins"},
+    {"cells"},
     {"database", "training"},
-    {"leaderboard", "runner"},
+    {"leaderboard", "runner", "forecast"},
     {"dashboard"},
     {"cli"},
 ]
@@ -67,6 +68,15 @@ def test_only_one_module_relies_on_what_is_private_in_torch():
     )
     found = {path.name for path in FILES if private.search(path.read_text(encoding="utf-8"))}
     assert found == {"torch_internals.py"}
+
+
+def test_a_public_class_name_means_one_thing():
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
 def test_every_module_is_linted_and_no_link_is_followed():

@@ -13,10 +13,10 @@ from npas_bench.errors import NpasBenchError, UnknownName
 from npas_bench.leaderboard.which import Which
 
 if TYPE_CHECKING:
+    from npas_bench.cells.grid import Grid
     from npas_bench.database.papers import PaperNumber
     from npas_bench.leaderboard.reading import Choice
     from npas_bench.leaderboard.sources import Source
-    from npas_bench.runner.grid import Grid
 
 
 class CompareFormat(StrEnum):
@@ -120,8 +120,8 @@ def _rows(
 
 def _beside(rows: list[PaperNumber], name: str) -> list[PaperNumber]:
     """The numbers that a grid stands beside, of its own tasks and architectures."""
+    from npas_bench.cells.grid import read_grid
     from npas_bench.leaderboard.papers import choose_rows
-    from npas_bench.runner.grid import read_grid
 
     grid = read_grid(name)
     if not grid.beside:

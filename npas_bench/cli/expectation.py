@@ -9,15 +9,15 @@ from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
     from npas_bench.database.opening import Database
-    from npas_bench.runner.forecast import Forecast
+    from npas_bench.forecast.forecast import Forecast
 
 log = logging.getLogger(__name__)
 
 
 def learned_forecast(database: Database | None, device: str) -> Forecast:
     """A forecast learned from the runs of `database`, if there is one, and of the board that comes along."""
+    from npas_bench.forecast.forecast import Forecast
     from npas_bench.leaderboard.published import open_published
-    from npas_bench.runner.forecast import Forecast
 
     try:
         published = open_published()

@@ -13,9 +13,9 @@ from npas_bench.cli.console import output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from npas_bench.runner.forecast import Estimate, Forecast
+    from npas_bench.forecast.forecast import Estimate, Forecast
+    from npas_bench.forecast.outlook import Outlook
     from npas_bench.runner.item import Item
-    from npas_bench.runner.outlook import Outlook
 
 _FINAL = ("done", "unsupported")
 _BASES = {"runs": "runs of their kind", "neighbours": "similar runs", "operations": "their operations alone"}
@@ -52,7 +52,7 @@ def plan(
     from npas_bench.cli.expectation import learned_forecast
     from npas_bench.database.opening import locate, open_for_reading, reaching
     from npas_bench.database.runs import newest_runs
-    from npas_bench.runner.outlook import lanes_here, look_out
+    from npas_bench.forecast.outlook import lanes_here, look_out
 
     items = choose.chosen_items(
         choose.Selection(
@@ -167,7 +167,7 @@ def _row(group: list[int], items: list[Item], states: list[str], estimates: list
 def _preview(item: Item) -> Preview:
     from npas_bench import plugins
     from npas_bench.errors import UnsupportedBudget
-    from npas_bench.runner.execution import problem_of
+    from npas_bench.runner.build import problem_of
 
     method = plugins.methods.load(item.cell.method)(item.cell.options)
     problem = problem_of(item.cell, plugins.task(item.cell.task))

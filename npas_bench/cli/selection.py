@@ -11,7 +11,7 @@ import yaml
 from npas_bench.errors import DataError, NpasBenchError, OptionError
 
 if TYPE_CHECKING:
-    from npas_bench.runner.grid import Grid
+    from npas_bench.cells.grid import Grid
     from npas_bench.runner.item import Item
 
 GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="A grid's name, or a YAML file.")]
@@ -87,8 +87,8 @@ def chosen_items(selection: Selection) -> list[Item]:
     Raises:
         NpasBenchError: if a name, budget or option is wrong, data is missing, or there is no such device.
     """
+    from npas_bench.cells.grid import Change, Expander
     from npas_bench.runner.device import resolve_device
-    from npas_bench.runner.grid import Change, Expander
     from npas_bench.runner.item import Item
 
     grid = _grid(selection)
@@ -114,7 +114,7 @@ def chosen_items(selection: Selection) -> list[Item]:
 
 def _grid(selection: Selection) -> Grid:
     from npas_bench.budget import Budget
-    from npas_bench.runner.grid import Block, Grid, MethodEntry, read_grid
+    from npas_bench.cells.grid import Block, Grid, MethodEntry, read_grid
 
     parts = {
         "--task": selection.tasks,
@@ -152,7 +152,7 @@ def _grid(selection: Selection) -> Grid:
 
 def _seeds(selection: Selection) -> tuple[int, ...]:
     from npas_bench.budget import LARGEST
-    from npas_bench.runner.grid import MOST_SEEDS
+    from npas_bench.cells.grid import MOST_SEEDS
 
     if selection.seed_list:
         if min(selection.seed_list) < 0 or max(selection.seed_list) >= LARGEST:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from npas_bench.cells.labels import method_label
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from npas_bench.database.schema import CellRow
-
-
-def method_label(method: str, options: Mapping[str, Any]) -> str:
-    """A method with its options, as a board's row names it: `ssn (upsample=inter)`."""
-    chosen = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
-    return f"{method} ({chosen})" if chosen else method
 
 
 def cell_label(cell: CellRow) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from npas_bench.database.labels import method_label
+from npas_bench.cells.labels import method_label
 from npas_bench.database.queries.boards import (
     board_budgets,
     board_full,

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from npas_bench.database.labels import method_label
+from npas_bench.cells.labels import method_label
 from npas_bench.leaderboard.statistics import half_width, ranks
 
 if TYPE_CHECKING:

@@ -192,7 +192,7 @@ class Recipe(BaseModel):
         """What determines a result: every field but the name that differs from its default.
 
         So a new field whose default is what was done before leaves old identities as they are; the defaults
-        themselves never change (`tests/runner/test_identity.py`).
+        themselves never change (`tests/cells/test_identity.py`).
         """
         return self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
 

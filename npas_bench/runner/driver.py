@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy.exc import SQLAlchemyError
 
 from npas_bench import __version__
+from npas_bench.cells.cell import IDENTITY_VERSION
 from npas_bench.database.drivers import HEARTBEAT_SECONDS, CodeVersion, beat, enter, leave, reap
 from npas_bench.database.patience import patiently
 from npas_bench.database.runs import (
@@ -23,7 +24,6 @@ from npas_bench.database.runs import (
     newest_runs,
     reopen_runs,
 )
-from npas_bench.runner.cell import IDENTITY_VERSION
 from npas_bench.runner.device import device_class
 from npas_bench.runner.item import FINAL, Item, Only, left_over
 from npas_bench.runner.provenance import source_digest

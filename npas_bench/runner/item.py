@@ -10,8 +10,8 @@ from npas_bench.runner.device import device_class
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from npas_bench.cells.cell import Cell
     from npas_bench.database.runs import RunState
-    from npas_bench.runner.cell import Cell
     from npas_bench.tasks import DataVersion
 
 Only = Literal["failed", "missing", "stale"]

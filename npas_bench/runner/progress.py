@@ -16,7 +16,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from npas_bench.runner.cell import Cell
+    from npas_bench.cells.cell import Cell
     from npas_bench.runner.work import Outcome
     from npas_bench.training.loop import EpochReport
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from npas_bench.cells.cell import Cell
     from npas_bench.database.opening import Database
-    from npas_bench.runner.cell import Cell
     from npas_bench.runner.executors import Ended
     from npas_bench.runner.progress import Reporter
     from npas_bench.runner.work import Work

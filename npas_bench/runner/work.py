@@ -14,7 +14,7 @@ from npas_bench.training.loop import EpochReport
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from npas_bench.runner.cell import Cell
+    from npas_bench.cells.cell import Cell
     from npas_bench.tasks import DataVersion
 
 

@@ -17,8 +17,8 @@ from npas_bench.architectures import (
     Signature,
     TextSignature,
 )
+from npas_bench.cells.grid import Block, Expander, Grid, MethodEntry
 from npas_bench.errors import PluginError, SignatureError
-from npas_bench.runner.grid import Block, Expander, Grid, MethodEntry
 from npas_bench.tasks import Task
 
 IMAGES = ImageSignature((3, 8, 8), 10)

@@ -13,6 +13,7 @@ from sqlalchemy import event, select, update
 from sqlalchemy.engine import Engine
 
 from npas_bench.budget import Ledger
+from npas_bench.cells.cell import Cell
 from npas_bench.database import opening
 from npas_bench.database.drivers import CodeVersion, enter
 from npas_bench.database.exchange import files as exchange
@@ -26,7 +27,6 @@ from npas_bench.database.queries.results import find_run, latest_runs, read_resu
 from npas_bench.database.runs import add_runs, claim_run, finish_run, newest_runs
 from npas_bench.database.schema import DriverRow, RunRow
 from npas_bench.errors import DatabaseError, UnknownName
-from npas_bench.runner.cell import Cell
 from npas_bench.runner.executors import Ended
 from npas_bench.runner.work import Cost
 from npas_bench.training.loop import EpochReport

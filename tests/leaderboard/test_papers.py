@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from npas_bench import plugins
+from npas_bench.cells.grid import read_grid
 from npas_bench.database.opening import locate, open_for_reading, open_for_writing
 from npas_bench.database.papers import read_papers
 from npas_bench.leaderboard.papers import choose_rows, in_metric, metrics_of, points_beside, set_beside
 from npas_bench.leaderboard.standings import tabulate
-from npas_bench.runner.grid import read_grid
 from tests.conftest import REPOSITORY
 from tests.leaderboard.test_standings import result
 
@@ -155,7 +155,7 @@ def test_every_number_that_is_set_against_a_method_names_one_with_options_that_i
 
 
 def test_grids_stand_beside_numbers_that_their_cells_are_set_against(rows):
-    from npas_bench.runner.grid import Expander
+    from npas_bench.cells.grid import Expander
 
     for name in ("downsampling-table5", "upsampling-table6", "mapping-table7", "groups-table12", "templates-table13"):
         grid = read_grid(name)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from npas_bench import __version__
+from npas_bench.cells.cell import Cell
 from npas_bench.errors import NpasBenchError
 from npas_bench.recipe import Recipe
-from npas_bench.runner.cell import Cell
 from npas_bench.runner.cluster import RayExecutor
 from npas_bench.runner.cluster.connection import Connection
 from npas_bench.runner.cluster.worker import Answer, Facts, Worker

@@ -12,10 +12,10 @@ from torch import nn
 
 from npas_bench import plugins
 from npas_bench.budget import Role
+from npas_bench.cells.cell import Cell
 from npas_bench.methods import Method
 from npas_bench.network import PlainNetwork
 from npas_bench.recipe import ImageRecipe
-from npas_bench.runner.cell import Cell
 from npas_bench.runner.execution import execute
 from npas_bench.runner.work import Engine, Work
 from npas_bench.tasks.classification.digits import Digits

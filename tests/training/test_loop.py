@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from npas_bench.cells.cell import Cell
 from npas_bench.errors import Diverged
 from npas_bench.methods.ssn import SSN
 from npas_bench.network import PlainNetwork
 from npas_bench.recipe import ImageRecipe
-from npas_bench.runner.cell import Cell
-from npas_bench.runner.execution import problem_of
+from npas_bench.runner.build import problem_of
 from npas_bench.seeding import seeded
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.training.checkpoint import CheckpointFolder, hand_over

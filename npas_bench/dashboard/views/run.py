@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from npas_bench.cells.labels import method_label
 from npas_bench.dashboard.filters import choose_name
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import ask
@@ -14,7 +15,7 @@ from npas_bench.dashboard.run_charts import MOST_SEGMENTS, Segment, curve_chart,
 from npas_bench.dashboard.terminal import cost_lines, reproducing_command
 from npas_bench.dashboard.views.links import run_page_link
 from npas_bench.dashboard.words import plain, short
-from npas_bench.database.labels import cell_label, method_label, printable
+from npas_bench.database.labels import cell_label, printable
 from npas_bench.database.queries.listing import recent_runs
 from npas_bench.database.queries.reproductions import read_repetitions
 from npas_bench.database.queries.results import find_run

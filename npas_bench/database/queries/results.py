@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import joinedload, selectinload
 
-from npas_bench.database.labels import method_label
+from npas_bench.cells.labels import method_label
 from npas_bench.database.runs import UNFINISHED, count_states
 from npas_bench.database.schema import CellRow, MetricRow, RunRow
 

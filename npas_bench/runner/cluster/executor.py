@@ -1,4 +1,4 @@
-"""Cells on a pool of long-lived Ray workers, as many side by side as their places hold.
+"""Cells on a pool of long-lived Ray workers, as many side by side as their slots hold.
 
 Retries are this executor's own, and only for what is no fault of a cell's: a worker, a node or all of Ray that died.
 A cell that ran out of a GPU's memory beside others is tried once more with a GPU to itself.
@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from npas_bench import __version__
 from npas_bench.errors import NpasBenchError
 from npas_bench.runner.cluster.connection import Connection
-from npas_bench.runner.cluster.places import Needs, Place, places_of
 from npas_bench.runner.cluster.pool import Pool, PoolWorker
+from npas_bench.runner.cluster.slots import Needs, Slot, slots_of
 from npas_bench.runner.cluster.worker import Answer, Facts, Worker
-from npas_bench.runner.execution import overdue_outcome
 from npas_bench.runner.executors import Ended, Executor, Listener
+from npas_bench.runner.failures import overdue_outcome
 from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.work import Outcome, Work, read_progress
 
@@ -49,7 +49,7 @@ class RayExecutor(Executor):
     Args:
         address: of a cluster that is there; left out, one is started on this machine.
         folder: that all its nodes see, where checkpoints go.
-        worker: what runs in worker processes; tests put others in its place.
+        worker: what runs in worker processes; tests put others in its slot.
     """
 
     def __init__(self, address: str | None, folder: Path, worker: type[Worker] = Worker) -> None:
@@ -80,7 +80,7 @@ class _Running:
         worker: that runs it.
         begun: when, by a clock that never jumps.
         epoch: that it is known to have reached.
-        beside: whether it ever shared its place.
+        beside: whether it ever shared its slot.
     """
 
     def __init__(self, work: Work, worker: PoolWorker, *, beside: bool) -> None:
@@ -113,7 +113,7 @@ class _Schedule:
         self._deaths: dict[str, int] = {}
         self._alone: set[str] = set()
         self._learned: dict[tuple[object, ...], int] = {}
-        self._places: dict[str, Place] = {}
+        self._slots: dict[str, Slot] = {}
         self._looked = -_LOOK_SECONDS
         self._read_progress = 0.0
         self._deserted: float | None = None
@@ -146,25 +146,25 @@ class _Schedule:
         if self._deserted is None and time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        now = {place.name: place for place in places_of(self._connection.nodes(), self._device, self._processes)}
-        for name, place in now.items():
-            self._places.setdefault(name, place)
-        for name in self._places.keys() - now.keys():
-            place = self._places.pop(name)
-            log.warning("node %s is gone", place.node[:8])
-            self._pool.forget(place)
-        for place in self._places.values():
-            if place.again is not None and time.monotonic() > place.again:
-                place.trouble, place.again = None, None
-        if self._running or any(place.trouble is None for place in self._places.values()):
+        now = {slot.name: slot for slot in slots_of(self._connection.nodes(), self._device, self._processes)}
+        for name, slot in now.items():
+            self._slots.setdefault(name, slot)
+        for name in self._slots.keys() - now.keys():
+            slot = self._slots.pop(name)
+            log.warning("node %s is gone", slot.node[:8])
+            self._pool.forget(slot)
+        for slot in self._slots.values():
+            if slot.again is not None and time.monotonic() > slot.again:
+                slot.trouble, slot.again = None, None
+        if self._running or any(slot.trouble is None for slot in self._slots.values()):
             self._deserted = None
             return
-        self._wait_for_a_place()
+        self._wait_for_a_slot()
 
-    def _wait_for_a_place(self) -> None:
+    def _wait_for_a_slot(self) -> None:
         """Nothing runs, and nothing can be run now: nodes may join, or come back."""
-        troubles = "; ".join(sorted({place.trouble for place in self._places.values() if place.trouble}))
-        hopeless = self._places and all(place.again is None for place in self._places.values())
+        troubles = "; ".join(sorted({slot.trouble for slot in self._slots.values() if slot.trouble}))
+        hopeless = self._slots and all(slot.again is None for slot in self._slots.values())
         what = "GPU" if self._device.startswith("cuda") else "CPU"
         if self._deserted is None:
             self._deserted = time.monotonic()
@@ -185,14 +185,14 @@ class _Schedule:
         while passed_over < min(_AHEAD, len(self._waiting)):
             planned = self._waiting[passed_over]
             needs = self._needs(planned)
-            places = [place for name, place in self._places.items() if name not in reserved]
-            if not any(place.fits(needs) for place in places):
-                # What is smaller must not hold back for ever what waits for a place of its own.
-                if places and (needs.alone or (places[0].gpus and needs.memory is None)):
-                    reserved.add(min(places, key=lambda place: len(place.taken)).name)
+            slots = [slot for name, slot in self._slots.items() if name not in reserved]
+            if not any(slot.fits(needs) for slot in slots):
+                # What is smaller must not hold back for ever what waits for a slot of its own.
+                if slots and (needs.alone or (slots[0].gpus and needs.memory is None)):
+                    reserved.add(min(slots, key=lambda slot: len(slot.taken)).name)
                 passed_over += 1
                 continue
-            worker = self._worker(needs, places)
+            worker = self._worker(needs, slots)
             if worker is None:
                 return
             if time.monotonic() - begun > _POLL_SECONDS:
@@ -203,30 +203,30 @@ class _Schedule:
             if work is not None:
                 self._assign(work, worker, needs)
 
-    def _worker(self, needs: Needs, places: list[Place]) -> PoolWorker | None:
-        """An idle worker on a place where this fits; None while the ones that would do are on their way."""
-        fitting = [place for place in places if place.fits(needs)]
+    def _worker(self, needs: Needs, slots: list[Slot]) -> PoolWorker | None:
+        """An idle worker on a slot where this fits; None while the ones that would do are on their way."""
+        fitting = [slot for slot in slots if slot.fits(needs)]
         # The emptiest first; GPUs that are shared already last, so that all of them are at work.
-        fitting.sort(key=lambda place: len(place.taken))
-        for place in fitting:
-            worker = self._pool.idle(place, needs.threads)
+        fitting.sort(key=lambda slot: len(slot.taken))
+        for slot in fitting:
+            worker = self._pool.idle(slot, needs.threads)
             if worker is not None:
                 return worker
         wanted = len(self._waiting)
-        for place in fitting:
-            self._pool.prepare(place, needs.threads, wanted)
+        for slot in fitting:
+            self._pool.prepare(slot, needs.threads, wanted)
         return None
 
     def _assign(self, work: Work, worker: PoolWorker, needs: Needs) -> None:
-        place, identity = worker.place, work.cell.identity
+        slot, identity = worker.slot, work.cell.identity
         for other in self._running.values():
-            if other.worker.place is place:
+            if other.worker.slot is slot:
                 other.beside = True
-        beside = bool(place.taken)
-        place.taken[identity] = needs
-        if place.gpus and not place.spares(self._pool.waiting_on(place) - 1):
+        beside = bool(slot.taken)
+        slot.taken[identity] = needs
+        if slot.gpus and not slot.spares(self._pool.waiting_on(slot) - 1):
             # Those that only wait for work hold memory too.
-            self._pool.clear(place, worker)
+            self._pool.clear(slot, worker)
         self._running[identity] = _Running(work, worker, beside=beside)
         self._pool.submit(worker, work)
 
@@ -241,8 +241,8 @@ class _Schedule:
                 self._introduce(worker, answer)
                 continue
             running = self._running.pop(worker.work.cell.identity)
-            share = worker.place.share(running.work.cell.identity)
-            worker.place.taken.pop(running.work.cell.identity, None)
+            share = worker.slot.share(running.work.cell.identity)
+            worker.slot.taken.pop(running.work.cell.identity, None)
             if isinstance(answer, Exception):
                 self._pool.discard(worker)
                 self._died(running, answer)
@@ -261,11 +261,11 @@ class _Schedule:
             trouble = _trouble(answer, self._marker)
             if trouble is None:
                 worker.ready = True
-                worker.place.memory = worker.place.memory or answer.gpu_memory
+                worker.slot.memory = worker.slot.memory or answer.gpu_memory
                 return
-            if worker.place.trouble is None:
-                log.warning("node %s is not used: %s", worker.place.node[:8], trouble)
-            worker.place.trouble = trouble
+            if worker.slot.trouble is None:
+                log.warning("node %s is not used: %s", worker.slot.node[:8], trouble)
+            worker.slot.trouble = trouble
         self._pool.discard(worker)
 
     def _ended(self, running: _Running, outcome: Outcome, share: float | None) -> None:
@@ -311,7 +311,7 @@ class _Schedule:
             self._restarts = 0
             self._deaths.pop(identity, None)
             self._learn(running.work, progress.memory)
-            taken = running.worker.place.taken
+            taken = running.worker.slot.taken
             taken[identity] = taken[identity]._replace(memory=self._learned[_kind(running.work)])
             self._listener.progressed(running.work, progress.report)
 
@@ -327,7 +327,7 @@ class _Schedule:
             if identity not in unwanted and not late:
                 continue
             del self._running[identity]
-            running.worker.place.taken.pop(identity, None)
+            running.worker.slot.taken.pop(identity, None)
             self._pool.discard(running.worker)
             if identity in unwanted:
                 self._listener.dropped(work)
@@ -347,7 +347,7 @@ class _Schedule:
             self._listener.retried(running.work, Ended("Ray died", running.seconds))
         self._waiting[:0] = [running.work for running in self._running.values()]
         self._running.clear()
-        self._places.clear()
+        self._slots.clear()
         self._pool.lost()
         self._connection.restart()
 

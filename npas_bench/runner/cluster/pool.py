@@ -1,4 +1,4 @@
-"""Long-lived workers on their places: started when there is work, kept while they are healthy."""
+"""Long-lived workers on their slots: started when there is work, kept while they are healthy."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from npas_bench.runner.cluster.connection import Connection
-    from npas_bench.runner.cluster.places import Place
+    from npas_bench.runner.cluster.slots import Slot
     from npas_bench.runner.cluster.worker import Answer, Facts, Worker
     from npas_bench.runner.work import Work
 
 log = logging.getLogger(__name__)
 
-# What a worker may hold more than after its first cell before another takes its place.
+# What a worker may hold more than after its first cell before another takes its slot.
 _GROWTH_BYTES = 1024**3
 # Longer than any import takes, on a machine that is busy with others.
 _START_SECONDS = 300.0
-# A place where workers die before they ever answer is left alone for a while.
+# A slot where workers die before they ever answer is left alone for a while.
 _FAILED_STARTS = 3
 _REST_SECONDS = 20.0
 # The user's settings that workers on other machines need too.
 _PASSED = ("NPAS_BENCH_DATA",)
-# Of a GPU that a place holds whole: enough for as many workers as may share it.
+# Of a GPU that a slot holds whole: enough for as many workers as may share it.
 _SLIVER = 0.05
 
 
 class PoolWorker:
-    """A worker on a place.
+    """A worker on a slot.
 
     Attributes:
-        place: where it is.
+        slot: where it is.
         threads: CPU threads that it has.
         actor: Ray's handle.
         ready: whether it has said what it is, and may be used.
@@ -44,8 +44,8 @@ class PoolWorker:
         begun: when it was started.
     """
 
-    def __init__(self, place: Place, threads: int, actor: Any) -> None:
-        self.place = place
+    def __init__(self, slot: Slot, threads: int, actor: Any) -> None:
+        self.slot = slot
         self.threads = threads
         self.actor = actor
         self.ready = False
@@ -74,60 +74,60 @@ class Pool:
         self._groups: dict[str, Any] = {}
         self._failed_starts: dict[str, int] = {}
 
-    def idle(self, place: Place, threads: int) -> PoolWorker | None:
+    def idle(self, slot: Slot, threads: int) -> PoolWorker | None:
         """A worker there that is ready and has nothing to do."""
         for worker in self._workers:
-            if worker.place is place and worker.threads == threads and worker.ready and worker.work is None:
+            if worker.slot is slot and worker.threads == threads and worker.ready and worker.work is None:
                 return worker
         return None
 
-    def prepare(self, place: Place, threads: int, wanted: int) -> None:
+    def prepare(self, slot: Slot, threads: int, wanted: int) -> None:
         """Start workers there, as far as it has room and there is work for them."""
-        if place.node not in self._connection.nodes():
+        if slot.node not in self._connection.nodes():
             # It went since the last look, which the next one will see.
             return
-        for other in [w for w in self._workers if w.place is place and w.threads != threads and _resting(w)]:
+        for other in [w for w in self._workers if w.slot is slot and w.threads != threads and _resting(w)]:
             self.discard(other)
-        there = [worker for worker in self._workers if worker.place is place]
+        there = [worker for worker in self._workers if worker.slot is slot]
         coming = sum(not worker.ready for worker in there)
-        room = place.threads - sum(worker.threads for worker in there)
+        room = slot.threads - sum(worker.threads for worker in there)
         # A GPU's memory is known when its first worker answers, and who may share it when that one's cell is measured.
-        if place.gpus:
+        if slot.gpus:
             most = 0 if any(not worker.ready for worker in there) else 1
         else:
             most = 0 if there and room < threads else max(1, room // threads)
         for _ in range(min(most, wanted - coming)):
-            self._start(place, threads)
+            self._start(slot, threads)
 
-    def _start(self, place: Place, threads: int) -> None:
+    def _start(self, slot: Slot, threads: int) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
         environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        strategy: Any = NodeAffinitySchedulingStrategy(place.node, soft=False)
-        if place.gpus:
-            strategy = PlacementGroupSchedulingStrategy(self._group(place), placement_group_bundle_index=0)
+        strategy: Any = NodeAffinitySchedulingStrategy(slot.node, soft=False)
+        if slot.gpus:
+            strategy = PlacementGroupSchedulingStrategy(self._group(slot), placement_group_bundle_index=0)
         options = {
-            "num_cpus": 0 if place.gpus else min(threads, place.threads),
-            "num_gpus": place.gpus if place.gpus != 1 else _SLIVER,
+            "num_cpus": 0 if slot.gpus else min(threads, slot.threads),
+            "num_gpus": slot.gpus if slot.gpus != 1 else _SLIVER,
             "scheduling_strategy": strategy,
         }
         actor = self._remote.options(**options).remote(environment)
-        worker = PoolWorker(place, threads, actor)
+        worker = PoolWorker(slot, threads, actor)
         self._workers.append(worker)
         self._calls[actor.facts.remote(str(self._marker), *self._preloaded)] = worker
 
-    def _group(self, place: Place) -> Any:
+    def _group(self, slot: Slot) -> Any:
         """Ray's reservation of the whole GPU, which its workers share: Ray shows each of them the same one."""
         from ray.util.placement_group import placement_group
 
-        if place.name not in self._groups:
-            bundle: dict[str, float] = {"GPU": place.gpus}
-            if place.cpus:
-                bundle["CPU"] = place.cpus
+        if slot.name not in self._groups:
+            bundle: dict[str, float] = {"GPU": slot.gpus}
+            if slot.cpus:
+                bundle["CPU"] = slot.cpus
             # By the node's id: two of Ray's nodes may have one address.
-            label = {"ray.io/node-id": place.node}
-            self._groups[place.name] = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[label])
-        return self._groups[place.name]
+            label = {"ray.io/node-id": slot.node}
+            self._groups[slot.name] = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[label])
+        return self._groups[slot.name]
 
     def submit(self, worker: PoolWorker, work: Work) -> None:
         """Let an idle worker run a cell."""
@@ -156,22 +156,22 @@ class Pool:
             if worker.work is None and isinstance(answer, Exception):
                 self._note_failed_start(worker, answer)
             elif worker.work is None:
-                self._failed_starts.pop(worker.place.name, None)
+                self._failed_starts.pop(worker.slot.name, None)
             yield worker, answer
         for worker in [w for w in self._workers if not w.ready and time.monotonic() - w.begun > _START_SECONDS]:
             self._note_failed_start(worker, TimeoutError("it did not start"))
             self.discard(worker)
 
     def _note_failed_start(self, worker: PoolWorker, error: Exception) -> None:
-        name = worker.place.name
+        name = worker.slot.name
         self._failed_starts[name] = self._failed_starts.get(name, 0) + 1
-        if self._failed_starts[name] >= _FAILED_STARTS and worker.place.trouble is None:
+        if self._failed_starts[name] >= _FAILED_STARTS and worker.slot.trouble is None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            worker.place.trouble = f"workers cannot be started on it ({lines[-1].strip()})"
+            worker.slot.trouble = f"workers cannot be started on it ({lines[-1].strip()})"
             # It may be about to be known as dead, or be better soon.
-            worker.place.again = time.monotonic() + _REST_SECONDS
+            worker.slot.again = time.monotonic() + _REST_SECONDS
             self._failed_starts[name] = 0
-            log.warning("node %s is not used: %s", worker.place.node[:8], worker.place.trouble)
+            log.warning("node %s is not used: %s", worker.slot.node[:8], worker.slot.trouble)
 
     def free(self, worker: PoolWorker, resident: int) -> None:
         """A worker's cell ended; it is kept, unless its memory grew."""
@@ -182,9 +182,9 @@ class Pool:
             log.info("a worker holds %.1f GiB and is replaced", resident / 2**30)
             self.discard(worker)
 
-    def clear(self, place: Place, besides: PoolWorker) -> None:
-        """End the idle workers of a place, but for one."""
-        for worker in [w for w in self._workers if w.place is place and w is not besides and w.work is None]:
+    def clear(self, slot: Slot, besides: PoolWorker) -> None:
+        """End the idle workers of a slot, but for one."""
+        for worker in [w for w in self._workers if w.slot is slot and w is not besides and w.work is None]:
             self.discard(worker)
 
     def discard(self, worker: PoolWorker) -> None:
@@ -195,11 +195,11 @@ class Pool:
             self._workers.remove(worker)
         self._calls = {reference: other for reference, other in self._calls.items() if other is not worker}
 
-    def forget(self, place: Place) -> None:
-        """A place is gone: its idle workers are, and of its busy ones Ray will say so."""
-        for worker in [w for w in self._workers if w.place is place and w.work is None]:
+    def forget(self, slot: Slot) -> None:
+        """A slot is gone: its idle workers are, and of its busy ones Ray will say so."""
+        for worker in [w for w in self._workers if w.slot is slot and w.work is None]:
             self.discard(worker)
-        group = self._groups.pop(place.name, None)
+        group = self._groups.pop(slot.name, None)
         if group is not None:
             self._release(group)
 
@@ -209,9 +209,9 @@ class Pool:
         with suppress(Exception):
             remove_placement_group(group)
 
-    def waiting_on(self, place: Place) -> int:
+    def waiting_on(self, slot: Slot) -> int:
         """Workers there that have nothing to do."""
-        return sum(worker.place is place and _resting(worker) for worker in self._workers)
+        return sum(worker.slot is slot and _resting(worker) for worker in self._workers)
 
     def lost(self) -> None:
         """All of Ray is gone."""

@@ -96,7 +96,8 @@ class Worker:
         """Run a cell to its end."""
         import torch
 
-        from npas_bench.runner.execution import execute, peak_memory
+        from npas_bench.runner.execution import execute
+        from npas_bench.runner.machine import peak_memory
         from npas_bench.runner.work import Progress, write_progress
 
         device = torch.device(work.device)

@@ -7,16 +7,16 @@ import statistics
 
 import pytest
 
+from npas_bench.cells.grid import Change, Expander, read_grid
 from npas_bench.database.exchange.importing import add_records
 from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.database.queries.timings import read_timings
+from npas_bench.forecast.demand import Demands
+from npas_bench.forecast.forecast import WITHIN, Forecast
+from npas_bench.forecast.profiles import grouped, profile_of
 from npas_bench.recipe import ImageRecipe
 from npas_bench.recipe.stored import differing
-from npas_bench.runner.demand import Demands
-from npas_bench.runner.forecast import WITHIN, Forecast
-from npas_bench.runner.grid import Change, Expander, read_grid
 from npas_bench.runner.item import Item
-from npas_bench.runner.kinds import grouped, kind_of
 from npas_bench.runner.work import Engine
 from tests.conftest import REPOSITORY
 
@@ -48,7 +48,7 @@ def items_of(change=Change()):  # noqa: B008 (immutable)
 
 @pytest.fixture(scope="module")
 def items():
-    """A cell of each kind, by what timings have of it."""
+    """A cell of each profile, by what timings have of it."""
     return {key(item.cell): item for item in items_of()}
 
 
@@ -82,10 +82,10 @@ def test_after_a_quarter_of_a_grid_the_rest_is_forecast_within_half_for_four_of_
 
 
 def test_after_runs_of_a_quarter_of_the_kinds_the_other_kinds_are_forecast_as_well(timings, items):
-    kinds = sorted({key(timing) for timing in timings})
+    profiles = sorted({key(timing) for timing in timings})
     shares = []
     for seed in range(20):
-        known = set(random.Random(seed).sample(kinds, len(kinds) // 4))  # noqa: S311
+        known = set(random.Random(seed).sample(profiles, len(profiles) // 4))  # noqa: S311
         ran = [timing for timing in timings if key(timing) in known]
         shares.append(share_right(ran, [timing for timing in timings if key(timing) not in known], items))
     assert statistics.mean(shares) >= 0.85
@@ -125,7 +125,7 @@ def test_runs_of_before_a_field_of_the_recipe_existed_are_of_the_same_kind(timin
     (group,) = grouped([some, before, after], "cpu")
     assert len(group.epochs) == 3
     cell = next(item.cell for item in items_of() if key(item.cell) == key(some))
-    assert kind_of(cell, Engine()) == group.kind
+    assert profile_of(cell, Engine()) == group.profile
     other = some._replace(recipe=json.dumps(json.loads(some.recipe) | {"optimiser": "adam"}))
     assert len(grouped([some, other], "cpu")) == 2
 
@@ -153,7 +153,7 @@ def test_without_runs_operations_are_counted(items):
 
 
 def test_the_error_on_past_runs_is_what_forecasts_without_their_kind_would_have_shown(timings, items):
-    """It is read off one matrix; here, every kind is left out in turn."""
+    """It is read off one matrix; here, every profile is left out in turn."""
     some = timings[:70]
     told = learned(some, some[0].host).hindcast()
     right = 0

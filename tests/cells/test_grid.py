@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npas_bench import plugins
+from npas_bench.cells.cell import Cell
+from npas_bench.cells.grid import Block, Change, Expander, Grid, MethodEntry, read_grid
 from npas_bench.errors import GridError, NpasBenchError, OptionError, UnknownName
-from npas_bench.runner.cell import Cell
-from npas_bench.runner.grid import Block, Change, Expander, Grid, MethodEntry, read_grid
 
 
 def write(text):

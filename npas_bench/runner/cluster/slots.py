@@ -23,7 +23,7 @@ MOST_ON_A_GPU = 8
 
 
 class Needs(NamedTuple):
-    """What a cell takes of a place.
+    """What a cell takes of a slot.
 
     Attributes:
         threads: CPU threads.
@@ -42,7 +42,7 @@ class Needs(NamedTuple):
 
 
 @dataclass
-class Place:
+class Slot:
     """Somewhere that workers run side by side: a node, or a GPU of one (several GPUs for a cell of several processes).
 
     Attributes:
@@ -116,8 +116,8 @@ class Place:
         return min(1.0, (SLACK * needs.memory + CONTEXT_BYTES) / self.memory)
 
 
-def places_of(resources: dict[str, dict[str, float]], device: str, processes: int) -> list[Place]:
-    """The places of a cluster for cells on a device.
+def slots_of(resources: dict[str, dict[str, float]], device: str, processes: int) -> list[Slot]:
+    """The slots of a cluster for cells on a device.
 
     Args:
         resources: what each node declares to Ray, by the node's id.
@@ -129,12 +129,12 @@ def places_of(resources: dict[str, dict[str, float]], device: str, processes: in
         threads = int(has.get("CPU", 0))
         if device_class(device) == "cpu":
             if threads:
-                found.append(Place(node, node, threads, memory=int(has["memory"]) if has.get("memory") else None))
+                found.append(Slot(node, node, threads, memory=int(has["memory"]) if has.get("memory") else None))
             continue
         count = int(has.get("GPU", 0)) // processes
         memory = int(has["gpu_memory"]) if has.get("gpu_memory") else None
         found += [
-            Place(
+            Slot(
                 f"{node}/{number}", node, max(1, threads // count), gpus=processes, memory=memory, cpus=threads // count
             )
             for number in range(count)

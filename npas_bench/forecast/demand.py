@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from npas_bench.cells.cell import Cell
     from npas_bench.methods import Method
-    from npas_bench.runner.cell import Cell
     from npas_bench.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ class Demands:
         key: tuple[Any, ...] = (task, architecture)
         # What is a plug-in may fail in any way whatever; a forecast can do without.
         try:
-            kind = plugins.methods.load(method)
-            if not (kind.whole or issubclass(kind, SharingMethod)):
+            chosen = plugins.methods.load(method)
+            if not (chosen.whole or issubclass(chosen, SharingMethod)):
                 # Networks of nearly the same budget take nearly the same, and there may be many.
                 budget = math.ceil(2 ** (math.ceil(2 * math.log2(budget)) / 2))
                 key += (method, repr(sorted(options.items())), budget)
@@ -96,7 +96,7 @@ class Demands:
                 loaded = plugins.task(task)
                 problem = Problem(plugins.architecture(architecture), loaded.signature, budget)
                 made = len(key) > 2 and budget < problem.full
-                self._found[key] = count(_built(kind(options), problem) if made else _module(problem), loaded)
+                self._found[key] = count(_built(chosen(options), problem) if made else _module(problem), loaded)
         except Exception:
             log.debug("what %s asks on %s cannot be counted", architecture, task, exc_info=True)
             self._found[key] = None

@@ -2,10 +2,10 @@
 
 The logarithm of the seconds of an epoch is what the operations of the plain network would take (`demand`) plus
 effects of the machine, task, architecture, recipe, method, options and budget, each of which is drawn from a normal
-distribution around zero: ridge regression, in its dual form. A cell of a kind that was run before is forecast as its
+distribution around zero: ridge regression, in its dual form. A cell of a profile that was run before is forecast as its
 runs were; of another budget, method or task, as far as the effects are known; of nothing known, by its operations.
 The seconds are proportional to the epochs. The same equations tell without a second fit what they would have
-forecast of each past run, had its own kind never been run.
+forecast of each past run, had its own profile never been run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from npas_bench.database.queries.timings import read_timings
-from npas_bench.runner.demand import Demands, step_seconds
+from npas_bench.forecast.demand import Demands, step_seconds
+from npas_bench.forecast.profiles import Profile, ProfileRuns, grouped, profile_of
 from npas_bench.runner.device import describe_device, device_class
-from npas_bench.runner.kinds import Group, Kind, grouped, kind_of
 from npas_bench.runner.work import Engine
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from npas_bench.database.opening import Database
     from npas_bench.database.queries.timings import Timing
-    from npas_bench.runner.demand import Demand
+    from npas_bench.forecast.demand import Demand
     from npas_bench.runner.item import Item
 
 Basis = Literal["runs", "neighbours", "operations"]
@@ -48,9 +48,9 @@ _SPREADS = {
     "options": 0.2,
     "method on architecture": 0.15,
     "method on machine": 0.1,
-    "kind": 0.15,
+    "profile": 0.15,
 }
-# Of runs of one kind around its median, where too few tell.
+# Of runs of one profile around its median, where too few tell.
 _NOISE = 0.15
 # Kinds that are learned from: the equations take the cube of it.
 _MOST_KINDS = 1500
@@ -69,7 +69,7 @@ class Estimate(NamedTuple):
     Attributes:
         seconds: of training and evaluation.
         memory: bytes at its peak; None where nothing is known.
-        basis: `runs` of its kind; `neighbours`, runs of others on its task and architecture or of its method;
+        basis: `runs` of its profile; `neighbours`, runs of others on its task and architecture or of its method;
             `operations`, at the speed of other runs, where there are none of these either.
         measured: whether the memory is what such runs took, and not just counted.
     """
@@ -94,8 +94,8 @@ class Hindcast(NamedTuple):
     """What would have been forecast of past runs.
 
     Attributes:
-        known: of each run that has others of its kind, from all but itself.
-        new: of each run, from the runs of other kinds.
+        known: of each run that has others of its profile, from all but itself.
+        new: of each run, from the runs of other profiles.
         factor: that counts as right.
     """
 
@@ -120,11 +120,11 @@ class Forecast:
         self._demands = demands or Demands()
         self._groups = grouped(timings, self._class)[:_MOST_KINDS]
         self._logs = [[math.log(seconds) for seconds in group.epochs] for group in self._groups]
-        self._examples = _medians((group.kind.task, group.examples) for group in self._groups)
-        self._evaluation = _medians((group.kind.task, group.evaluation) for group in self._groups)
+        self._examples = _medians((group.profile.task, group.examples) for group in self._groups)
+        self._evaluation = _medians((group.profile.task, group.evaluation) for group in self._groups)
         self._memory = _largest_memory(self._groups)
-        self._kinds = {group.kind for group in self._groups}
-        self._near = {near for group in self._groups for near in _near(group.kind)}
+        self._profiles = {group.profile for group in self._groups}
+        self._near = {near for group in self._groups for near in _near(group.profile)}
         self._offsets = self._offsets_of_groups()
         self._fit()
 
@@ -164,12 +164,12 @@ class Forecast:
         bar = math.log(WITHIN)
         known, new = [], []
         here = [row for row, group in enumerate(self._groups) if group.machine == self._machine]
-        alike: dict[Kind, list[int]] = defaultdict(list)
+        alike: dict[Profile, list[int]] = defaultdict(list)
         for row, group in enumerate(self._groups):
-            alike[group.kind].append(row)
+            alike[group.profile].append(row)
         for row in here or range(len(self._groups)):
             logs, offset = self._logs[row], self._offsets[row]
-            without, _ = self._without(alike[self._groups[row].kind], row)
+            without, _ = self._without(alike[self._groups[row].profile], row)
             mean, variance = self._without([row], row)
             spread = max(variance - self._noise**2 / len(logs), 1e-6)
             for index, log in enumerate(logs):
@@ -190,20 +190,20 @@ class Forecast:
 
     def _estimate(self, item: Item, engine: Engine) -> Estimate:
         cell = item.cell
-        kind = kind_of(cell, engine)
+        profile = profile_of(cell, engine)
         demand = self._demands.of(cell)
         offset = None
-        if kind.place not in self._uncounted:
-            offset = self._offset(demand, kind, self._examples.get(cell.task) or self._count_examples(cell.task))
+        if profile.place not in self._uncounted:
+            offset = self._offset(demand, profile, self._examples.get(cell.task) or self._count_examples(cell.task))
         if offset is None:
-            offset = self._like(kind)
-        epoch = math.exp(offset + self._effect(kind))
+            offset = self._like(profile)
+        epoch = math.exp(offset + self._effect(profile))
         evaluation = self._evaluation.get(cell.task, _EVALUATION)
         seconds = epoch * (cell.recipe.epochs + evaluation)
-        for part in (kind, (*kind.place, kind.recipe)):
+        for part in (profile, (*profile.place, profile.recipe)):
             if part in self._memory:
-                return Estimate(seconds, self._memory[part], self._basis(kind), True)
-        return Estimate(seconds, self._counted_peak(item, demand), self._basis(kind), False)
+                return Estimate(seconds, self._memory[part], self._basis(profile), True)
+        return Estimate(seconds, self._counted_peak(item, demand), self._basis(profile), False)
 
     def _count_examples(self, task: str) -> int:
         from npas_bench import plugins
@@ -211,10 +211,10 @@ class Forecast:
         self._examples[task] = len(plugins.task(task).data("train"))
         return int(self._examples[task])
 
-    def _basis(self, kind: Kind) -> Basis:
-        if kind in self._kinds:
+    def _basis(self, profile: Profile) -> Basis:
+        if profile in self._profiles:
             return "runs"
-        return "neighbours" if any(part in self._near for part in _near(kind)) else "operations"
+        return "neighbours" if any(part in self._near for part in _near(profile)) else "operations"
 
     def _counted_peak(self, item: Item, demand: Demand | None) -> int | None:
         if demand is None:
@@ -233,16 +233,16 @@ class Forecast:
         self._values = values
         self._codes: dict[str, dict[Any, int]] = {name: {} for name in _SPREADS}
         self._levels = np.array(
-            [self._levels_of(group.kind, group.machine, grow=True) for group in self._groups], dtype=np.int64
+            [self._levels_of(group.profile, group.machine, grow=True) for group in self._groups], dtype=np.int64
         ).reshape(len(self._groups), len(_SPREADS))
         noise = np.diag([self._noise**2 / len(logs) for logs in self._logs])
         self._inverse = np.linalg.inv(self._kernel(self._levels) + noise)
         self._solved = self._inverse @ values
 
-    def _effect(self, kind: Kind) -> float:
+    def _effect(self, profile: Profile) -> float:
         if not self._groups:
             return 0.0
-        levels = np.array([self._levels_of(kind, self._machine, grow=False)], dtype=np.int64)
+        levels = np.array([self._levels_of(profile, self._machine, grow=False)], dtype=np.int64)
         return float((self._kernel(levels) @ self._solved)[0])
 
     def _kernel(self, levels: Any) -> Any:
@@ -251,23 +251,23 @@ class Forecast:
             kernel += spread**2 * (levels[:, None, column] == self._levels[None, :, column])
         return kernel
 
-    def _levels_of(self, kind: Kind, machine: str, *, grow: bool) -> list[int]:
+    def _levels_of(self, profile: Profile, machine: str, *, grow: bool) -> list[int]:
         """The number of each effect's level; -1 for one that no past run has."""
-        where, method = kind.place, (kind.method, kind.options)
+        where, method = profile.place, (profile.method, profile.options)
         levels: dict[str, Any] = {
             "all": "",
             "machine": machine,
-            "engine": kind.engine,
-            "task": kind.task,
-            "architecture": kind.architecture,
+            "engine": profile.engine,
+            "task": profile.task,
+            "architecture": profile.architecture,
             "task and architecture": where,
-            "recipe": kind.recipe,
-            "task, architecture and recipe": (*where, kind.recipe),
-            "method": kind.method,
+            "recipe": profile.recipe,
+            "task, architecture and recipe": (*where, profile.recipe),
+            "method": profile.method,
             "options": method,
-            "method on architecture": (kind.architecture, *method),
+            "method on architecture": (profile.architecture, *method),
             "method on machine": (machine, *method),
-            "kind": kind,
+            "profile": profile,
         }
         if grow:
             return [self._codes[name].setdefault(level, len(self._codes[name])) for name, level in levels.items()]
@@ -275,32 +275,35 @@ class Forecast:
 
     def _offsets_of_groups(self) -> Any:
         """The logarithm of an epoch's seconds by operations alone, for each group."""
-        frequent = Counter(group.kind.place for group in self._groups)
+        frequent = Counter(group.profile.place for group in self._groups)
         self._uncounted = {place for place, _ in frequent.most_common()[_MOST_COUNTED:]}
         offsets = []
         for group in self._groups:
-            kind, demand = group.kind, None
-            if kind.place not in self._uncounted:
-                demand = self._demands.find(*kind[:3], json.loads(kind.options), kind.budget)
-            offsets.append(self._offset(demand, kind, self._examples.get(kind.task)))
+            profile, demand = group.profile, None
+            if profile.place not in self._uncounted:
+                demand = self._demands.find(*profile[:3], json.loads(profile.options), profile.budget)
+            offsets.append(self._offset(demand, profile, self._examples.get(profile.task)))
         # Where they cannot be counted, the runs of a place tell of one another alone.
         usual = _medians(
-            (group.kind.place, statistics.median(logs)) for group, logs in zip(self._groups, self._logs, strict=True)
+            (group.profile.place, statistics.median(logs)) for group, logs in zip(self._groups, self._logs, strict=True)
         )
         return np.array(
-            [usual[g.kind.place] if offset is None else offset for g, offset in zip(self._groups, offsets, strict=True)]
+            [
+                usual[g.profile.place] if offset is None else offset
+                for g, offset in zip(self._groups, offsets, strict=True)
+            ]
         )
 
-    def _offset(self, demand: Demand | None, kind: Kind, examples: float | None) -> float | None:
+    def _offset(self, demand: Demand | None, profile: Profile, examples: float | None) -> float | None:
         if demand is None or not examples:
             return None
-        recipe = json.loads(kind.recipe)
+        recipe = json.loads(profile.recipe)
         step = step_seconds(demand, recipe["batch_size"], recipe["threads"], self._class)
         return math.log(step * math.ceil(examples / recipe["batch_size"]))
 
-    def _like(self, kind: Kind) -> float:
+    def _like(self, profile: Profile) -> float:
         """In the place of an offset, where operations cannot be counted: that of the most similar past runs."""
-        rows = [row for row, group in enumerate(self._groups) if group.kind.place == kind.place]
+        rows = [row for row, group in enumerate(self._groups) if group.profile.place == profile.place]
         chosen = self._offsets[rows] if rows else self._offsets
         return float(np.median(chosen)) if len(chosen) else 0.0
 
@@ -309,14 +312,14 @@ def machine_label(device: str) -> str:
     """What tells machines of different speed apart: a GPU's name, or the class of a host without one."""
     if device_class(device) == "cuda":
         return describe_device(device)
-    from npas_bench.runner.execution import host_class
+    from npas_bench.runner.machine import host_class
 
     return host_class()
 
 
-def _near(kind: Kind) -> tuple[tuple[str, ...], ...]:
-    """What two kinds have in common that makes neighbours of them."""
-    return (kind.place, ("method", kind.method))
+def _near(profile: Profile) -> tuple[tuple[str, ...], ...]:
+    """What two profiles have in common that makes neighbours of them."""
+    return (profile.place, ("method", profile.method))
 
 
 def _medians(pairs: Iterable[tuple[Any, float | None]]) -> dict[Any, float]:
@@ -327,10 +330,10 @@ def _medians(pairs: Iterable[tuple[Any, float | None]]) -> dict[Any, float]:
     return {key: statistics.median(values) for key, values in found.items()}
 
 
-def _largest_memory(groups: Iterable[Group]) -> dict[tuple[Any, ...], int]:
-    """The largest peak of each kind, and of all kinds of a place and recipe."""
+def _largest_memory(groups: Iterable[ProfileRuns]) -> dict[tuple[Any, ...], int]:
+    """The largest peak of each profile, and of all profiles of a place and recipe."""
     found: dict[tuple[Any, ...], int] = {}
     for group in groups:
-        for part in (group.kind, (*group.kind.place, group.kind.recipe)):
+        for part in (group.profile, (*group.profile.place, group.profile.recipe)):
             found[part] = max(found.get(part, 0), group.memory or 0)
     return {part: memory for part, memory in found.items() if memory}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from npas_bench.cells.cell import Cell
     from npas_bench.database.queries.timings import Timing
-    from npas_bench.runner.cell import Cell
     from npas_bench.runner.work import Engine
 
 # What of a recipe does not change how long an epoch takes; whatever else there is, or will be, may.
@@ -24,7 +24,7 @@ _FREE = {
 _ALWAYS = ("batch_size", "threads")
 
 
-class Kind(NamedTuple):
+class Profile(NamedTuple):
     """Cells that take the same time an epoch: they differ in their seed alone, or in what costs no time.
 
     Attributes:
@@ -47,8 +47,8 @@ class Kind(NamedTuple):
         return self.task, self.architecture
 
 
-class Group(NamedTuple):
-    """Past runs of a kind on one machine.
+class ProfileRuns(NamedTuple):
+    """Past runs of a profile on one machine.
 
     Attributes:
         epochs: seconds of an epoch of each, the search shared out among the epochs.
@@ -57,7 +57,7 @@ class Group(NamedTuple):
         memory: bytes at the largest peak.
     """
 
-    kind: Kind
+    profile: Profile
     machine: str
     epochs: tuple[float, ...]
     examples: float | None
@@ -65,9 +65,9 @@ class Group(NamedTuple):
     memory: int | None
 
 
-def kind_of(cell: Cell, engine: Engine) -> Kind:
-    """The kind that a cell is of."""
-    return Kind(
+def profile_of(cell: Cell, engine: Engine) -> Profile:
+    """The profile that a cell is of."""
+    return Profile(
         cell.task,
         cell.architecture,
         cell.method,
@@ -78,16 +78,16 @@ def kind_of(cell: Cell, engine: Engine) -> Kind:
     )
 
 
-def grouped(timings: Iterable[Timing], device_class: str) -> list[Group]:
-    """Past runs by kind and machine, in the order of their first.
+def grouped(timings: Iterable[Timing], device_class: str) -> list[ProfileRuns]:
+    """Past runs by profile and machine, in the order of their first.
 
     Args:
         timings: of one class of devices.
         device_class: `cpu`, whose machines are told apart by the class of their host, or `cuda`, by the GPU's name.
     """
-    found: dict[tuple[Kind, str], list[Timing]] = {}
+    found: dict[tuple[Profile, str], list[Timing]] = {}
     for timing in timings:
-        kind = Kind(
+        profile = Profile(
             timing.task,
             timing.architecture,
             timing.method,
@@ -97,19 +97,19 @@ def grouped(timings: Iterable[Timing], device_class: str) -> list[Group]:
             tuple(json.loads(timing.engine)) if timing.engine else (),
         )
         machine = timing.device if device_class == "cuda" else timing.host or timing.device
-        found.setdefault((kind, machine), []).append(timing)
-    return [_group(kind, machine, runs) for (kind, machine), runs in found.items()]
+        found.setdefault((profile, machine), []).append(timing)
+    return [_group(profile, machine, runs) for (profile, machine), runs in found.items()]
 
 
-def _group(kind: Kind, machine: str, runs: list[Timing]) -> Group:
-    batch = json.loads(kind.recipe)["batch_size"]
+def _group(profile: Profile, machine: str, runs: list[Timing]) -> ProfileRuns:
+    batch = json.loads(profile.recipe)["batch_size"]
     epochs = tuple(run.train_seconds / _fields(run.recipe)["epochs"] for run in runs)
     steps = [seconds / run.seconds_per_step for seconds, run in zip(epochs, runs, strict=True) if run.seconds_per_step]
     evaluations = [
         run.evaluate_seconds / seconds for seconds, run in zip(epochs, runs, strict=True) if run.evaluate_seconds
     ]
-    return Group(
-        kind,
+    return ProfileRuns(
+        profile,
         machine,
         epochs,
         statistics.median(steps) * batch if steps else None,

@@ -11,7 +11,7 @@ from npas_bench.runner.device import device_class
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from npas_bench.runner.forecast import Estimate
+    from npas_bench.forecast.forecast import Estimate
     from npas_bench.runner.item import Item
 
 # Until the first worker is at work, and around every cell: its network, its data, its row in the database.

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npas_bench.cells.cell import Cell
 from npas_bench.methods.ssn import SSN
 from npas_bench.recipe import ImageRecipe
-from npas_bench.runner.cell import Cell
 
 PLAIN = Cell(
     task="digits",

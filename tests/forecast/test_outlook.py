@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npas_bench.runner.forecast import Estimate
-from npas_bench.runner.grid import Expander, read_grid
+from npas_bench.cells.grid import Expander, read_grid
+from npas_bench.forecast.forecast import Estimate
+from npas_bench.forecast.outlook import finish, look_out
 from npas_bench.runner.item import Item
-from npas_bench.runner.outlook import finish, look_out
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from npas_bench.database.labels import method_label
+from npas_bench.cells.labels import method_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from npas_bench import plugins
 from npas_bench.budget import LARGEST, Budget
+from npas_bench.cells.cell import Cell
 from npas_bench.errors import BudgetError, GridError, NpasBenchError, RecipeError, UnknownName
-from npas_bench.runner.cell import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,0 +1,1 @@
+"""Forecasts of what runs take, learned from finished runs."""

@@ -1,0 +1,92 @@
+"""Building the network of a cell, and counting its parameters before and after the training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from npas_bench import plugins
+from npas_bench.budget import Ledger, count_scalars
+from npas_bench.errors import CheckpointError, DeadParameters, OverBudget
+from npas_bench.methods import Problem
+from npas_bench.network import changed_state
+from npas_bench.seeding import derive_seed, seeded
+from npas_bench.training.loop import cpu_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from npas_bench.cells.cell import Cell
+    from npas_bench.methods.base import Trial
+    from npas_bench.network import Network
+    from npas_bench.tasks import Task
+    from npas_bench.training.checkpoint import CheckpointFolder
+
+
+def problem_of(
+    cell: Cell, task: Task, trial: Trial | None = None, structure: Mapping[str, Any] | None = None
+) -> Problem:
+    """The problem that a cell sets its method.
+
+    Args:
+        cell: gives architecture, budget and seed.
+        task: gives the signature.
+        trial: trains for a search.
+        structure: what an earlier search for this cell decided.
+    """
+    return Problem(
+        architecture=plugins.architecture(cell.architecture),
+        signature=task.signature,
+        budget=cell.budget,
+        seed=derive_seed("cell", cell.identity),
+        trial=trial,
+        structure=structure or {},
+    )
+
+
+class Built(NamedTuple):
+    """A network with its initial values, and what the ledger says of it."""
+
+    network: Network
+    ledger: Ledger
+
+
+def build_network(cell: Cell, problem: Problem) -> Built:
+    """A cell's network, counted; its initial values are the same wherever and after whatever it is built.
+
+    Raises:
+        UnsupportedBudget: if the method cannot meet the budget.
+        OverBudget: if the method made a network that is over it.
+        DeadParameters: if parts of its store reach no layer and it does not say why.
+    """
+    method = plugins.methods.load(cell.method)(cell.options)
+    with cpu_threads(cell.recipe.threads), seeded("initial values", cell.identity):
+        network = method.build(problem)
+    ledger = network.ledger(cell.budget).check(str(cell))
+    if ledger.reach is not None and ledger.reach < 1 and ledger.remark is None:
+        raise DeadParameters(
+            f"{cell}: only {100 * ledger.reach:.4g} % of the store reach a layer, and the method does not say why"
+        )
+    return Built(network, ledger)
+
+
+def count_again(
+    network: Network, ledger: Ledger, before: dict[str, torch.Tensor], checkpoints: CheckpointFolder, cell: Cell
+) -> Ledger:
+    """The ledger after training, from the network and again from the file, which must agree."""
+    changed = changed_state(before, network)
+    counts = {role.value: count for role, count in network.count().items()}
+    counts["reserved"] = network.reserved()
+    counts["state"] = sum(count_scalars(changed.items(), {}).values())
+    ledger = ledger.model_copy(update=counts).check(f"{cell}, after training,")
+    names = set(network.state_names())
+    statistics = {name for name, _ in network.named_buffers()} - names
+    counted = checkpoints.recount(statistics, names - changed.keys())
+    if counted > cell.budget:
+        raise OverBudget(
+            f"{cell}: its checkpoint holds {counted:,} trained scalars, over the budget of {cell.budget:,}"
+        )
+    if counted != ledger.total:
+        raise CheckpointError(f"{cell}: its checkpoint holds {counted:,} trained scalars, the ledger {ledger.total:,}")
+    return ledger
