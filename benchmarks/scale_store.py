@@ -233,8 +233,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        database = arguments.db or str(Path(folder) / "scale.db")
-        database = open_for_writing(locate(database))
+        place = arguments.db or str(Path(folder) / "scale.db")
+        database = open_for_writing(locate(place))
         begun = time.perf_counter()
         with database.engine.connect() as connection:
             runs = connection.exec_driver_sql("SELECT count(*) FROM runs").scalar_one()
@@ -244,7 +244,7 @@ def main() -> None:
             runs = arguments.runs
             console.print(f"{runs:,} runs made in {time.perf_counter() - begun:.1f} s")
         database.close()
-        timed = [measure(command, database, arguments.repeat) for command in COMMANDS]
+        timed = [measure(command, place, arguments.repeat) for command in COMMANDS]
     table = Table(
         title=f"{runs:,} runs, {database.engine.dialect.name}", title_justify="left", box=None, pad_edge=False
     )
