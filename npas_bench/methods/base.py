@@ -200,8 +200,22 @@ class SharingMethod(Method):
         return GeneratedNetwork(problem.module(), problem.layers, allocation)
 
 
+def require(needed: int, problem: Problem) -> None:
+    """Refuse a budget of fewer trainable scalars than a method needs.
+
+    Args:
+        needed: the fewest scalars that the method can meet the problem with, fixed parameters included.
+        problem: the problem.
+
+    Raises:
+        UnsupportedBudget: if the budget is smaller.
+    """
+    if needed > problem.budget:
+        raise unsupported_below(needed, problem)
+
+
 def unsupported_below(smallest: int, problem: Problem) -> UnsupportedBudget:
-    """The error for a budget below the smallest one a method can meet."""
+    """The error for a budget below the smallest one that a method can meet."""
     return UnsupportedBudget(
         f"a budget of {problem.budget:,} is too small for {problem.architecture.name}, "
         f"which has {problem.fixed:,} fixed parameters",

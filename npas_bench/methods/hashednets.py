@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from npas_bench.allocation import Reading, RuledAllocation
 from npas_bench.generation.engine import Generation
 from npas_bench.generation.rules import Hashed
-from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
+from npas_bench.methods.base import Problem, SharingMethod, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,7 @@ class HashedNets(SharingMethod):
 
     def allocate(self, problem: Problem) -> HashedAllocation:
         """A store that is as large as the budget allows, and no larger than the weights can read."""
-        if problem.available < 1:
-            raise unsupported_below(problem.fixed + 1, problem)
+        require(problem.fixed + 1, problem)
         weights = sum(layer.size for layer in problem.layers)
         return HashedAllocation(
             problem.layers, min(problem.available, weights), problem.generator("hash"), problem.available

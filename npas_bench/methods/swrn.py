@@ -16,7 +16,7 @@ from npas_bench.generation.allotment import is_notable
 from npas_bench.generation.clustering import gather
 from npas_bench.generation.engine import Generation
 from npas_bench.generation.rules import Mixed, Stored
-from npas_bench.methods.base import MethodOptions, Problem, SharingMethod, unsupported_below
+from npas_bench.methods.base import MethodOptions, Problem, SharingMethod, require
 from npas_bench.network import GeneratedNetwork, Network, PlainNetwork
 
 if TYPE_CHECKING:
@@ -164,24 +164,11 @@ class SWRN(_RepeatSharing):
     def choose(self, groups: Repeats, available: int, problem: Problem) -> tuple[list[int], str | None]:
         """The same number of templates in every group, then one more where it fits, up to the group's layers."""
         rest = problem.budget - available
-        smallest, largest = ([count(group) for group in groups] for count in (lambda _: 1, len))
-        if self.options.templates is not None:
-            chosen = [min(self.options.templates, len(group)) for group in groups]
-            if self._cost(groups, chosen) > available:
-                raise unsupported_below(rest + self._cost(groups, chosen), problem)
-        else:
-            if self._cost(groups, smallest) > available:
-                raise unsupported_below(rest + self._cost(groups, smallest), problem)
-            chosen = smallest
-            while (more := [min(k + 1, len(g)) for k, g in zip(chosen, groups, strict=True)]) != chosen:
-                if self._cost(groups, more) > available:
-                    break
-                chosen = more
-            for index in sorted(range(len(groups)), key=lambda i: -groups[i][0].size):
-                more = [k + (i == index) for i, k in enumerate(chosen)]
-                if chosen[index] < len(groups[index]) and self._cost(groups, more) <= available:
-                    chosen = more
-        most = rest + self._cost(groups, largest)
+        chosen = [min(self.options.templates or 1, len(group)) for group in groups]
+        require(rest + self._cost(groups, chosen), problem)
+        if self.options.templates is None:
+            chosen = self._grown(groups, chosen, available)
+        most = rest + self._cost(groups, [len(group) for group in groups])
         if problem.budget > most:
             raise UnsupportedBudget(
                 f"a budget of {problem.budget:,} is more than {self.name} can use: with as many templates as layers "
@@ -189,6 +176,18 @@ class SWRN(_RepeatSharing):
                 largest=most,
             )
         return chosen, _unused(available - self._cost(groups, chosen), problem, "another template does not fit")
+
+    def _grown(self, groups: Repeats, templates: list[int], available: int) -> list[int]:
+        """The numbers of templates, grown together and then one by one as far as `available` scalars pay for."""
+        while (more := [min(k + 1, len(g)) for k, g in zip(templates, groups, strict=True)]) != templates:
+            if self._cost(groups, more) > available:
+                break
+            templates = more
+        for index in sorted(range(len(groups)), key=lambda i: -groups[i][0].size):
+            more = [k + (i == index) for i, k in enumerate(templates)]
+            if templates[index] < len(groups[index]) and self._cost(groups, more) <= available:
+                templates = more
+        return templates
 
 
 class Albert(_RepeatSharing):
@@ -205,8 +204,7 @@ class Albert(_RepeatSharing):
         """One template for every group."""
         chosen = [1] * len(groups)
         needed = problem.budget - available + self._cost(groups, chosen)
-        if needed > problem.budget:
-            raise unsupported_below(needed, problem)
+        require(needed, problem)
         if problem.budget > problem.full:
             raise UnsupportedBudget(
                 f"a budget of {problem.budget:,} is more than the {problem.full:,} parameters without sharing",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from npas_bench.generation.allotment import Request, apportion
 from npas_bench.generation.plan import reader_of
-from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
+from npas_bench.methods.base import Problem, SharingMethod, require
 from npas_bench.methods.ssn.allocation import GroupPlan, SSNAllocation
 from npas_bench.methods.ssn.mapping import map_layers
 from npas_bench.methods.ssn.options import SSNOptions
@@ -31,9 +31,7 @@ class SSN(SharingMethod):
     def allocate(self, problem: Problem) -> SSNAllocation:
         """The parameter groups with the largest stores that the budget pays for, with all that goes with them."""
         # A single group of all layers needs least, and any mapping can come down to it.
-        whole = self._claim(problem.layers)
-        if whole.smallest > problem.available:
-            raise unsupported_below(problem.fixed + whole.smallest, problem)
+        require(problem.fixed + self._claim(problem.layers).smallest, problem)
         # What a search draws must not change the initial values of the network that is built after it.
         with seeded("search", problem.seed):
             wanted = map_layers(problem, self.options)

@@ -8,7 +8,7 @@ import torch
 
 from npas_bench.generation.allotment import Request, apportion
 from npas_bench.generation.clustering import gather, k_means
-from npas_bench.methods.base import Problem, SharingMethod, unsupported_below
+from npas_bench.methods.base import Problem, SharingMethod, require
 from npas_bench.methods.superweights.allocation import ClusterPlan, SuperWeightsAllocation
 from npas_bench.methods.superweights.clustering import (
     bins_by_depth,
@@ -39,9 +39,7 @@ class SuperWeights(SharingMethod):
 
     def allocate(self, problem: Problem) -> SuperWeightsAllocation:
         """The clusters with the largest stores that the budget pays for, together with fully refined coefficients."""
-        whole = self._claim(problem.layers)
-        if whole.smallest > problem.available:
-            raise unsupported_below(problem.fixed + whole.smallest, problem)
+        require(problem.fixed + self._claim(problem.layers).smallest, problem)
         # What a search draws must not change the initial values of the network that is built after it.
         with seeded("search", problem.seed):
             found = self._find_clusters(problem)
