@@ -112,10 +112,9 @@ class Recipe(BaseModel):
     def __new__(cls, *_: Any, **fields: Any) -> Self:
         """Make a recipe; one with fields for images is an `ImageRecipe`, as plugins from before that class need."""
         if cls is Recipe and fields.keys() & _IMAGE_FIELDS:
-            from npas_bench.recipe.images import ImageRecipe
-
             warnings.warn("a Recipe for images is now written ImageRecipe(...)", DeprecationWarning, stacklevel=2)
-            old: type[Any] = ImageRecipe
+            # It is found and not imported, since it derives from this class.
+            old: type[Any] = next(kind for kind in cls.__subclasses__() if _IMAGE_FIELDS <= kind.model_fields.keys())
             made: Self = super().__new__(old)
             return made
         return super().__new__(cls)
