@@ -114,7 +114,7 @@ class Recipe(BaseModel):
         if cls is Recipe and fields.keys() & _IMAGE_FIELDS:
             warnings.warn("a Recipe for images is now written ImageRecipe(...)", DeprecationWarning, stacklevel=2)
             # It is found and not imported, since it derives from this class.
-            old: type[Any] = next(kind for kind in cls.__subclasses__() if _IMAGE_FIELDS <= kind.model_fields.keys())
+            old: type[Any] = next(kind for kind in cls.__subclasses__() if kind.model_fields.keys() >= _IMAGE_FIELDS)
             made: Self = super().__new__(old)
             return made
         return super().__new__(cls)
