@@ -15,12 +15,18 @@ from npas_bench.recipe.naming import derived_name
 _IMAGE_FIELDS = {"flip", "crop", "zoom", "cutout"}
 
 
-def _without_ones(factors: dict[str, float]) -> dict[str, float]:
+def _plain_rates(factors: dict[str, float]) -> dict[str, float]:
     """The factors in one order, without those that change nothing, so that one meaning has one form."""
     return {name: factor for name, factor in sorted(factors.items()) if factor != 1}
 
 
-Factors = Annotated[dict[str, Annotated[float, Field(ge=0)]], AfterValidator(_without_ones)]
+def _plain_decays(factors: dict[str, float]) -> dict[str, float]:
+    """As for rates; but coefficients do not decay unless they are named, so their factor of 0 changes nothing."""
+    unchanged = {"coefficients": 0}
+    return {name: factor for name, factor in sorted(factors.items()) if factor != unchanged.get(name, 1)}
+
+
+_Factor = Annotated[float, Field(ge=0)]
 
 
 class Recipe(BaseModel):
@@ -85,7 +91,7 @@ class Recipe(BaseModel):
     parts: int = Field(default=1, gt=0)
     optimiser: Literal["sgd", "adam", "adamw", "adamax"] = "sgd"
     learning_rate: float = Field(gt=0)
-    learning_rate_factors: Factors = {}
+    learning_rate_factors: Annotated[dict[str, _Factor], AfterValidator(_plain_rates)] = {}
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
@@ -98,7 +104,7 @@ class Recipe(BaseModel):
     warmup_iterations: int = Field(default=0, ge=0)
     warmup_factors: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] = (0.0, 1.0)
     weight_decay: float = Field(default=0.0, ge=0)
-    weight_decay_factors: Factors = {}
+    weight_decay_factors: Annotated[dict[str, _Factor], AfterValidator(_plain_decays)] = {}
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     clip: float | None = Field(default=None, gt=0)
     validation: float = Field(default=0.0, ge=0, lt=1)

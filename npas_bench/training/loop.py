@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from npas_bench.budget import Role
 from npas_bench.errors import Diverged, NpasBenchError
 from npas_bench.network import state_tensors
 from npas_bench.seeding import derive_seed, generator, seeded
 from npas_bench.tasks.base import Part
 from npas_bench.training.checkpoint import Checkpoint
+from npas_bench.training.optimisers import make_optimiser, replace_parameter, set_learning_rate
 from npas_bench.training.parallel import ALONE, Processes, WrappedNetwork
 from npas_bench.training.schedule import learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from npas_bench.generation.engine import Replaced
     from npas_bench.network import Network
     from npas_bench.recipe import Recipe
     from npas_bench.tasks import Examples, Task
@@ -205,8 +204,7 @@ def train_epoch(
         for number, step in enumerate(steps):
             step_begun = time.perf_counter()
             rate = learning_rate(recipe, epoch * len(steps) + number, recipe.epochs * len(steps))
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            set_learning_rate(optimiser, rate)
             optimiser.zero_grad(set_to_none=True)
             for place, part in enumerate(step.parts):
                 batch = next(batches)
@@ -300,37 +298,6 @@ class _Losses:
             # Of the process whose loss broke first: the others' follow it.
             raise NotFinite(-self._processes.largest(-(int(self._broken.item()) or sys.maxsize)))
         return mean
-
-
-def make_optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; coefficients and layer embeddings do not decay."""
-    roles = network.roles()
-    trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    free = [p for name, p in trained if roles.get(name) is Role.COEFFICIENTS]
-    decayed = [p for name, p in trained if roles.get(name) is not Role.COEFFICIENTS]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        # Decay would pull layers' coefficients and embeddings together towards zero.
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        # One kernel for all parameters; on a CPU it would round otherwise than results that are there.
-        fused=all(p.is_cuda for _, p in trained) or None,
-    )
-
-
-def replace_parameter(optimiser: torch.optim.Optimizer, replaced: Replaced) -> None:
-    """Let an optimiser go on with a parameter's successor, each of its rows with the momentum of its origin."""
-    for group in optimiser.param_groups:
-        group["params"] = [replaced.new if p is replaced.old else p for p in group["params"]]
-    state = optimiser.state.pop(replaced.old, {})
-    for key, value in state.items():
-        follows = isinstance(value, torch.Tensor) and value.shape == replaced.old.shape
-        optimiser.state[replaced.new][key] = value[replaced.rows].clone() if follows else value
 
 
 def _checkpoint(

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from npas_bench.errors import Diverged
-from npas_bench.training.loop import NotFinite, Training, cpu_threads, make_optimiser, train_epoch
+from npas_bench.training.loop import NotFinite, Training, cpu_threads, train_epoch
+from npas_bench.training.optimisers import make_optimiser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

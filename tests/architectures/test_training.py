@@ -10,7 +10,8 @@ from npas_bench import plugins
 from npas_bench.methods import Problem
 from npas_bench.recipe import ImageRecipe
 from npas_bench.seeding import generator, seeded
-from npas_bench.training.loop import Training, cpu_threads, make_optimiser, train_epoch
+from npas_bench.training.loop import Training, cpu_threads, train_epoch
+from npas_bench.training.optimisers import make_optimiser
 
 STEPS = 100
 # Architecture, task, images a step. CIFAR's are 32 x 32, Tiny ImageNet's 64 x 64.

@@ -106,10 +106,13 @@ def test_fields_that_do_not_fit_are_refused_with_what_would(fields, message):
     assert message in str(caught.value)
 
 
-def test_factors_of_one_mean_what_is_there_without_them():
+def test_factors_that_change_nothing_are_left_out():
     recipe = PLAIN.changed({"learning_rate_factors": {"text": 2.0, "image": 1.0, "biases": 0.5}})
     assert list(recipe.learning_rate_factors.items()) == [("biases", 0.5), ("text", 2.0)]
     assert PLAIN.changed({"learning_rate_factors": {"image": 1}}) is PLAIN
+    decaying = PLAIN.changed({"weight_decay": 0.1})
+    assert decaying.changed({"weight_decay_factors": {"image": 1, "coefficients": 0}}) is decaying
+    assert decaying.changed({"weight_decay_factors": {"coefficients": 1}}).weight_decay_factors == {"coefficients": 1.0}
 
 
 def test_a_derived_recipe_tells_its_changes_in_its_name():

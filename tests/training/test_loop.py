@@ -95,7 +95,7 @@ def test_a_diverging_training_ends_with_its_place_and_history(tmp_path):
 
 
 def test_coefficients_are_not_decayed_and_the_rest_is(tmp_path):
-    from npas_bench.training.loop import make_optimiser
+    from npas_bench.training.optimisers import make_optimiser
 
     task = Digits()
     cell = Cell("digits", 1, "wrn-10-1", "ssn", 1, {}, 7756, recipe(), 0)
