@@ -8,12 +8,15 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from npas_bench.errors import SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class InputSpec(NamedTuple):
@@ -116,6 +119,10 @@ class ImageSignature(Signature):
 
     def __str__(self) -> str:
         return f"images of shape {self.input_shape} in {self.classes:,} classes"
+
+    def __iter__(self) -> Iterator[Any]:
+        """Input shape and classes, for code that unpacks a signature as the pair that it was at first."""
+        return iter((self.input_shape, self.classes))
 
     def inputs(self) -> tuple[InputSpec, ...]:
         """The image."""

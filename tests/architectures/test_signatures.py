@@ -80,6 +80,8 @@ def test_a_signature_as_old_plugins_write_it_is_one_of_images():
     assert made == IMAGES and isinstance(made, ImageSignature)
     with pytest.warns(DeprecationWarning):
         assert Signature(input_shape=(3, 8, 8), classes=10) == IMAGES
+    shape, classes = made
+    assert (shape, classes) == ((3, 8, 8), 10)
 
 
 @pytest.mark.parametrize("signature", [IMAGES, WORDS, PHRASES, TEXTS], ids=lambda s: type(s).__name__)
