@@ -112,6 +112,10 @@ PLUGIN = '''
         def recipes(self, architecture):
             return {"default": Recipe(epochs=1, batch_size=16, learning_rate=0.1, flip=True, crop=1, cutout=2)}
 
+        def loss(self, network, batch, recipe):
+            assert recipe.cutout == 2
+            return 2 * super().loss(network, batch, recipe)
+
 
     class OldOptions(MethodOptions):
         gain: float = 1.0
@@ -207,6 +211,8 @@ def test_what_was_replaced_is_told_once_as_a_deprecation(environment):
     script = (sys.executable, "-W", "always::DeprecationWarning", "-c", "import old_plugin")
     told = subprocess.run(script, env=os.environ | environment, capture_output=True, text=True, check=True).stderr
     assert told.count("old_plugin.OldAllocation: sums() is now called epoch_sums()") == 1
+    for name in ("OldTask", "OldImages"):
+        assert told.count(f"old_plugin.{name}: loss(network, batch, recipe) is now loss(network, batch, step)") == 1
     assert told.count("now written ImageSignature(input_shape, classes)") == 2
 
 

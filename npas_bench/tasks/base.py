@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import os
+import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
@@ -14,7 +17,7 @@ from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -67,6 +70,22 @@ class Part(NamedTuple):
     draws: torch.Generator
 
 
+class Step(NamedTuple):
+    """The step of a training that a loss belongs to, for losses that change while a network trains.
+
+    Attributes:
+        recipe: the recipe of the training.
+        epoch: the epoch, counted from 0.
+        iteration: the number of steps of the optimiser before this one, over all epochs.
+        progress: the share of the training that is over, from 0 to 1.
+    """
+
+    recipe: Recipe
+    epoch: int = 0
+    iteration: int = 0
+    progress: float = 0.0
+
+
 class Examples(ABC):
     """The examples of one split, which are on a device or read as they are needed."""
 
@@ -88,6 +107,42 @@ class Examples(ABC):
     def batches(self, orders: Sequence[Tensor]) -> Iterator[Any]:
         """The batches of several lists of indices, one after the other; what is read from files is read ahead."""
         return map(self.batch, orders)
+
+    def subset(self, indices: Tensor) -> Examples:
+        """The examples at `indices` (1-d, int64) alone, in this order; used to hold some of a split out."""
+        return _Subset(self, indices)
+
+
+class _Subset(Examples):
+    """Some of the examples of a split, whatever kind they are."""
+
+    def __init__(self, whole: Examples, indices: Tensor) -> None:
+        self._whole, self._indices = whole, indices
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The examples of the whole split that could not be read."""
+        return self._whole.unreadable
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def to(self, device: torch.device) -> Examples:
+        return _Subset(self._whole.to(device), self._indices)
+
+    def batch(self, indices: Tensor) -> Any:
+        return self._whole.batch(self._indices[indices])
+
+    def batches(self, orders: Sequence[Tensor]) -> Iterator[Any]:
+        return self._whole.batches([self._indices[order] for order in orders])
+
+
+def recipe_of(step: Step | Recipe) -> Recipe:
+    """The recipe of a step.
+
+    A task that was written before losses were given the step hands the recipe itself on to the loss that it extends.
+    """
+    return step if isinstance(step, Recipe) else step.recipe
 
 
 class Task(ABC):
@@ -113,6 +168,17 @@ class Task(ABC):
     recipe_class: ClassVar[type[Recipe]] = Recipe
     metrics: ClassVar[tuple[Metric, ...]]
     argument: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give a loss that takes the recipe, as losses did at first, the recipe of its step."""
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__.get("loss")
+        if inspect.isfunction(own) and "recipe" in inspect.signature(own).parameters:
+            where = f"{cls.__module__}.{cls.__qualname__}"
+            told = f"{where}: loss(network, batch, recipe) is now loss(network, batch, step); use step.recipe in it"
+            warnings.warn(told, DeprecationWarning, stacklevel=2)
+            old: Any = cls
+            old.loss = _with_recipe(own)
 
     @classmethod
     def of(cls, argument: str | None) -> Self:
@@ -171,12 +237,28 @@ class Task(ABC):
         return self.signature.example()
 
     @abstractmethod
-    def loss(self, network: nn.Module, batch: Any, recipe: Recipe) -> Tensor:
-        """The mean training loss over a batch, a scalar."""
+    def loss(self, network: nn.Module, batch: Any, step: Step) -> Tensor:
+        """The mean training loss over a batch, a scalar.
+
+        Args:
+            network: the network to train, in training mode.
+            batch: an augmented batch.
+            step: the recipe, and how far the training is.
+        """
 
     @abstractmethod
     def evaluate(self, network: nn.Module, examples: Examples) -> dict[str, float]:
         """Every metric of a network in evaluation mode over a whole split, by name."""
+
+
+def _with_recipe(
+    loss: Callable[[Any, nn.Module, Any, Recipe], Tensor],
+) -> Callable[[Any, nn.Module, Any, Step], Tensor]:
+    @functools.wraps(loss)
+    def taking_step(self: Any, network: nn.Module, batch: Any, step: Step) -> Tensor:
+        return loss(self, network, batch, recipe_of(step))
+
+    return taking_step
 
 
 def data_folder() -> Path:

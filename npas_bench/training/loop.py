@@ -18,7 +18,7 @@ import torch
 from npas_bench.errors import Diverged, NpasBenchError
 from npas_bench.network import state_tensors
 from npas_bench.seeding import derive_seed, generator, seeded
-from npas_bench.tasks.base import Part
+from npas_bench.tasks.base import Part, Step
 from npas_bench.training.checkpoint import Checkpoint
 from npas_bench.training.optimisers import make_optimiser, replace_parameter, set_learning_rate
 from npas_bench.training.parallel import ALONE, Processes, WrappedNetwork
@@ -205,6 +205,7 @@ def train_epoch(
             step_begun = time.perf_counter()
             rate = learning_rate(recipe, epoch * len(steps) + number, recipe.epochs * len(steps))
             set_learning_rate(optimiser, rate)
+            now = Step(recipe, epoch, epoch * len(steps) + number, (epoch + number / len(steps)) / recipe.epochs)
             optimiser.zero_grad(set_to_none=True)
             for place, part in enumerate(step.parts):
                 batch = next(batches)
@@ -212,7 +213,7 @@ def train_epoch(
                     # Whichever process computes a part, its modules draw the same.
                     torch.manual_seed(derive_seed("modules", training.identity, epoch, number, step.first + place))
                 with wrapped.collecting(last=place == len(step.parts) - 1):
-                    loss = _part_loss(training, wrapped, batch)
+                    loss = _part_loss(training, wrapped, batch, now)
                     # Processes take the mean of their gradients, of which each shall be a share of the batch's.
                     weight = training.processes.count * len(part.indices) / step.size
                     (loss if weight == 1 else weight * loss).backward()  # type: ignore[no-untyped-call]
@@ -267,10 +268,10 @@ def _steps(training: Training, epoch: int) -> list[_Step]:
     return steps
 
 
-def _part_loss(training: Training, wrapped: WrappedNetwork, batch: Any) -> torch.Tensor:
+def _part_loss(training: Training, wrapped: WrappedNetwork, batch: Any, step: Step) -> torch.Tensor:
     bf16 = training.recipe.precision == "bf16"
     with torch.autocast(training.device.type, torch.bfloat16, enabled=bf16):
-        return training.task.loss(wrapped.module, batch, training.recipe)
+        return training.task.loss(wrapped.module, batch, step)
 
 
 class _Losses:

@@ -141,7 +141,7 @@ class Reading(Task):
     def recipes(self, architecture):
         raise NotImplementedError
 
-    def loss(self, network, batch, recipe):
+    def loss(self, network, batch, step):
         raise NotImplementedError
 
     def evaluate(self, network, examples):

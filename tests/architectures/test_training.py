@@ -40,8 +40,8 @@ def losses(name, task_name, batch):
     examples = replace(whole, pixels=whole.pixels[chosen], labels=whole.labels[chosen])
 
     class Listening(type(task)):
-        def loss(self, network, batch, recipe):
-            loss = super().loss(network, batch, recipe)
+        def loss(self, network, batch, step):
+            loss = super().loss(network, batch, step)
             seen.append(loss.item())
             return loss
 

@@ -123,3 +123,20 @@ def test_every_example_is_seen_once_an_epoch_in_an_order_fixed_by_task_and_seed(
     assert sorted(first) == sorted(Digits().data("train").labels.tolist())
     assert first != second
     assert first == again
+
+
+def test_a_loss_is_told_how_far_the_training_is(tmp_path):
+    told = []
+
+    class Annealing(Digits):
+        def loss(self, network, batch, step):
+            told.append(step)
+            return super().loss(network, batch, step) * (1 - step.progress)
+
+    planned = training(network(), epochs=2)._replace(task=Annealing())
+    train(planned, folder(tmp_path), lambda _: None)
+    steps = len(told) // 2
+    assert {step.recipe for step in told} == {recipe(epochs=2)}
+    assert [step.epoch for step in told] == [0] * steps + [1] * steps
+    assert [step.iteration for step in told] == list(range(2 * steps))
+    assert [step.progress for step in told] == pytest.approx([i / (2 * steps) for i in range(2 * steps)])

@@ -30,7 +30,7 @@ class Precise(Digits):
         batch = super().augment(batch, recipe, generator)
         return Images(batch.pixels.double(), batch.labels)
 
-    def loss(self, network, batch, recipe):
+    def loss(self, network, batch, step):
         return torch.nn.functional.cross_entropy(network(batch.pixels), batch.labels)
 
 

@@ -12,12 +12,13 @@ from torch.nn import functional
 
 from npas_bench.errors import NpasBenchError
 from npas_bench.recipe import ImageRecipe
-from npas_bench.tasks.base import Examples, Metric, Task
+from npas_bench.tasks.base import Examples, Metric, Task, recipe_of
 from npas_bench.tasks.classification.augmentation import crop, cutout, flip
 
 if TYPE_CHECKING:
     from npas_bench.architectures import ImageSignature
     from npas_bench.recipe import Recipe
+    from npas_bench.tasks.base import Step
 
 _EVALUATION_BATCH = 500
 
@@ -60,6 +61,11 @@ class ImageSet(Examples):
         """The same images on another device."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
+    def subset(self, indices: Tensor) -> ImageSet:
+        """The images at `indices` alone."""
+        indices = indices.to(self.labels.device)
+        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
+
     def batch(self, indices: Tensor) -> Images:
         """The normalised images at `indices`, and their labels."""
         indices = indices.to(self.labels.device)
@@ -99,10 +105,10 @@ class ClassificationTask(Task):
             pixels = cutout(pixels, recipe.cutout, generator)
         return Images(laid_out(pixels), batch.labels)
 
-    def loss(self, network: nn.Module, batch: Images, recipe: Recipe) -> Tensor:
+    def loss(self, network: nn.Module, batch: Images, step: Step) -> Tensor:
         """The cross-entropy, with labels smoothed as the recipe says."""
         logits = network(batch.pixels).float()
-        return functional.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
+        return functional.cross_entropy(logits, batch.labels, label_smoothing=recipe_of(step).label_smoothing)
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, examples: Examples) -> dict[str, float]:

@@ -72,6 +72,10 @@ class ImageFiles(Examples):
         """The same images, with batches on another device."""
         return replace(self, device=device)
 
+    def subset(self, indices: Tensor) -> ImageFiles:
+        """The images at `indices` alone."""
+        return replace(self, files=tuple(self.files[index] for index in indices.tolist()), failed=set())
+
     def batch(self, indices: Tensor) -> Images:
         """The normalised central squares of the images at `indices`, and their labels."""
         return next(self.batches([indices]))
