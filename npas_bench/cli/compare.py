@@ -73,9 +73,10 @@ def compare(
 def _methods(sources: list[Source], first: str, second: str, choice: Choice, form: CompareFormat) -> None:
     import json
 
-    from npas_bench.dashboard.comparisons import comparison_csv, print_comparison
+    from npas_bench.cli.terminal.comparisons import print_comparison
     from npas_bench.database.queries.results import stored_methods
     from npas_bench.leaderboard.comparison import head_to_head
+    from npas_bench.leaderboard.files import comparison_csv
     from npas_bench.leaderboard.reading import read_tables
     from npas_bench.leaderboard.record import FORMAT, comparison_record
 
@@ -137,8 +138,8 @@ def _in_grid(row: PaperNumber, grid: Grid) -> bool:
 
 
 def _papers(sources: list[Source], rows: list[PaperNumber], form: CompareFormat, limit: int, *, all_rows: bool) -> None:
-    from npas_bench.dashboard.comparisons import print_papers
-    from npas_bench.dashboard.formats import lines_csv, lines_json
+    from npas_bench.cli.terminal.comparisons import print_papers
+    from npas_bench.leaderboard.files import lines_csv, lines_json
     from npas_bench.leaderboard.papers import measured, metrics_of, set_beside
     from npas_bench.leaderboard.reading import Choice, read_tables
 

@@ -60,7 +60,7 @@ def dashboard(
     options = {**_OPTIONS, "server.address": address, "server.port": str(chosen)}
     if browser:
         options["server.headless"] = "false"
-    app = Path(__file__).parent.parent / "dashboard" / "app.py"
+    app = Path(__file__).parent.parent / "dashboard" / "pages" / "app.py"
     # That there is no server yet, which caches shared between sessions would belong to, is as it should be.
     logging.getLogger("streamlit.runtime.caching.cache_data_api").setLevel(logging.ERROR)
     # What pages need is there before the first of them is asked for.

@@ -76,7 +76,7 @@ def leaderboard(
 
 
 def _print(boards: list[tuple[Source, list[BoardTable], Tables]], wanted: dict[str, str | None]) -> None:
-    from npas_bench.dashboard.terminal import print_board, print_legend
+    from npas_bench.cli.terminal.boards import print_board, print_legend
     from npas_bench.database.queries.results import count_unfinished
 
     shown = False
@@ -101,8 +101,8 @@ def _print(boards: list[tuple[Source, list[BoardTable], Tables]], wanted: dict[s
 
 
 def _write(form: BoardFormat, boards: list[tuple[Source, list[BoardTable]]]) -> None:
-    from npas_bench.dashboard.formats import board_csv, board_json, board_latex, board_markdown
     from npas_bench.database.papers import read_papers
+    from npas_bench.leaderboard.files import board_csv, board_json, board_latex, board_markdown
 
     if form is BoardFormat.json:
         text = board_json([(one.name, tables, read_papers(one.database)) for one, tables in boards])

@@ -15,7 +15,7 @@ def show(
     db: choose.Database = None,
 ) -> None:
     """Show all that is known of a run: result, ledger, cost, provenance, and the command that repeats it."""
-    from npas_bench.dashboard.terminal import print_run
+    from npas_bench.cli.terminal.boards import print_run
     from npas_bench.database.opening import locate, open_for_reading, reaching
     from npas_bench.database.queries.results import find_run, latest_runs
     from npas_bench.errors import DatabaseError

@@ -68,7 +68,7 @@ def _grids(database: Any) -> set[str]:
 
 
 def _print(status: Status, database: str) -> None:
-    from npas_bench.dashboard.status import print_status
+    from npas_bench.cli.terminal.status import print_status
 
     if not status.counts:
         output.print(f"database {database} holds no runs", markup=False, soft_wrap=True)
@@ -79,7 +79,7 @@ def _print(status: Status, database: str) -> None:
 def _print_json(status: Status, indent: int | None = 1) -> None:
     import json
 
-    from npas_bench.dashboard.status import status_record
+    from npas_bench.cli.terminal.status import status_record
 
     # Not through the console, which would wrap it. What is not ASCII is escaped, terminal sequences with it.
     typer.echo(json.dumps(status_record(status), indent=indent))
@@ -97,7 +97,7 @@ def _watch_live(status: Status, look: Callable[[], Status], database: str) -> No
 
     from rich.live import Live
 
-    from npas_bench.dashboard.status import draw_status
+    from npas_bench.cli.terminal.status import draw_status
 
     with Live(draw_status(status, database), console=output, auto_refresh=False) as live:
         while status.lively:
@@ -109,7 +109,7 @@ def _watch_live(status: Status, look: Callable[[], Status], database: str) -> No
 def _watch_lines(status: Status, look: Callable[[], Status], *, as_json: bool) -> None:
     import time
 
-    from npas_bench.dashboard.status import status_lines
+    from npas_bench.cli.terminal.status import status_lines
 
     said: dict[str, str] = {}
     told: Status | None = None

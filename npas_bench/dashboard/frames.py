@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from npas_bench.dashboard.words import mebibytes, millions, whose, with_unit
+from npas_bench.dashboard.words import mebibytes, millions, with_unit
 from npas_bench.database.labels import printable
 from npas_bench.leaderboard.papers import method_there
+from npas_bench.leaderboard.texts import whose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException, StopException
 
-from npas_bench.dashboard.charts import MOST_METHODS
+from npas_bench.dashboard.charts.boards import MOST_METHODS
 from npas_bench.dashboard.looking import looks
 from npas_bench.dashboard.words import plain
 from npas_bench.errors import NpasBenchError

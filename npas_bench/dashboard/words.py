@@ -58,11 +58,6 @@ def count_text(count: float) -> str:
     return f"{count:.0f}"
 
 
-def whose(source: str | None) -> str:
-    """Whose result something is, by the name of its source."""
-    return "your run" if source == "mine" else "published board"
-
-
 def height_for(rows: int) -> int | Literal["content"]:
     """Of a table on a page: all of a short one, a window onto a long one."""
     return "content" if rows <= _WHOLE_TABLE else _WINDOW

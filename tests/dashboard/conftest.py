@@ -77,7 +77,7 @@ def show():
 
     def draw(page, **parameters):
         name = {"board": "board"}.get(page, f"{page}_page")
-        script = f"from npas_bench.dashboard.views.{page} import {name}\n{name}()\n"
+        script = f"from npas_bench.dashboard.pages.{page} import {name}\n{name}()\n"
         test = AppTest.from_string(script, default_timeout=60)
         for key, value in parameters.items():
             test.query_params[key] = value

@@ -57,7 +57,7 @@ def test_a_database_that_cannot_be_read_is_named_and_the_published_board_shown(s
 @pytest.mark.parametrize("page", PAGES)
 def test_without_any_database_a_page_says_what_makes_one(show, monkeypatch, page):
     monkeypatch.setenv("NPAS_BENCH_DB", "nothing.db")
-    for module in ("looking", "views.papers"):
+    for module in ("looking", "pages.papers"):
         monkeypatch.setattr(f"npas_bench.dashboard.{module}.published_location", lambda: None, raising=False)
     drawn = show(page)
     assert (list(drawn.exception), said(drawn)) == ([], [])

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from npas_bench.database.labels import printable
-from npas_bench.leaderboard.record import FORMAT, flat_rows, line_record, table_record
+from npas_bench.leaderboard.record import FORMAT, comparison_record, flat_rows, line_record, table_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from npas_bench.database.papers import PaperNumber
+    from npas_bench.leaderboard.comparison import HeadToHead
     from npas_bench.leaderboard.papers import Line
     from npas_bench.leaderboard.standings import BoardTable, Standing
 
@@ -163,6 +164,22 @@ def markdown(text: str) -> str:
 def latex(text: str) -> str:
     """Text that LaTeX sets as it is, in one line."""
     return printable(text).translate(_LATEX)
+
+
+def comparison_csv(found: Mapping[str, HeadToHead]) -> str:
+    """Every shared budget of two methods, by source."""
+    import pandas as pd
+
+    rows = []
+    for source, one in found.items():
+        record = comparison_record(one)
+        for entry in record["comparisons"]:
+            difference = entry.pop("difference") or {}
+            both = {"source": source, "first_method": one.first, "second_method": one.second}
+            rows.append(both | entry | {f"difference_{name}": value for name, value in difference.items()})
+    return pd.DataFrame([{k: cell_text(v) for k, v in row.items()} for row in rows]).to_csv(
+        index=False, lineterminator="\n"
+    )
 
 
 def lines_csv(lines: Iterable[Line]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from npas_bench.dashboard.charts import cost_chart
+from npas_bench.dashboard.charts.boards import cost_chart
 from npas_bench.dashboard.filters import choose_table
 from npas_bench.dashboard.frames import cost_frame
 from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page, tell_if_many

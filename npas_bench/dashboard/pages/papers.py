@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from npas_bench.dashboard.filters import choose_name, choose_source
-from npas_bench.dashboard.formats import lines_csv
 from npas_bench.dashboard.frames import paper_frame
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import View, papers, tables
 from npas_bench.dashboard.words import height_for, plain
+from npas_bench.leaderboard.files import lines_csv
 from npas_bench.leaderboard.papers import choose_rows, citation, metrics_of, place_of, set_beside
 
 if TYPE_CHECKING:

@@ -6,10 +6,8 @@ import json
 
 import pytest
 
-from npas_bench.dashboard.formats import board_csv, board_json, board_latex, board_markdown, latex, markdown
-from npas_bench.dashboard.words import count_text, drawn, plain, share_text, short
+from npas_bench.leaderboard.files import board_csv, board_json, board_latex, board_markdown, latex, markdown
 from npas_bench.leaderboard.standings import tabulate
-from tests.dashboard.conftest import MARKUP
 from tests.leaderboard.test_standings import result
 
 HOSTILE = "a|b_c%d&e$f#g{h}~i^j\\k<l>*m*`n`[o](p)\n\x1b[31m"
@@ -69,15 +67,5 @@ def test_latex_escapes_what_it_would_obey(boards):
     assert r"2.10 $\pm$ 0.25" in text
 
 
-def test_pages_show_names_as_they_are():
-    assert plain("a_b *c* :red[x] $y$ <b>") == r"a\_b \*c\* \:red\[x\] \$y\$ \<b\>"
-    assert drawn("<b>a</b> & b") == "&lt;b&gt;a&lt;/b&gt; &amp; b"
-    assert drawn("%{x}") == "% {x}"
-    assert drawn(MARKUP).endswith("…")
-    assert short("x" * 99) == "x" * 59 + "…"
-    assert "\x1b" not in plain("\x1b[31m") + drawn("\x1b") + markdown("\x1b") + latex("\x1b")
-
-
-def test_numbers_are_short():
-    assert [count_text(n) for n in (7, 999, 1500, 3_650_000, 2e9)] == ["7", "999", "1.5k", "3.65M", "2G"]
-    assert [share_text(p) for p in (2.0, 11.28, 100)] == ["2 %", "11.3 %", "100 %"]
+def test_no_file_holds_what_a_terminal_would_obey():
+    assert "\x1b" not in markdown("\x1b") + latex("\x1b")

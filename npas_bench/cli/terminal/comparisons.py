@@ -8,14 +8,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from npas_bench.dashboard.formats import NOTHING, cell_text
-from npas_bench.dashboard.words import whose
 from npas_bench.database.labels import printable
+from npas_bench.leaderboard.files import NOTHING
 from npas_bench.leaderboard.papers import citation, method_there
-from npas_bench.leaderboard.record import comparison_record
+from npas_bench.leaderboard.texts import whose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -72,22 +71,6 @@ def print_comparison(console: Console, heading: str, found: HeadToHead) -> None:
 
 def _made(table: BoardTable) -> str:
     return f"{table.task} {table.architecture}: recipe {table.recipe}, {table.data}, {table.device_class}"
-
-
-def comparison_csv(found: Mapping[str, HeadToHead]) -> str:
-    """Every shared budget of two methods, by source."""
-    import pandas as pd
-
-    rows = []
-    for source, one in found.items():
-        record = comparison_record(one)
-        for entry in record["comparisons"]:
-            difference = entry.pop("difference") or {}
-            both = {"source": source, "first_method": one.first, "second_method": one.second}
-            rows.append(both | entry | {f"difference_{name}": value for name, value in difference.items()})
-    return pd.DataFrame([{k: cell_text(v) for k, v in row.items()} for row in rows]).to_csv(
-        index=False, lineterminator="\n"
-    )
 
 
 def print_papers(console: Console, lines: Sequence[Line]) -> None:

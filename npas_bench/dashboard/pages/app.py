@@ -6,15 +6,15 @@ from pathlib import Path
 
 import streamlit as st
 
-from npas_bench.dashboard.views.board import board
-from npas_bench.dashboard.views.compare import compare_page
-from npas_bench.dashboard.views.cost import cost_page
-from npas_bench.dashboard.views.frontier import frontier_page
-from npas_bench.dashboard.views.grids import grids_page
-from npas_bench.dashboard.views.papers import papers_page
-from npas_bench.dashboard.views.run import run_page
+from npas_bench.dashboard.pages.board import board
+from npas_bench.dashboard.pages.compare import compare_page
+from npas_bench.dashboard.pages.cost import cost_page
+from npas_bench.dashboard.pages.frontier import frontier_page
+from npas_bench.dashboard.pages.grids import grids_page
+from npas_bench.dashboard.pages.papers import papers_page
+from npas_bench.dashboard.pages.run import run_page
 
-_ICON = Path(__file__).parent / "icon.svg"
+_ICON = Path(__file__).parent.parent / "icon.svg"
 
 
 def main() -> None:

@@ -8,17 +8,17 @@ import pandas as pd
 import streamlit as st
 
 from npas_bench.cells.labels import method_label
+from npas_bench.dashboard.charts.runs import MOST_SEGMENTS, Segment, curve_chart, ledger_chart, sharing_chart
 from npas_bench.dashboard.filters import choose_name
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import ask
-from npas_bench.dashboard.run_charts import MOST_SEGMENTS, Segment, curve_chart, ledger_chart, sharing_chart
-from npas_bench.dashboard.terminal import cost_lines, reproducing_command
-from npas_bench.dashboard.views.links import run_page_link
+from npas_bench.dashboard.pages.links import run_page_link
 from npas_bench.dashboard.words import plain, short
 from npas_bench.database.labels import cell_label, printable
 from npas_bench.database.queries.listing import recent_runs
 from npas_bench.database.queries.reproductions import read_repetitions
 from npas_bench.database.queries.results import find_run
+from npas_bench.leaderboard.texts import cost_lines, reproducing_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from npas_bench.dashboard.filters import choose_method, choose_source, choose_view
-from npas_bench.dashboard.formats import board_csv, board_json, board_latex, board_markdown
 from npas_bench.dashboard.frames import board_frame
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import papers, tables
 from npas_bench.dashboard.words import height_for, plain
+from npas_bench.leaderboard.files import board_csv, board_json, board_latex, board_markdown
 from npas_bench.leaderboard.standings import only_methods
 
 if TYPE_CHECKING:

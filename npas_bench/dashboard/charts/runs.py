@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from npas_bench.dashboard.charts import COLOURS, REFERENCE_COLOUR, layout
+from npas_bench.dashboard.charts.boards import COLOURS, REFERENCE_COLOUR, layout
 from npas_bench.dashboard.words import drawn
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from npas_bench.dashboard.charts import frontier_chart
+from npas_bench.dashboard.charts.boards import frontier_chart
 from npas_bench.dashboard.filters import choose_table
 from npas_bench.dashboard.frames import score_frame
 from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page, tell_if_many
 from npas_bench.dashboard.looking import papers
-from npas_bench.dashboard.views.links import run_links
+from npas_bench.dashboard.pages.links import run_links
 from npas_bench.dashboard.words import count_text, plain, share_text, with_unit
 from npas_bench.leaderboard.frontier import BASELINE, BASELINE_SHARE, Frontier, frontier
 from npas_bench.leaderboard.papers import points_beside

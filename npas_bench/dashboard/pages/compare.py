@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from npas_bench.dashboard.charts import MOST_DIFFERENCES, difference_chart
+from npas_bench.dashboard.charts.boards import MOST_DIFFERENCES, difference_chart
 from npas_bench.dashboard.filters import choose_metric, choose_name, choose_source, choose_task
 from npas_bench.dashboard.frames import encounter_frame, overall_frame
 from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page
