@@ -106,6 +106,14 @@ class CheckpointError(NpasBenchError):
     """A checkpoint that does not belong to the run, or that does not hold what the ledger counted."""
 
 
+class WeightsError(NpasBenchError):
+    """A file of weights that is missing or damaged, or that belongs to another run."""
+
+
+class RecordError(NpasBenchError):
+    """A recorded cell or run that this installation cannot run again; the message says what would be needed."""
+
+
 class Diverged(Exception):
     """A loss or a metric that became NaN or infinite. The run fails, and its history is kept.
 

@@ -18,7 +18,7 @@ LEVELS = [
     {"errors", "seeding", "torch_internals"},
     {"budget", "layers", "recipe"},
     {"generation"},
-    {"allocation", "weights", "network"},
+    {"allocation", "weights", "network", "weights_file"},
     {"architectures"},
     {"tasks", "methods"},
     {"plugins"},

@@ -24,6 +24,7 @@ from npas_bench.network import GeneratedNetwork
 from npas_bench.runner.build import Built, build_network, count_again, problem_of
 from npas_bench.runner.device import describe_device
 from npas_bench.runner.failures import Overdue, out_of_memory, overdue_outcome, unstorable_outcome
+from npas_bench.runner.kept import keep_weights
 from npas_bench.runner.machine import begin_peak_memory, host_class, peak_memory, versions
 from npas_bench.runner.together import run_together
 from npas_bench.runner.work import Cost, Measured, Outcome, Work
@@ -159,6 +160,7 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
     if wrong:
         raise Diverged(f"in {', '.join(wrong)}", [report.entry() for report in trained.history])
     epochs = [report.seconds for report in trained.history]
+    kept = [] if work.keep is None else [keep_weights(work, work.keep, network, test)]
     return Outcome(
         state="done",
         ledger=ledger,
@@ -177,6 +179,7 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
         ),
         sharing=[_plain(reading) for reading in network.sharing()],
         structure=network.structure(),
+        weights=kept,
         message=_left_out((*sorted(unreadable), *test.unreadable)),
     )
 

@@ -127,7 +127,7 @@ class Recorder(Listener):
     def finished(self, work: Work, outcome: Outcome) -> None:
         """Store the outcome, unless the attempt was superseded or cancelled."""
         identity, run = work.cell.identity, self.runs[work.cell.identity]
-        fields = outcome.model_dump(mode="json", exclude={"metrics", "resumable", "cause"})
+        fields = outcome.model_dump(mode="json", exclude={"metrics", "weights", "resumable", "cause"})
         if not outcome.device:
             del fields["device"]
         fields["parameters"] = outcome.ledger.total if outcome.ledger else None

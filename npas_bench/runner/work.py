@@ -37,6 +37,18 @@ class Engine(NamedTuple):
         return switches + ([f"processes={self.processes}"] if self.processes > 1 else [])
 
 
+class Keep(NamedTuple):
+    """Where the weights of a run are kept.
+
+    Attributes:
+        folder: the folder, which driver and workers see.
+        run: uid of the run; empty until an attempt begins.
+    """
+
+    folder: Path
+    run: str = ""
+
+
 class Work(NamedTuple):
     """A cell to run, with what a worker must know beside it.
 
@@ -49,6 +61,7 @@ class Work(NamedTuple):
         engine: switches.
         deadline: seconds that this attempt may take; None for no limit.
         memory: bytes that the cell is expected to need at its peak; None where nothing is known.
+        keep: where to keep the weights once the cell is done; None to let them go with the checkpoints.
     """
 
     cell: Cell
@@ -59,6 +72,7 @@ class Work(NamedTuple):
     engine: Engine = Engine()
     deadline: float | None = None
     memory: int | None = None
+    keep: Keep | None = None
 
 
 class Cost(BaseModel):
@@ -110,6 +124,24 @@ class Measured(BaseModel):
     higher_is_better: bool
 
 
+class KeptWeights(BaseModel):
+    """A file of a run's weights.
+
+    Attributes:
+        kind: `trained` for the parameters that the method trained, `plain` for the network that they generate.
+        file: the file's name, without its folder.
+        sha256: digest of the file's content, in hexadecimal.
+        bytes: the file's size.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["trained", "plain"]
+    file: str
+    sha256: str
+    bytes: int
+
+
 class Outcome(BaseModel):
     """How a run ended.
 
@@ -121,6 +153,7 @@ class Outcome(BaseModel):
         cost: where the run is done.
         sharing: which layers read which parameters.
         structure: what the method's search or refinement decided.
+        weights: the files of weights that were kept.
         message: why it failed or is unsupported, in a line or two.
         detail: the traceback of an error that nobody expected.
         resumable: whether a failed run was getting on and had better go on from its checkpoints.
@@ -141,6 +174,7 @@ class Outcome(BaseModel):
     cost: Cost | None = None
     sharing: list[list[Any]] = []
     structure: dict[str, Any] = {}
+    weights: list[KeptWeights] = []
     message: str | None = None
     detail: str | None = None
     resumable: bool = False

@@ -86,6 +86,18 @@ class Step(NamedTuple):
     progress: float = 0.0
 
 
+class Normalisation(NamedTuple):
+    """How the inputs of a network are normalised: (values - mean) / deviation, channel by channel.
+
+    Attributes:
+        mean: what is subtracted from each channel, in the units of the stored values.
+        deviation: what each channel is divided by, in the same units.
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
 class Examples(ABC):
     """The examples of one split, which are on a device or read as they are needed."""
 
@@ -107,6 +119,10 @@ class Examples(ABC):
     def batches(self, orders: Sequence[Tensor]) -> Iterator[Any]:
         """The batches of several lists of indices, one after the other; what is read from files is read ahead."""
         return map(self.batch, orders)
+
+    def normalisation(self) -> Normalisation | None:
+        """How `batch` normalises what a network is given, for those who use the network elsewhere; None if unknown."""
+        return None
 
     def subset(self, indices: Tensor) -> Examples:
         """The examples at `indices` (1-d, int64) alone, in this order; used to hold some of a split out."""
@@ -135,6 +151,9 @@ class _Subset(Examples):
 
     def batches(self, orders: Sequence[Tensor]) -> Iterator[Any]:
         return self._whole.batches([self._indices[order] for order in orders])
+
+    def normalisation(self) -> Normalisation | None:
+        return self._whole.normalisation()
 
 
 def recipe_of(step: Step | Recipe) -> Recipe:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from npas_bench.errors import NpasBenchError
 from npas_bench.recipe import ImageRecipe
-from npas_bench.tasks.base import Examples, Metric, Task, recipe_of
+from npas_bench.tasks.base import Examples, Metric, Normalisation, Task, recipe_of
 from npas_bench.tasks.classification.augmentation import crop, cutout, flip
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ class ImageSet(Examples):
         pixels = self.pixels[indices].float()
         shift, scale = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.deviation))
         return Images(laid_out((pixels - shift) / scale), self.labels[indices])
+
+    def normalisation(self) -> Normalisation:
+        """The mean and the deviation of each channel."""
+        return Normalisation(self.mean, self.deviation)
 
 
 class ClassificationTask(Task):

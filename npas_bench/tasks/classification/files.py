@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from npas_bench.errors import DataError
 from npas_bench.seeding import derive_seed
-from npas_bench.tasks.base import Examples
+from npas_bench.tasks.base import Examples, Normalisation
 from npas_bench.tasks.classification.base import Images, ImageSet, laid_out
 from npas_bench.tasks.classification.listing import NAMED, SMALL_SIDE, File
 
@@ -119,6 +119,10 @@ class ImageFiles(Examples):
                 continue
             moved = pixels.to(self.device, non_blocking=on_gpu).float()
             yield Images(laid_out((moved - shift) / scale), labels.to(self.device, non_blocking=on_gpu))
+
+    def normalisation(self) -> Normalisation:
+        """The mean and the deviation of ImageNet's training split."""
+        return Normalisation(MEAN, DEVIATION)
 
 
 class _Decoded(Dataset[Any]):
