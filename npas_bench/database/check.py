@@ -1,4 +1,4 @@
-"""Looking a database over: is what it holds whole, and does one part of it agree with the others."""
+"""Looking a database over: whether its content is whole, and whether one part of it agrees with the others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import case, func, or_, select
 from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import aliased
 
 from npas_bench.database.drivers import dead_drivers
 from npas_bench.database.keys import board_key
-from npas_bench.database.schema import ENDED, CellRow, DriverRow, MetricRow, RunRow
+from npas_bench.database.schema import (
+    ENDED,
+    RANKING_SUBJECT,
+    CellRow,
+    DriverRow,
+    EvaluationRow,
+    MetricRow,
+    RunRow,
+    SubjectRow,
+    WeightsRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,11 +34,11 @@ _SHOWN = 5
 
 
 class Fault(NamedTuple):
-    """One kind of finding.
+    """One kind of damage or contradiction.
 
     Attributes:
-        what: is wrong, and where.
-        remedy: what to do about it.
+        what: a sentence that says what is wrong, and where.
+        remedy: a sentence that says what to do about it.
     """
 
     what: str
@@ -35,18 +46,20 @@ class Fault(NamedTuple):
 
 
 def find_faults(database: Database) -> list[Fault]:
-    """What is wrong with a database that could be opened, whose schema is thereby known to be right.
+    """List what is wrong with a database; that it could be opened shows that its schema is right.
 
     Args:
         database: open, for reading at least.
     """
     broken = list(_broken_file(database))
     if broken:
-        # What else would be found in it may be the damage's doing.
+        # Whatever else is found may come from the damage.
         return broken
     return [
         *_wrong_cells(database),
         *_wrong_results(database),
+        *_wrong_evaluations(database),
+        *_wrong_repetitions(database),
         *_wrong_currents(database),
         *_wrong_boards(database),
         *_left(database),
@@ -60,7 +73,7 @@ def _broken_file(database: Database) -> Iterator[Fault]:
         try:
             said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check(5)")]
         except DatabaseError as error:
-            # Damage that is found in the middle of looking for it.
+            # The check itself fails on a badly damaged file.
             said = [str(error.orig)]
         if said != ["ok"]:
             yield Fault(
@@ -101,7 +114,7 @@ def _wrong_results(database: Database) -> Iterator[Fault]:
     with database.session() as session:
         measured = select(MetricRow.run_id).where(MetricRow.run_id == RunRow.id, MetricRow.position == 0).exists()
         bare = session.scalars(select(RunRow.id).where(RunRow.state == "done", ~measured).order_by(RunRow.id)).all()
-        # Of the two databases one keeps NaN as NULL, the other sorts it behind all numbers.
+        # SQLite keeps NaN as NULL, and PostgreSQL sorts it behind all numbers.
         odd = or_(MetricRow.value.is_(None), ~MetricRow.value.between(-_LARGEST, _LARGEST))
         infinite = session.scalars(select(MetricRow.run_id).where(odd).distinct().order_by(MetricRow.run_id)).all()
     if bare:
@@ -117,6 +130,55 @@ _LARGEST = math.nextafter(math.inf, 0)
 _AGAIN = "Put back a copy of the database, or run their cells in a new one (npas-bench show RUN has the command)"
 
 
+def _wrong_evaluations(database: Database) -> Iterator[Fault]:
+    value = EvaluationRow.value
+    there = select(SubjectRow.id).where(
+        SubjectRow.run_id == EvaluationRow.run_id, SubjectRow.name == EvaluationRow.subject
+    )
+    of_no_subject = select(EvaluationRow.run_id).where(EvaluationRow.subject != RANKING_SUBJECT, ~there.exists())
+    infinite = select(EvaluationRow.run_id).where(or_(value.is_(None), ~value.between(-_LARGEST, _LARGEST)))
+    of_unfinished = [
+        select(number).join(RunRow, RunRow.id == number).where(RunRow.state != "done")
+        for number in (EvaluationRow.run_id, SubjectRow.run_id, WeightsRow.run_id)
+    ]
+    for queries, what in (
+        ([infinite], "evaluations that are no finite numbers"),
+        ([of_no_subject], "evaluations of a subject that is not there"),
+        (of_unfinished, "evaluations, subjects or weights, though not done"),
+    ):
+        with database.session() as session:
+            wrong = sorted({number for query in queries for number in session.scalars(query.distinct())})
+        if wrong:
+            yield Fault(f"{_count(len(wrong), 'run', 'has', 'have')} {what}: {_some(wrong)}", _AGAIN)
+
+
+def _wrong_repetitions(database: Database) -> Iterator[Fault]:
+    repeated = aliased(RunRow)
+    of_another_cell = (
+        select(RunRow.id)
+        .join(repeated, repeated.uid == RunRow.repeats)
+        .where(
+            or_(
+                repeated.identity != RunRow.identity,
+                repeated.data_digest != RunRow.data_digest,
+                repeated.device_class != RunRow.device_class,
+            )
+        )
+    )
+    shown = select(RunRow.id).where(RunRow.repeats.is_not(None), RunRow.current)
+    for query, one, many, remedy in (
+        (shown, "repeats another and is shown on boards", "repeat others and are shown on boards", _MARK_ANEW),
+        (of_another_cell, "repeats a run of another cell", "repeat runs of other cells", _AGAIN),
+    ):
+        with database.session() as session:
+            wrong = sorted(session.scalars(query))
+        if wrong:
+            yield Fault(f"{_count(len(wrong), 'run', one, many)}: {_some(wrong)}", remedy)
+
+
+_MARK_ANEW = "Export the database and import that into a new one, which marks them anew"
+
+
 def _wrong_currents(database: Database) -> Iterator[Fault]:
     ended = RunRow.state.in_(ENDED)
     marked = func.sum(case((RunRow.current, 1), else_=0))
@@ -124,6 +186,7 @@ def _wrong_currents(database: Database) -> Iterator[Fault]:
     some_ended = func.sum(case((ended, 1), else_=0))
     query = (
         select(func.min(RunRow.id))
+        .where(RunRow.repeats.is_(None))
         .group_by(RunRow.identity, RunRow.data_digest, RunRow.device_class)
         .having(or_((some_ended > 0) & (proper != 1), marked != proper))
     )
@@ -132,7 +195,7 @@ def _wrong_currents(database: Database) -> Iterator[Fault]:
     if wrong:
         yield Fault(
             f"{_count(len(wrong), 'cell', 'has', 'have')} no run, or several, that boards show: see run {_some(wrong)}",
-            "Export the database and import that into a new one, which marks them anew",
+            _MARK_ANEW,
         )
 
 
@@ -162,7 +225,7 @@ def _wrong_boards(database: Database) -> Iterator[Fault]:
 
 
 def _left(database: Database) -> Iterator[Fault]:
-    """Open runs that nobody is at, though they say so; the next run takes them up."""
+    """Runs that are stored as running though no driver runs them; the next `npas-bench run` goes on with them."""
     dead = dead_drivers(database)
     with database.session() as session:
         alive = set(session.scalars(select(DriverRow.id).where(DriverRow.ended.is_(None)))) - dead

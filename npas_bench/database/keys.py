@@ -37,9 +37,15 @@ def board_key(canonical: str, data_digest: str, device_class: str) -> str:
     return _digest([cell.get("task"), cell.get("architecture"), cell.get("recipe"), data_digest, device_class], 16)
 
 
-def run_uid(key: RunKey, created: datetime) -> str:
-    """A number that a run keeps in every database; the time it was made in, in UTC, tells it from others of its key."""
-    return _digest([*key, created.isoformat()], 32)
+def run_uid(key: RunKey, created: datetime, repeats: str | None = None) -> str:
+    """The name that a run keeps in every database.
+
+    Args:
+        key: cell, data and device class of the run.
+        created: when the run was asked for, in UTC; it tells the runs of one key apart.
+        repeats: uid of the run that it repeats; None for a run that repeats nothing.
+    """
+    return _digest([*key, created.isoformat(), *([] if repeats is None else [repeats])], 32)
 
 
 def _digest(content: list[Any], length: int) -> str:

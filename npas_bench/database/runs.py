@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from npas_bench.database.keys import RunKey, board_key, run_uid
-from npas_bench.database.schema import ENDED, CellRow, MetricRow, RunRow
+from npas_bench.database.schema import ENDED, CellRow, EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,53 +55,94 @@ class Claim(NamedTuple):
 
 
 def newest_runs(database: Database, keys: Iterable[RunKey]) -> dict[RunKey, RunState]:
-    """The newest run of each key that has one: the one that can get on, if any, else the one that boards show."""
+    """The newest run of each key that has one: the open run, if there is one, else the run that boards show.
+
+    Repetitions are left out.
+    """
     wanted = set(keys)
     found: dict[RunKey, RunState] = {}
     columns = (RunRow.identity, RunRow.data_digest, RunRow.device_class, RunRow.id, RunRow.state)
-    # What was imported is newer by number alone: a run that can get on, then the one that boards show, come first.
+    # The last one found is kept. Among ended runs it is not the number that decides: imported runs have high numbers.
     order = (RunRow.state.not_in(ENDED), RunRow.current, RunRow.id)
     with database.session() as session:
         for identities in _chunks(sorted({key.identity for key in wanted})):
-            rows = session.execute(select(*columns).where(RunRow.identity.in_(identities)).order_by(*order))
-            for identity, digest, device_class, run, state in rows:
+            of_cells = RunRow.identity.in_(identities), RunRow.repeats.is_(None)
+            for identity, digest, device_class, run, state in session.execute(
+                select(*columns).where(*of_cells).order_by(*order)
+            ):
                 key = RunKey(identity, digest, device_class)
                 if key in wanted:
                     found[key] = RunState(run, state)
     return found
 
 
+def newest_repetitions(database: Database, uids: Iterable[str]) -> dict[str, RunState]:
+    """The newest repetition of each run that was repeated: the open one, if there is one, else the last one made.
+
+    Args:
+        database: open.
+        uids: uids of the runs that may have been repeated; the runs themselves need not be in the database.
+    """
+    found: dict[str, RunState] = {}
+    order = (RunRow.state.not_in(ENDED), RunRow.id)
+    with database.session() as session:
+        for some in _chunks(sorted(set(uids))):
+            query = select(RunRow.repeats, RunRow.id, RunRow.state).where(RunRow.repeats.in_(some)).order_by(*order)
+            found |= {uid: RunState(run, state) for uid, run, state in session.execute(query) if uid is not None}
+    return found
+
+
+def uids_of(database: Database, runs: Sequence[int]) -> dict[int, str]:
+    """The uids of runs, by number; numbers that the database does not have are left out."""
+    found: dict[int, str] = {}
+    with database.session() as session:
+        for numbers in _chunks(runs):
+            rows = session.execute(select(RunRow.id, RunRow.uid).where(RunRow.id.in_(numbers)))
+            found |= {number: uid for number, uid in rows}
+    return found
+
+
 def add_runs(database: Database, cells: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Store cells that are not there yet and a pending run for each of `runs` whose key has none that can get on.
+    """Store cells that are not there yet, and a pending run for each of `runs` that has no open run yet.
+
+    Args:
+        database: open for writing.
+        cells: columns of the cells of all runs.
+        runs: columns of the runs. One with `repeats`, the uid of a finished run of the same cell, data and device
+            class, in this database or another, becomes a repetition of that run.
 
     Returns:
-        For each of `runs`, in order, the number of its key's run that can get on: another driver may have made it,
-        and may be at it.
+        For each of `runs`, in order, the number of the open run of its key, or of the open repetition. Another driver
+        may have made it, and may be running it.
     """
     insert: Any = postgresql.insert if database.engine.dialect.name == "postgresql" else sqlite.insert
     canonical = {cell["identity"]: cell["canonical"] for cell in cells}
     keys = [RunKey(run["identity"], run["data_digest"], run["device_class"]) for run in runs]
-    rows = []
-    for key, run in zip(keys, runs, strict=True):
-        created = now()
-        rows.append(
-            {
-                **run,
-                "uid": run_uid(key, created),
-                "board": board_key(canonical[key.identity], key.data_digest, key.device_class),
-                "state": "pending",
-                "attempt": 0,
-                "current": False,
-                "created": created,
-            }
-        )
+    rows = [_new_run(key, canonical[key.identity], run) for key, run in zip(keys, runs, strict=True)]
     with database.session.begin() as session:
         if cells:
             session.execute(insert(CellRow).on_conflict_do_nothing(), [dict(cell) for cell in cells])
         if rows:
             session.execute(insert(RunRow).on_conflict_do_nothing(), rows)
-    made = newest_runs(database, keys)
-    return [made[key].id for key in keys]
+    uids = [row["repeats"] for row in rows]
+    made = newest_runs(database, [key for key, uid in zip(keys, uids, strict=True) if uid is None])
+    repeating = newest_repetitions(database, [uid for uid in uids if uid is not None])
+    return [made[key].id if uid is None else repeating[uid].id for key, uid in zip(keys, uids, strict=True)]
+
+
+def _new_run(key: RunKey, canonical: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    created = now()
+    repeats = run.get("repeats")
+    return {
+        **run,
+        "repeats": repeats,
+        "uid": run_uid(key, created, repeats),
+        "board": board_key(canonical, key.data_digest, key.device_class),
+        "state": "pending",
+        "attempt": 0,
+        "current": False,
+        "created": created,
+    }
 
 
 def reopen_runs(database: Database, runs: Iterable[int]) -> None:
@@ -110,11 +151,10 @@ def reopen_runs(database: Database, runs: Iterable[int]) -> None:
 
 
 def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapping[str, Any]) -> Claim | None:
-    """Take a run for a driver and mark it as running under a new attempt's token; None if it is not to be had.
+    """Take a run for a driver and mark it as running under the token of a new attempt.
 
-    Of several drivers that claim a run at the same time, one gets it.
-
-    One whose cell another driver has brought to an end meanwhile is not to be had either, and goes.
+    Of several drivers that claim a run at the same time, one gets it. A new run whose cell has been brought to an end
+    by another driver in the meantime is deleted. A repetition is not: its cell always has a result.
 
     Args:
         database: open for writing.
@@ -122,11 +162,14 @@ def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapp
         driver: that takes it.
         token: of the new attempt.
         facts: columns to set.
+
+    Returns:
+        The claim; None if the run cannot be had.
     """
     with database.session.begin() as session:
         row = session.get_one(RunRow, run, with_for_update=True)
         if row.token == token:
-            # Taken by a call whose answer got lost.
+            # It was taken by an earlier call whose answer got lost.
             return Claim(row.attempt, row.superseded) if row.state == "running" else None
         mine = row.state == "running" and row.driver == driver
         if row.state not in _CLAIMABLE and not mine:
@@ -135,7 +178,7 @@ def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapp
         if brought_to_an_end and row.attempt == 0:
             session.delete(row)
             return None
-        # A new run goes on from what a failed one left.
+        # A new run goes on from the checkpoints that a failed run of its cell left.
         superseded = row.token or earlier
         # By a condition, not by what was just read: SQLite locks no rows.
         taken = session.execute(
@@ -157,13 +200,19 @@ def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapp
 
 
 def _earlier(session: Session, row: RunRow) -> tuple[str | None, bool]:
-    """The last token of other runs of a run's key, and whether one of them is done or unsupported."""
+    """The last token among the other runs of a run's key, and whether one of them is done or unsupported.
+
+    A repetition starts from nothing, and no run starts from a repetition.
+    """
+    if row.repeats is not None:
+        return None, False
     others = session.execute(
         select(RunRow.token, RunRow.state)
         .where(
             RunRow.identity == row.identity,
             RunRow.data_digest == row.data_digest,
             RunRow.device_class == row.device_class,
+            RunRow.repeats.is_(None),
             RunRow.id != row.id,
         )
         .order_by(RunRow.id.desc())
@@ -172,13 +221,43 @@ def _earlier(session: Session, row: RunRow) -> tuple[str | None, bool]:
     return token, any(state in ("done", "unsupported") for _, state in others)
 
 
+class Findings(NamedTuple):
+    """What a finished run measured and kept besides the metrics that rank it, as columns of the rows to store.
+
+    Attributes:
+        evaluations: everything that was measured, in order.
+        subjects: what the subjects named in `evaluations` are.
+        weights: the files of weights that were kept.
+    """
+
+    evaluations: Sequence[Mapping[str, Any]] = ()
+    subjects: Sequence[Mapping[str, Any]] = ()
+    weights: Sequence[Mapping[str, Any]] = ()
+
+
+NO_FINDINGS = Findings()
+
+
 def finish_run(
-    database: Database, run: int, token: str, fields: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]
+    database: Database,
+    run: int,
+    token: str,
+    fields: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    findings: Findings = NO_FINDINGS,
 ) -> bool:
     """Store how an attempt ended, unless it was cancelled or a later one has taken its place.
 
+    Args:
+        database: open for writing.
+        run: number of the run.
+        token: token of the attempt.
+        fields: columns of the run to set.
+        metrics: columns of the metrics that rank the run, the primary metric first; none of a run that is not done.
+        findings: what else it measured and kept.
+
     Returns:
-        Whether it is stored; also if it was before, by a call whose answer got lost.
+        Whether it is stored. It is also true if an earlier call, whose answer got lost, stored it.
     """
     with database.session.begin() as session:
         row = session.get_one(RunRow, run, with_for_update=True)
@@ -193,9 +272,13 @@ def finish_run(
         for name, value in fields.items():
             setattr(row, name, value)
         row.metrics = [MetricRow(position=position, **metric) for position, metric in enumerate(metrics)]
+        row.evaluations = [EvaluationRow(position=number, **one) for number, one in enumerate(findings.evaluations)]
+        row.subjects = [SubjectRow(**subject) for subject in findings.subjects]
+        row.weights = [WeightsRow(**file) for file in findings.weights]
         session.flush()
-        # The newest, whatever the clock says: it may have been set back.
-        mark_current(session, RunKey(row.identity, row.data_digest, row.device_class), row.id)
+        if row.repeats is None:
+            # It is the newest whatever the clock says, which may have been set back.
+            mark_current(session, RunKey(row.identity, row.data_digest, row.device_class), row.id)
         return True
 
 

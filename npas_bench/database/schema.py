@@ -1,8 +1,20 @@
 """Tables of the results database.
 
-A cell is stored once, by identity. A run of it, on some data and device class, may take several attempts;
-its metrics are rows of their own, so that boards aggregate in SQL. Drivers have rows too: a run that is under way
-belongs to one, whose heartbeat says whether it lives. The papers' numbers are rows of their own kind.
+A cell is stored once, by its identity. A run of it, on some data and device class, may take several attempts. The
+metrics that rank a run are rows of their own, so that boards aggregate in SQL; whatever else was measured is kept by
+subject and split, apart from them. A run that is under way belongs to a driver, which has a row of its own whose
+heartbeat says whether the process lives. The numbers that papers print are kept apart from all runs.
+
+**Repetitions.** A run whose `repeats` is set repeats another run, which has that uid and need not be in the same
+database. It shows whether a result comes out again, and nothing else:
+
+- It is never `current`, so no board, rank, mean or frontier takes it up, as a seed or otherwise. A board's row only
+  says that its run was reproduced, as it does of every further finished run of a cell.
+- It is never taken for the finished run of its cell: `newest_runs` does not see it, and a claim of another run of the
+  cell is not refused because of it. Nor does one go on from the other's checkpoints.
+- There is at most one open repetition of a run. It does not count as the one open run of its cell.
+- It is claimed, cancelled, exported and imported like other runs, `status` counts it among the runs of its grid, and
+  forecasts learn from how long it took.
 """
 
 from __future__ import annotations
@@ -18,13 +30,18 @@ if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
 # The revisions in migrations/versions, oldest first; the newest is what this code reads and writes.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "npas_bench_version"
 
-# A run that is in none of these can still get on; there is at most one such run of a cell, data and device class.
+# A run in none of these states is open. There is at most one open run of a cell, data and device class.
 ENDED = ("done", "failed", "unsupported")
-_OPEN = text("state NOT IN ('done', 'failed', 'unsupported')")
+_OPEN = text("state NOT IN ('done', 'failed', 'unsupported') AND repeats IS NULL")
+_OPEN_REPETITION = text("state NOT IN ('done', 'failed', 'unsupported') AND repeats IS NOT NULL")
+_REPETITION = text("repeats IS NOT NULL")
+# The subject and the split whose metrics rank a run; they are rows of `metrics`, not of `evaluations`.
+RANKING_SUBJECT = "all"
+RANKING_SPLIT = "test"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -119,14 +136,16 @@ class RunRow(Base):
     """A run of a cell, with its provenance, history and result.
 
     Attributes:
-        uid: the same in every database that the run was brought to.
-        board: of the table that its result belongs to: task, architecture, recipe, data and device class.
+        uid: the run's name, the same in every database that it was brought to.
+        repeats: uid of the run that this one repeats; None for a run that repeats nothing.
+        board: key of the table that the result belongs to: task, architecture, recipe, data and device class.
         current: whether it is the newest ended run of its cell, data and device class.
-        superseded: token of the attempt before, whose checkpoint the last one was handed.
-        driver: that started its last attempt.
-        epoch: whole epochs that its last attempt is known to have reached.
-        attempts: how attempts before the last ended, and on what share of a device.
-        origin: of a run that was brought from elsewhere.
+        superseded: token of the attempt before the last, whose checkpoint the last one was handed.
+        driver: the driver that started the last attempt.
+        epoch: whole epochs that the last attempt is known to have reached.
+        reported_epoch: the epoch whose network was evaluated; None where it is the last one.
+        attempts: how the attempts before the last ended, and on what share of a device.
+        origin: file that a run from elsewhere came in; None for a run of this database.
     """
 
     __tablename__ = "runs"
@@ -134,12 +153,14 @@ class RunRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(32))
     identity: Mapped[str] = mapped_column(ForeignKey("cells.identity"))
+    repeats: Mapped[str | None] = mapped_column(String(32))
     state: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(default=0)
     token: Mapped[str | None] = mapped_column(String(32))
     superseded: Mapped[str | None] = mapped_column(String(32))
     driver: Mapped[str | None] = mapped_column(ForeignKey("drivers.id"))
     epoch: Mapped[int | None]
+    reported_epoch: Mapped[int | None]
     attempts: Mapped[list[Any] | None]
     board: Mapped[str] = mapped_column(String(16))
     current: Mapped[bool] = mapped_column(default=False)
@@ -176,6 +197,9 @@ class RunRow(Base):
 
     cell: Mapped[CellRow] = relationship(back_populates="runs")
     metrics: Mapped[list[MetricRow]] = relationship(back_populates="run", cascade="all, delete-orphan")
+    subjects: Mapped[list[SubjectRow]] = relationship(cascade="all, delete-orphan")
+    evaluations: Mapped[list[EvaluationRow]] = relationship(cascade="all, delete-orphan")
+    weights: Mapped[list[WeightsRow]] = relationship(cascade="all, delete-orphan")
 
     __table_args__ = (
         Index("ix_runs_cell", "identity", "data_digest", "device_class", "state"),
@@ -188,6 +212,14 @@ class RunRow(Base):
             sqlite_where=_OPEN,
             postgresql_where=_OPEN,
         ),
+        Index(
+            "ix_runs_open_repetition",
+            "repeats",
+            unique=True,
+            sqlite_where=_OPEN_REPETITION,
+            postgresql_where=_OPEN_REPETITION,
+        ),
+        Index("ix_runs_repeats", "repeats", sqlite_where=_REPETITION, postgresql_where=_REPETITION),
         Index("ix_runs_uid", "uid", unique=True),
         # What `status` and boards of many runs are answered from, without a look at the rows.
         Index("ix_runs_grid", "grid", "state"),
@@ -197,7 +229,7 @@ class RunRow(Base):
 
 
 class MetricRow(Base):
-    """One metric of a finished run; the primary one is at position 0.
+    """One metric of a finished run on the whole test split; the primary metric is at position 0.
 
     Unit and direction stand here so that results of a task that is not installed can be shown and ranked.
     """
@@ -212,6 +244,70 @@ class MetricRow(Base):
     higher_is_better: Mapped[bool]
 
     run: Mapped[RunRow] = relationship(back_populates="metrics")
+
+
+class SubjectRow(Base):
+    """A part of what a run evaluated that has results of its own: a network of an ensemble, a kind of question.
+
+    Attributes:
+        name: the subject's name, one of its kind in a run.
+        parameters: trainable scalars of the subject; None where it has none of its own.
+        forward_flops: floating-point operations of its forward pass over one example; None where not counted.
+        latency_seconds: time of its forward pass over one example; None where not measured.
+        detail: whatever else a task tells about the subject.
+    """
+
+    __tablename__ = "subjects"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    parameters: Mapped[int | None] = mapped_column(BigInteger)
+    forward_flops: Mapped[int | None] = mapped_column(BigInteger)
+    latency_seconds: Mapped[float | None]
+    detail: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+    __table_args__ = (Index("ix_subjects_run", "run_id", "name", unique=True),)
+
+
+class EvaluationRow(Base):
+    """One value that a finished run measured and that does not rank it: of another subject, or of another split.
+
+    Attributes:
+        subject: name of a subject of the run, or `all`.
+        split: what it was measured on: `test`, `validation`, or a name that the task gives.
+        position: place in the list of the run's evaluations, from 0.
+    """
+
+    __tablename__ = "evaluations"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(200), primary_key=True)
+    split: Mapped[str] = mapped_column(String(100), primary_key=True)
+    metric: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[float]
+    unit: Mapped[str] = mapped_column(String(16))
+    higher_is_better: Mapped[bool]
+    position: Mapped[int]
+
+
+class WeightsRow(Base):
+    """A file of a run's weights that was kept.
+
+    Attributes:
+        kind: `trained` for the parameters that the method trained, `plain` for the network that they generate.
+        file: the file's name, without its folder.
+        sha256: digest of the file's content, in hexadecimal.
+        bytes: the file's size.
+    """
+
+    __tablename__ = "weights"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    file: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class PaperRow(Base):

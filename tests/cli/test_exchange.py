@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from npas_bench.database.opening import locate
+from npas_bench.database.schema import REVISION
 from tests.conftest import REPOSITORY
 from tests.database.test_exchange import file_of, record
 from tests.database.test_opening import old
@@ -65,11 +66,11 @@ def test_a_mistake_is_one_message_exit_code_2_and_nothing_written(arguments, mes
 
 
 def test_a_bad_file_makes_no_database_and_is_named_with_its_line(call):
-    file_of(record(0), record(1) | {"format": 4}, name="new.jsonl")
+    file_of(record(0), record(1) | {"format": 5}, name="new.jsonl")
     result = call("import", "new.jsonl")
     assert result.returncode == 2
     assert result.stderr == (
-        "npas-bench: new.jsonl, line 2, is no record of a run: has format 4: made by a newer npas-bench; update with "
+        "npas-bench: new.jsonl, line 2, is no record of a run: has format 5: made by a newer npas-bench; update with "
         "pip install -U npas-bench\n"
     )
     assert [path.name for path in Path().iterdir()] == ["new.jsonl"]
@@ -104,9 +105,11 @@ def test_an_old_database_is_upgraded_and_kept(call):
     old(locate("runs.db"), "0001")
     assert "npas-bench db upgrade --db runs.db" in call("leaderboard").stderr
     upgraded = call("db", "upgrade")
-    assert upgraded.stdout == "database runs.db brought from schema 0001 to 0003; as it was, it is runs.db.0001\n"
+    assert (
+        upgraded.stdout == f"database runs.db brought from schema 0001 to {REVISION}; as it was, it is runs.db.0001\n"
+    )
     assert Path("runs.db.0001").exists()
-    assert call("db", "upgrade").stdout == "database runs.db has schema 0003 already: nothing to do\n"
+    assert call("db", "upgrade").stdout == f"database runs.db has schema {REVISION} already: nothing to do\n"
     assert call("leaderboard", "--source", "mine").returncode == 0
 
 

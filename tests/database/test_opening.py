@@ -140,6 +140,7 @@ def test_an_old_database_is_refused_with_the_command_that_upgrades_it_and_kept(l
     ]
     assert len({row.uid for row in rows}) == 3
     assert len({row.board for row in rows}) == 1
+    assert [(row.repeats, row.reported_epoch, row.subjects, row.weights) for row in rows] == [(None, None, [], [])] * 3
     assert [metric.value for metric in rows[1].metrics] == [4.0]
     if revision == "0001":
         assert rows[0].board == board_key(rows[0].cell.canonical, "d", "cpu")
@@ -149,7 +150,9 @@ def test_an_old_database_is_refused_with_the_command_that_upgrades_it_and_kept(l
     assert upgrade(location) == (REVISION, REVISION)
     if location.path:
         with sqlite3.connect(f"{location.path}.{revision}") as kept:
-            assert kept.execute("SELECT count(*) FROM runs").fetchone() == ({"0001": 4, "0002": 3}[revision],)
+            assert kept.execute("SELECT count(*) FROM runs").fetchone() == (
+                {"0001": 4, "0002": 3, "0003": 3}[revision],
+            )
     with MigrationsAgree(location) as differences:
         assert differences == []
 

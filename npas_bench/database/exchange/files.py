@@ -20,7 +20,7 @@ from npas_bench.database.exchange.reading import BadRecord, read_record
 from npas_bench.database.exchange.record import FORMAT
 from npas_bench.database.labels import printable
 from npas_bench.database.runs import now
-from npas_bench.database.schema import ENDED, CellRow, MetricRow, RunRow
+from npas_bench.database.schema import ENDED, Base, CellRow, EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
 from npas_bench.errors import DatabaseError, UnknownName
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Row
+    from sqlalchemy.orm import Session
 
     from npas_bench.database.exchange.record import Record
     from npas_bench.database.opening import Database
@@ -36,7 +37,24 @@ if TYPE_CHECKING:
 _LOCAL = {"id", "identity", "token", "superseded", "driver", "epoch", "board", "current"}
 _CELL_FIELDS = [column.key for column in CellRow.__table__.columns]
 _RUN_FIELDS = [column.key for column in RunRow.__table__.columns if column.key not in _LOCAL]
+# Left out of a record where they have no value: most runs have none.
+_RARE_FIELDS = ("repeats", "reported_epoch")
 _METRIC_FIELDS = ("name", "value", "position", "unit", "higher_is_better")
+# The tables that hold rows of a run, as lists of a record: columns, and the column that orders them.
+_LISTS: dict[str, tuple[type[Base], tuple[str, ...], Any]] = {
+    "metrics": (MetricRow, _METRIC_FIELDS, MetricRow.position),
+    "subjects": (
+        SubjectRow,
+        ("name", "parameters", "forward_flops", "latency_seconds", "detail"),
+        SubjectRow.id,
+    ),
+    "evaluations": (
+        EvaluationRow,
+        ("subject", "split", "metric", "value", "unit", "higher_is_better"),
+        EvaluationRow.position,
+    ),
+    "weights": (WeightsRow, ("kind", "file", "sha256", "bytes"), WeightsRow.kind),
+}
 # Texts that may be of any length where a run is made, SQLite's columns included.
 _LONGEST = {"grid": 1000, "message": 20_000, "detail": 200_000} | dict.fromkeys(
     ("data_name", "data_label", "device", "host"), 200
@@ -111,18 +129,27 @@ def export_records(database: Database, *, grid: str | None = None, task: str | N
         with database.session() as session:
             rows = session.execute(query.where(RunRow.id > last)).all()
             numbers = [row.id for row in rows]
-            metrics: dict[int, list[dict[str, Any]]] = {number: [] for number in numbers}
-            chosen = select(MetricRow.__table__).where(MetricRow.run_id.in_(numbers)).order_by(MetricRow.position)
-            for metric in session.execute(chosen) if numbers else ():
-                metrics[metric.run_id].append({name: getattr(metric, name) for name in _METRIC_FIELDS})
+            lists = {name: _rows_of(session, name, numbers) for name in _LISTS}
         for row in rows:
-            yield _line(row, metrics[row.id])
+            yield _line(row, {name: found.get(row.id, []) for name, found in lists.items()})
         if len(rows) < _PAGE:
             return
         last = numbers[-1]
 
 
-def _line(row: Row[Any], metrics: list[dict[str, Any]]) -> str:
+def _rows_of(session: Session, name: str, runs: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    """The rows of some runs in one of the tables, by run and in order, without the fields that have no value."""
+    row, fields, order = _LISTS[name]
+    table = row.__table__
+    found: dict[int, list[dict[str, Any]]] = {}
+    query = select(table).where(table.c.run_id.in_(runs)).order_by(order)
+    for one in session.execute(query) if runs else ():
+        values = {field: getattr(one, field) for field in fields}
+        found.setdefault(one.run_id, []).append({key: value for key, value in values.items() if value is not None})
+    return found
+
+
+def _line(row: Row[Any], lists: dict[str, list[dict[str, Any]]]) -> str:
     run = {name: getattr(row, name) for name in _RUN_FIELDS}
     for name, value in run.items():
         if isinstance(value, datetime):
@@ -133,8 +160,8 @@ def _line(row: Row[Any], metrics: list[dict[str, Any]]) -> str:
     record = {
         "format": FORMAT,
         "cell": {name: getattr(row, f"cell_{name}") for name in _CELL_FIELDS},
-        "run": run,
-        "metrics": metrics,
+        "run": {name: value for name, value in run.items() if value is not None or name not in _RARE_FIELDS},
+        **{name: rows for name, rows in lists.items() if rows or name == "metrics"},
     }
     try:
         return json.dumps(record, sort_keys=True, allow_nan=False)

@@ -33,7 +33,9 @@ _BATCH_BYTES = 16 * 2**20
 MOST_BESIDE = 20_000
 _ORIGIN_LENGTH = 200
 _CACHE_KIB = 2**18
-_RUNS, _METRICS = (Base.metadata.tables[name] for name in ("runs", "metrics"))
+_RUNS = Base.metadata.tables["runs"]
+# What a record lists, each in a table of its own.
+_LISTS = {name: Base.metadata.tables[name] for name in ("metrics", "subjects", "evaluations", "weights")}
 _RUN_COLUMNS = [column.key for column in _RUNS.columns if column.key != "id"]
 
 
@@ -69,6 +71,7 @@ class _Known(NamedTuple):
     current: bool
     created: datetime
     finished: datetime | None
+    repeats: str | None
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -152,7 +155,8 @@ def _add(session: Session, batch: Sequence[Located]) -> Imported:
         if stored is None:
             fresh.append(located)
             continue
-        if (stored.key, stored.created) != (_key(located.record), located.record.run.created):
+        run = located.record.run
+        if (stored.key, stored.created, stored.repeats) != (_key(located.record), run.created, run.repeats):
             raise located.wrong(f"it has the uid of another run, {stored.id} of this database")
         if stored.attempt >= located.record.run.attempt and stored.state in ENDED:
             counts["known"] += 1
@@ -170,10 +174,11 @@ def _add(session: Session, batch: Sequence[Located]) -> Imported:
 def _find(session: Session, condition: Any) -> list[_Known]:
     columns = (RunRow.id, RunRow.uid, RunRow.identity, RunRow.data_digest, RunRow.device_class)
     more = (RunRow.state, RunRow.attempt, RunRow.origin, RunRow.current, RunRow.created, RunRow.finished)
+    repeats = RunRow.repeats
     return [
         _Known(number, uid, RunKey(identity, digest, device_class), *rest)
         for number, uid, identity, digest, device_class, *rest in session.execute(
-            select(*columns, *more).where(condition)
+            select(*columns, *more, repeats).where(condition)
         )
     ]
 
@@ -192,7 +197,7 @@ def _insert(session: Session, fresh: Sequence[Located]) -> None:
     for located in fresh:
         key, row = _key(located.record), _row(located)
         rank = _rank(row["state"], row["finished"])
-        if key not in best or rank > best[key]:
+        if row["repeats"] is None and (key not in best or rank > best[key]):
             if key in first:
                 first[key]["current"] = False
             best[key], first[key], row["current"] = rank, row, True
@@ -203,11 +208,19 @@ def _insert(session: Session, fresh: Sequence[Located]) -> None:
     numbers = {
         uid: number for uid, number in session.execute(select(RunRow.uid, RunRow.id).where(RunRow.uid.in_(uids)))
     }
-    metrics = [
-        metric.model_dump() | {"run_id": numbers[one.record.run.uid]} for one in fresh for metric in one.record.metrics
-    ]
-    if metrics:
-        session.execute(insert(_METRICS), metrics)
+    _insert_lists(session, [(one.record, numbers[one.record.run.uid]) for one in fresh])
+
+
+def _insert_lists(session: Session, records: Sequence[tuple[Record, int]]) -> None:
+    """Add what records list to the runs of some numbers."""
+    for name, table in _LISTS.items():
+        rows = [
+            part.model_dump() | {"run_id": number} | ({"position": position} if "position" in table.c else {})
+            for record, number in records
+            for position, part in enumerate(getattr(record, name))
+        ]
+        if rows:
+            session.execute(insert(table), rows)
 
 
 def _replace(session: Session, located: Located, stored: _Known) -> None:
@@ -215,14 +228,15 @@ def _replace(session: Session, located: Located, stored: _Known) -> None:
     row = _row(located) | {"origin": stored.origin}
     del row["current"]
     session.execute(update(_RUNS).where(_RUNS.c.id == stored.id).values(**row))
-    session.execute(delete(_METRICS).where(_METRICS.c.run_id == stored.id))
-    metrics = [metric.model_dump() | {"run_id": stored.id} for metric in located.record.metrics]
-    if metrics:
-        session.execute(insert(_METRICS), metrics)
+    for table in _LISTS.values():
+        session.execute(delete(table).where(table.c.run_id == stored.id))
+    _insert_lists(session, [(located.record, stored.id)])
+    if stored.repeats is not None:
+        return
     of_key = tuple_(RunRow.identity, RunRow.data_digest, RunRow.device_class) == tuple(stored.key)
     # If it was the one shown, any other may be better now.
     rivals = RunRow.state.in_(ENDED) if stored.current else RunRow.current | (RunRow.id == stored.id)
-    found = _find(session, of_key & rivals)
+    found = _find(session, of_key & rivals & RunRow.repeats.is_(None))
     winner = max(found, key=lambda run: (run.rank, run.current, run.id))
     _unmark(session, [run.id for run in found if run.current and run.id != winner.id])
     session.execute(update(_RUNS).where(_RUNS.c.id == winner.id).values(current=True))

@@ -1,7 +1,7 @@
-"""Reading a line of an exchange file: the record it holds, or in one line what is wrong with it.
+"""Reading a line of an exchange file: the record that it holds, or one line that says what is wrong with it.
 
-Format 3 is `npas_bench.database.exchange.record`. Formats 1 and 2 are what npas-bench wrote before: fewer fields, the
-same meaning; they are made into format 3 and then checked alike.
+Format 4 is `npas_bench.database.exchange.record`. Formats 1 to 3 are what earlier versions of npas-bench wrote: they
+have fewer fields, with the same meaning. They are converted to format 4 and then checked like it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from npas_bench.database.exchange.record import DEEPEST, FORMAT, Record
+from npas_bench.database.exchange.fields import DEEPEST
+from npas_bench.database.exchange.record import FORMAT, Record
 from npas_bench.database.keys import RunKey, run_uid
 
 _SHOWN_PROBLEMS = 3
 _SHOWN_CHARACTERS = 60
-# A clock may be a little ahead, but a run of next year would stay on the board until then.
+# A clock may be a little ahead, but a run that finished next year would stay on the board until then.
 _CLOCK_AHEAD = timedelta(days=1)
 
 
@@ -27,14 +28,14 @@ class BadRecord(ValueError):
 
 
 def read_record(line: bytes, now: datetime) -> Record:
-    """The record that a line holds.
+    """Read the record that a line holds.
 
     Args:
-        line: of a file; UTF-8.
-        now: nothing finished later than a day from here.
+        line: bytes of a line of a file, in UTF-8.
+        now: the present time; a run that finished more than a day later is refused.
 
     Raises:
-        BadRecord: if it holds none.
+        BadRecord: if the line holds no record.
     """
     try:
         text = line.decode("utf-8")
@@ -50,7 +51,7 @@ def read_record(line: bytes, now: datetime) -> Record:
         raise BadRecord(f"is not JSON: {_cut(str(error), 120)}") from None
     if not isinstance(raw, dict):
         raise BadRecord("is not a JSON object")
-    # Escapes alone can bring in what a database, or UTF-8, cannot hold.
+    # Only escapes can bring in characters that a database, or UTF-8, cannot hold.
     if "\\u0000" in text or "\\ud" in text or "\\uD" in text:
         _refuse_unstorable(raw)
     version = raw.get("format")
@@ -59,8 +60,8 @@ def read_record(line: bytes, now: datetime) -> Record:
     try:
         if type(version) is int and version == 1:
             record = Record.model_validate_json(json.dumps(_from_format_1(raw)))
-        elif type(version) is int and version == 2:
-            # What came with format 3 may be left out in it, too.
+        elif type(version) is int and version in (2, 3):
+            # The fields that came with later formats are optional in them.
             record = Record.model_validate_json(json.dumps({**raw, "format": FORMAT}))
         else:
             record = Record.model_validate_json(text)
@@ -72,7 +73,7 @@ def read_record(line: bytes, now: datetime) -> Record:
 
 
 def _from_format_1(raw: dict[str, Any]) -> dict[str, Any]:
-    """The same in the newest format; what cannot be made so is left for the model to refuse."""
+    """A record of format 1 in the newest format; what cannot be converted is left for the model to refuse."""
     cell, run = raw.get("cell"), raw.get("run")
     if not isinstance(cell, dict) or not isinstance(run, dict):
         return {**raw, "format": FORMAT}

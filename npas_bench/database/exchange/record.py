@@ -1,4 +1,4 @@
-"""What one line of an exchange file holds: an ended run with its cell and metrics, in format 3.
+"""What one line of an exchange file holds: an ended run with its cell and metrics, in format 4.
 
 `docs/record.schema.json` is made of this model.
 """
@@ -7,74 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StringConstraints,
-    model_validator,
+from pydantic import Field, StringConstraints, model_validator
+
+from npas_bench.database.exchange.fields import Count, Digest, Moment, Name, RecordPart, Seconds, Small, Table, Uid
+from npas_bench.database.exchange.parts import (
+    AttemptRecord,
+    CostRecord,
+    EpochRecord,
+    EvaluationRecord,
+    LedgerRecord,
+    MetricRecord,
+    SharingRecord,
+    SubjectRecord,
+    WeightsRecord,
 )
-
+from npas_bench.database.schema import RANKING_SPLIT, RANKING_SUBJECT
 from npas_bench.recipe.stored import defaults, differing
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-FORMAT = 3
+FORMAT = 4
 # Of cells' identities that this code can make again.
 _IDENTITY_VERSIONS = (1,)
 _LARGEST = 2**63 - 1
-DEEPEST = 32
-_EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def _utc(moment: datetime) -> datetime:
-    # Compared first: what is near the calendar's ends cannot be brought to UTC.
-    if moment.year < _EARLIEST.year or moment.year > 9000:
-        raise ValueError("is no time that a run can have")
-    return moment.astimezone(UTC)
-
-
-def _plain_json(value: Any) -> Any:
-    _look_through(value, 0)
-    return value
-
-
-def _look_through(value: Any, depth: int) -> None:
-    if depth > DEEPEST:
-        raise ValueError(f"is nested more than {DEEPEST} deep")
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-    if isinstance(value, list):
-        for part in value:
-            _look_through(part, depth + 1)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("holds a number that is not finite")
-    elif isinstance(value, int) and abs(value) > _LARGEST:
-        raise ValueError("holds a number that is too large")
-
-
-Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
-Count = Annotated[int, Field(ge=0, le=_LARGEST)]
-Small = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Seconds = Annotated[float, Field(ge=0)]
-Table = Annotated[dict[str, JsonValue], AfterValidator(_plain_json)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class CellRecord(_Part):
+class CellRecord(RecordPart):
     """The cell, as its identity was made from it.
 
     Attributes:
@@ -95,7 +56,7 @@ class CellRecord(_Part):
         seed: of initial values, order and augmentation.
     """
 
-    identity: Hex
+    identity: Digest
     identity_version: Small
     canonical: Annotated[str, StringConstraints(max_length=100_000)]
     task: Name
@@ -156,97 +117,12 @@ def _difference(said: dict[str, Any], canonical: str) -> str:
     return f": {', '.join(fields[:3])}" if fields else ""
 
 
-class LedgerRecord(_Part):
-    """What the network trains, by role, against what it may; see `npas_bench.budget.Ledger`."""
-
-    fixed: Count
-    store: Count
-    coefficients: Count
-    masks: Count
-    generators: Count
-    state: Count
-    reserved: Count
-    budget: Count
-    reach: Annotated[float, Field(ge=0, le=1)] | None
-    remark: Annotated[str, StringConstraints(max_length=10_000)] | None
-
-    @property
-    def total(self) -> int:
-        """All that is trained."""
-        return self.fixed + self.store + self.coefficients + self.masks + self.generators + self.state
-
-
-class EpochRecord(_Part):
-    """One epoch of the training.
-
-    Attributes:
-        epoch: from 1.
-        loss: mean training loss.
-        learning_rate: of the last step.
-        seconds: that the epoch took.
-        seconds_per_step: median.
-        parameters: trainable scalars after it, where the method changed them at its end.
-    """
-
-    epoch: Annotated[float, Field(ge=0)]
-    loss: float
-    learning_rate: float
-    seconds: Seconds
-    seconds_per_step: Seconds
-    parameters: Annotated[float, Field(ge=0)] | None = None
-
-
-class CostRecord(_Part):
-    """What the run cost; see `npas_bench.runner.work.Cost`."""
-
-    train_seconds: Seconds
-    search_seconds: Seconds = 0.0
-    seconds_per_step: Seconds
-    seconds_per_epoch: Seconds | None = None
-    evaluate_seconds: Seconds
-    peak_memory: Count
-    forward_flops: Count | None = None
-    generation_flops: Count | None = None
-    engine: Annotated[list[Name], Field(max_length=100)] = []
-
-
-class AttemptRecord(_Part):
-    """How an attempt before the last ended."""
-
-    why: Annotated[str, StringConstraints(max_length=10_000)]
-    seconds: Seconds
-    share: Seconds | None = None
-    memory: Count | None = None
-    alone: bool | None = None
-
-
-class SharingRecord(NamedTuple):
-    """What one layer reads of the method's stores."""
-
-    layer: Annotated[str, StringConstraints(max_length=1000)]
-    group: Count
-    start: Count
-    size: Count
-    templates: Count
-    rule: Annotated[str, StringConstraints(max_length=1000)]
-    coefficients: Annotated[list[float], Field(max_length=10_000)] | None = None
-
-
-class MetricRecord(_Part):
-    """One metric of the test split; the primary one is at position 0."""
-
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
-    value: float
-    position: Small
-    unit: Annotated[str, StringConstraints(max_length=16)]
-    higher_is_better: bool
-
-
-class RunRecord(_Part):
+class RunRecord(RecordPart):
     """The run: how it ended, where it ran, what it cost.
 
     Attributes:
         uid: the same in every database that the run was brought to.
+        repeats: uid of the run that this one repeats; none where it repeats nothing.
         state: how it ended.
         attempt: how many attempts it took.
         attempts: how those before the last ended.
@@ -270,6 +146,7 @@ class RunRecord(_Part):
         sharing: which layers read which parameters.
         structure: what the method's search or refinement decided.
         history: one entry per epoch.
+        reported_epoch: epoch whose network was evaluated; none where it is the last one.
         seconds_per_step: median.
         train_seconds: spent on training.
         peak_memory: bytes.
@@ -280,7 +157,8 @@ class RunRecord(_Part):
         largest: the largest.
     """
 
-    uid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    uid: Uid
+    repeats: Uid | None = None
     state: Literal["done", "failed", "unsupported"]
     attempt: Small
     attempts: Annotated[list[AttemptRecord], Field(max_length=10_000)] | None = None
@@ -306,6 +184,7 @@ class RunRecord(_Part):
     sharing: Annotated[list[SharingRecord], Field(max_length=100_000)] | None = None
     structure: Table | None = None
     history: Annotated[list[EpochRecord], Field(max_length=100_000)] | None = None
+    reported_epoch: Small | None = None
     seconds_per_step: Seconds | None = None
     train_seconds: Seconds | None = None
     peak_memory: Count | None = None
@@ -316,37 +195,70 @@ class RunRecord(_Part):
     largest: Count | None = None
 
 
-class Record(_Part):
-    """One line of an exchange file: an ended run with its cell and metrics.
+class Record(RecordPart):
+    """One line of an exchange file: an ended run with its cell and all that it measured.
 
     Attributes:
-        format: of the record.
+        format: format of the record.
         cell: what was run.
         run: how it went.
-        metrics: of a run that is done, one at least; of others none.
+        metrics: what ranks the run; at least one of a run that is done, none of others.
+        subjects: parts of what was evaluated that have results of their own; only of a run that is done.
+        evaluations: everything else that was measured, in order; only of a run that is done.
+        weights: files of weights that were kept; only of a run that is done.
     """
 
-    format: Literal[3]
+    format: Literal[4]
     cell: CellRecord
     run: RunRecord
     metrics: Annotated[list[MetricRecord], Field(max_length=1000)]
+    subjects: list[SubjectRecord] = Field(default_factory=list, max_length=10_000)
+    evaluations: list[EvaluationRecord] = Field(default_factory=list, max_length=100_000)
+    weights: list[WeightsRecord] = Field(default_factory=list, max_length=2)
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        run, metrics = self.run, self.metrics
+        self._check_metrics()
+        self._check_evaluations()
+        self._check_counts()
+        if self.run.repeats == self.run.uid:
+            raise ValueError("a run does not repeat itself")
+        return self
+
+    def _check_metrics(self) -> None:
+        metrics = self.metrics
         if [metric.position for metric in metrics] != list(range(len(metrics))):
             raise ValueError(f"metrics have positions 0 to {len(metrics) - 1}, in order")
         if len({metric.name for metric in metrics}) != len(metrics):
             raise ValueError("metrics have names of their own")
-        if (run.state == "done") != bool(metrics):
+        if (self.run.state == "done") != bool(metrics):
             raise ValueError("a run has metrics if and only if it is done")
+
+    def _check_evaluations(self) -> None:
+        if self.run.state != "done" and (self.subjects or self.evaluations or self.weights):
+            raise ValueError("only a run that is done has subjects, evaluations or weights")
+        names = {subject.name for subject in self.subjects}
+        keys = {one.key for one in self.evaluations}
+        if len(names) != len(self.subjects) or RANKING_SUBJECT in names:
+            raise ValueError(f"subjects have names of their own, other than '{RANKING_SUBJECT}'")
+        if len(keys) != len(self.evaluations):
+            raise ValueError("a metric of a subject on a split is told once")
+        if any((RANKING_SUBJECT, RANKING_SPLIT, metric.name) in keys for metric in self.metrics):
+            raise ValueError("what ranks the run is among the metrics alone, not among the evaluations")
+        strange = next((one.subject for one in self.evaluations if one.subject not in names | {RANKING_SUBJECT}), None)
+        if strange is not None:
+            raise ValueError(f"the evaluations' subject '{strange}' is none of the subjects")
+        if len({file.kind for file in self.weights}) != len(self.weights):
+            raise ValueError("there is one file of weights of each kind")
+
+    def _check_counts(self) -> None:
+        run = self.run
         if run.state == "done" and run.parameters is None:
             raise ValueError("a run that is done tells its parameters")
         if run.ledger is not None and (run.parameters, self.cell.budget) != (run.ledger.total, run.ledger.budget):
             raise ValueError("parameters and budget are what the ledger says")
         if run.state == "done" and run.parameters is not None and run.parameters > self.cell.budget:
             raise ValueError(f"{run.parameters:,} parameters are more than the budget of {self.cell.budget:,}")
-        return self
 
 
 def schema_text() -> str:

@@ -187,8 +187,9 @@ def count_unfinished(database: Database) -> int:
 
 
 def find_run(database: Database, run: int) -> RunRow | None:
-    """A run with its cell and metrics."""
-    query = select(RunRow).where(RunRow.id == run).options(joinedload(RunRow.cell), selectinload(RunRow.metrics))
+    """A run with its cell and all that it measured; None if there is no run of that number."""
+    lists = (RunRow.metrics, RunRow.subjects, RunRow.evaluations, RunRow.weights)
+    query = select(RunRow).where(RunRow.id == run).options(joinedload(RunRow.cell), *map(selectinload, lists))
     with database.session() as session:
         return session.scalar(query)
 

@@ -35,7 +35,7 @@ class UnderWay(NamedTuple):
     Attributes:
         run: its number.
         grid: that it was run for; None for none.
-        cell: in words.
+        cell: the cell in words, and whether it is repeated.
         state: `running`, or `stale` if its driver is dead.
         epoch: whole epochs that its driver has told of; None for none yet.
         epochs: of its recipe; None if it does not say.
@@ -169,7 +169,7 @@ def _under_way(session: Session, here: ColumnElement[bool], alive: set[str], lim
         UnderWay(
             run=run.id,
             grid=run.grid,
-            cell=cell_label(cell),
+            cell=cell_label(cell) + (", repeated" if run.repeats else ""),
             state="running" if run.state == "running" and run.driver in alive else "stale",
             epoch=run.epoch,
             epochs=_epochs(cell.recipe),

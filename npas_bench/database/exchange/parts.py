@@ -1,0 +1,152 @@
+"""What cell and run of a record of format 4 are made of: ledger, epochs, cost, metrics, evaluations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, StringConstraints
+
+from npas_bench.database.exchange.fields import (
+    Count,
+    Digest,
+    Name,
+    RecordPart,
+    Seconds,
+    ShortName,
+    Small,
+    Table,
+    Unit,
+)
+
+
+class LedgerRecord(RecordPart):
+    """What the network trains, by role, against what it may; see `npas_bench.budget.Ledger`."""
+
+    fixed: Count
+    store: Count
+    coefficients: Count
+    masks: Count
+    generators: Count
+    state: Count
+    reserved: Count
+    budget: Count
+    reach: Annotated[float, Field(ge=0, le=1)] | None
+    remark: Annotated[str, StringConstraints(max_length=10_000)] | None
+    deployed: Count | None = None
+
+    @property
+    def total(self) -> int:
+        """All that is trained."""
+        return self.fixed + self.store + self.coefficients + self.masks + self.generators + self.state
+
+
+class EpochRecord(RecordPart):
+    """One epoch of the training.
+
+    Attributes:
+        epoch: number of the epoch, from 1.
+        loss: mean training loss.
+        learning_rate: learning rate of the last step.
+        seconds: time that the epoch took.
+        seconds_per_step: median time of a step.
+        parameters: trainable scalars after the epoch, where the method changed them at its end.
+        stage: name of the stage that the epoch belongs to; None where the run has one stage.
+        validation: metric of the stop rule on the validation split after the epoch; None where there is no such rule.
+    """
+
+    epoch: Annotated[float, Field(ge=0)]
+    loss: float
+    learning_rate: float
+    seconds: Seconds
+    seconds_per_step: Seconds
+    parameters: Annotated[float, Field(ge=0)] | None = None
+    stage: ShortName | None = None
+    validation: float | None = None
+
+
+class CostRecord(RecordPart):
+    """What the run cost; see `npas_bench.runner.work.Cost`."""
+
+    train_seconds: Seconds
+    search_seconds: Seconds = 0.0
+    seconds_per_step: Seconds
+    seconds_per_epoch: Seconds | None = None
+    evaluate_seconds: Seconds
+    peak_memory: Count
+    forward_flops: Count | None = None
+    generation_flops: Count | None = None
+    engine: list[Name] = Field(default_factory=list, max_length=100)
+
+
+class AttemptRecord(RecordPart):
+    """How an attempt before the last ended."""
+
+    why: Annotated[str, StringConstraints(max_length=10_000)]
+    seconds: Seconds
+    share: Seconds | None = None
+    memory: Count | None = None
+    alone: bool | None = None
+
+
+class SharingRecord(NamedTuple):
+    """What one layer reads of the method's stores."""
+
+    layer: Annotated[str, StringConstraints(max_length=1000)]
+    group: Count
+    start: Count
+    size: Count
+    templates: Count
+    rule: Annotated[str, StringConstraints(max_length=1000)]
+    coefficients: Annotated[list[float], Field(max_length=10_000)] | None = None
+
+
+class MetricRecord(RecordPart):
+    """One metric of the whole test split, by which runs are ranked; the primary one is at position 0."""
+
+    name: ShortName
+    value: float
+    position: Small
+    unit: Unit
+    higher_is_better: bool
+
+
+class SubjectRecord(RecordPart):
+    """A part of what was evaluated that has results of its own; see `npas_bench.tasks.base.Subject`."""
+
+    name: Name
+    parameters: Count | None = None
+    forward_flops: Count | None = None
+    latency_seconds: Seconds | None = None
+    detail: Table | None = None
+
+
+class EvaluationRecord(RecordPart):
+    """One value that does not rank the run: of another subject than `all`, or of another split than `test`."""
+
+    subject: Name
+    split: ShortName
+    metric: ShortName
+    value: float
+    unit: Unit
+    higher_is_better: bool
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells the evaluations of a run apart."""
+        return self.subject, self.split, self.metric
+
+
+class WeightsRecord(RecordPart):
+    """A file of weights that was kept where the run was made; it does not travel with the record.
+
+    Attributes:
+        kind: `trained` for the parameters that the method trained, `plain` for the network that they generate.
+        file: the file's name, without its folder.
+        sha256: digest of the file's content.
+        bytes: the file's size.
+    """
+
+    kind: Literal["trained", "plain"]
+    file: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\\]+$")]
+    sha256: Digest
+    bytes: Count
