@@ -5,6 +5,7 @@ import json
 from npas_bench.database.drivers import CodeVersion, enter, leave
 from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.database.runs import add_runs, claim_run, finish_run
+from npas_bench.leaderboard.paper_list import paper_list
 
 FULL = 100_000
 
@@ -17,7 +18,7 @@ class Made:
     """
 
     def __init__(self, path="runs.db"):
-        self.database = open_for_writing(locate(str(path)))
+        self.database = open_for_writing(locate(str(path)), paper_list())
         self.driver = enter(self.database, CodeVersion("1", "code"))
         self.runs = 0
 

@@ -14,7 +14,7 @@ from npas_bench.leaderboard.which import Which
 
 if TYPE_CHECKING:
     from npas_bench.cells.grid import Grid
-    from npas_bench.database.papers import PaperNumber
+    from npas_bench.database.queries.papers import PaperNumber
     from npas_bench.leaderboard.reading import Choice
     from npas_bench.leaderboard.sources import Source
 
@@ -102,7 +102,7 @@ def _rows(
     sources: list[Source], grid: str | None, printed: list[str] | None, task: str | None, architecture: str | None
 ) -> list[PaperNumber]:
     """The papers' numbers that were asked for."""
-    from npas_bench.database.papers import read_papers
+    from npas_bench.database.queries.papers import read_papers
     from npas_bench.leaderboard.papers import choose_rows
 
     rows = read_papers(sources[-1].database)

@@ -18,9 +18,10 @@ database_app = typer.Typer(
 def upgrade_database(db: choose.Database = None) -> None:
     """Bring a database to this version's schema; a file is kept as it was beside it."""
     from npas_bench.database.opening import locate, upgrade
+    from npas_bench.leaderboard.paper_list import paper_list
 
     location = locate(db)
-    before, after = upgrade(location)
+    before, after = upgrade(location, paper_list())
     if before == after:
         said = f"database {location} has schema {after} already: nothing to do"
     else:

@@ -19,13 +19,14 @@ def import_runs(
     from npas_bench.database.exchange.files import check_files
     from npas_bench.database.exchange.importing import import_files
     from npas_bench.database.opening import locate, open_for_import
+    from npas_bench.leaderboard.paper_list import paper_list
     from npas_bench.leaderboard.published import refuse_published
 
     location = locate(db)
     refuse_published(location)
     # First: a file that is refused makes no database.
     checked = check_files(files)
-    database = open_for_import(location)
+    database = open_for_import(location, paper_list())
     try:
         imported = import_files(database, checked)
     finally:

@@ -101,7 +101,7 @@ def _print(boards: list[tuple[Source, list[BoardTable], Tables]], wanted: dict[s
 
 
 def _write(form: BoardFormat, boards: list[tuple[Source, list[BoardTable]]]) -> None:
-    from npas_bench.database.papers import read_papers
+    from npas_bench.database.queries.papers import read_papers
     from npas_bench.leaderboard.files import board_csv, board_json, board_latex, board_markdown
 
     if form is BoardFormat.json:

@@ -87,6 +87,7 @@ def run(
     every cell is done or unsupported, 1 if one is not, 2 for a mistake in the command.
     """
     from npas_bench.database.opening import locate, open_for_writing, reaching
+    from npas_bench.leaderboard.paper_list import paper_list
     from npas_bench.leaderboard.published import refuse_published
     from npas_bench.runner.driver import Terms, run_items
     from npas_bench.runner.executors import InlineExecutor
@@ -125,7 +126,7 @@ def run(
     refuse_published(location)
     seconds = _deadline(deadline)
     with reaching(location):
-        database = open_for_writing(location)
+        database = open_for_writing(location, paper_list())
         try:
             folder = _folder(workdir, location)
             chosen = _executor(executor, items, ray_address, folder)

@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from npas_bench.budget import Budget
 from npas_bench.database.opening import locate, open_for_reading
-from npas_bench.database.papers import read_papers
 from npas_bench.database.queries.boards import choose_boards, describe_boards
+from npas_bench.database.queries.papers import read_papers
 from npas_bench.database.queries.results import stored_methods, stored_names
 from npas_bench.database.revision import file_revision, server_revision
 from npas_bench.errors import NpasBenchError
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from npas_bench.database.opening import Database, Location
-    from npas_bench.database.papers import PaperNumber
     from npas_bench.database.queries.boards import BoardFacts
+    from npas_bench.database.queries.papers import PaperNumber
 
 _T = TypeVar("_T")
 # A page shall say that a database is locked, not hang until it is free.

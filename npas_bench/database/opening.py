@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
 
+    from npas_bench.database.papers import PaperList
+
 _BUSY_SECONDS = 60
 _CONNECT_SECONDS = 10
 # Any number, the same in every version: "npas" in ASCII.
@@ -72,17 +74,21 @@ class Database:
             connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
 
 
-def open_for_writing(location: Location) -> Database:
+def open_for_writing(location: Location, papers: PaperList | None = None) -> Database:
     """Open a database for a driver, making it with the newest schema if it does not exist.
 
     A file takes one driver at a time, a server any number.
+
+    Args:
+        location: the database's place.
+        papers: the papers' numbers that the database shall hold; left out, those that it holds stay.
 
     Raises:
         DatabaseError: if it cannot be reached, holds no results, has another schema than this code's, or is a file
             that has another driver at work on it.
     """
     if location.path is None:
-        return _open_server(location)
+        return _open_server(location, papers)
     if location.path.exists() and location.path.stat().st_size:
         # What is no database gets no lock file beside it.
         reader = open_for_reading(location)
@@ -91,12 +97,12 @@ def open_for_writing(location: Location) -> Database:
     lock = _lock(location, location.path)
     try:
         if not location.path.exists() or location.path.stat().st_size == 0:
-            _make_file(location, location.path)
+            _make_file(location, location.path, papers)
         engine = _engine(location)
         with _explained(location, engine):
             with engine.connect() as connection:
                 _check(location, _revision(connection))
-            _renew_papers(engine)
+            _renew_papers(engine, papers)
             with _outside_transactions(engine) as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     except BaseException:
@@ -105,16 +111,16 @@ def open_for_writing(location: Location) -> Database:
     return Database(location, engine, lock)
 
 
-def _open_server(location: Location) -> Database:
+def _open_server(location: Location, papers: PaperList | None) -> Database:
     engine = _engine(location)
     with _explained(location, engine):
         with engine.connect() as connection:
             empty = _revision(connection) is None and not inspect(connection).get_table_names()
         if empty:
-            _migrate(engine)
+            _migrate(engine, papers)
         with engine.connect() as connection:
             _check(location, _revision(connection))
-        _renew_papers(engine)
+        _renew_papers(engine, papers)
     return Database(location, engine)
 
 
@@ -132,14 +138,14 @@ def open_beside(location: Location) -> Database | None:
     return Database(location, engine)
 
 
-def open_for_import(location: Location) -> Database:
+def open_for_import(location: Location, papers: PaperList | None = None) -> Database:
     """Open a database to add to it: as a driver does, or where a file has one at work, beside it.
 
     Raises:
         DatabaseError: as `open_for_writing` does, but for the driver.
     """
     try:
-        return open_for_writing(location)
+        return open_for_writing(location, papers)
     except DatabaseTaken:
         beside = open_beside(location)
         if beside is None:
@@ -147,7 +153,7 @@ def open_for_import(location: Location) -> Database:
         return beside
 
 
-def upgrade(location: Location) -> tuple[str, str]:
+def upgrade(location: Location, papers: PaperList | None = None) -> tuple[str, str]:
     """Bring a database to the newest schema; the revisions before and after.
 
     A file is changed in a copy that takes its place when it is whole, and kept as it was beside it.
@@ -162,7 +168,7 @@ def upgrade(location: Location) -> tuple[str, str]:
             with engine.connect() as connection:
                 before = _known_revision(location, _revision(connection))
             if before != REVISION:
-                _migrate(engine)
+                _migrate(engine, papers)
         engine.dispose()
         return before, REVISION
     if not location.path.exists():
@@ -174,13 +180,13 @@ def upgrade(location: Location) -> tuple[str, str]:
             before = _known_revision(location, _revision(connection))
         engine.dispose()
         if before != REVISION:
-            _upgrade_file(location, location.path, before)
+            _upgrade_file(location, location.path, before, papers)
     finally:
         lock.release()
     return before, REVISION
 
 
-def _upgrade_file(location: Location, path: Path, before: str) -> None:
+def _upgrade_file(location: Location, path: Path, before: str, papers: PaperList | None) -> None:
     kept, fresh = (path.with_name(f"{path.name}.{suffix}") for suffix in (before, "new"))
     try:
         with closing(sqlite3.connect(path)) as source:
@@ -194,7 +200,7 @@ def _upgrade_file(location: Location, path: Path, before: str) -> None:
         raise DatabaseError(f"database {location} cannot be copied for the upgrade: {error}") from None
     engine = _engine(Location(location.url.set(database=str(fresh)), fresh))
     with _explained(location, engine):
-        _migrate(engine)
+        _migrate(engine, papers)
     engine.dispose()
     fresh.replace(path)
 
@@ -224,13 +230,13 @@ def _lock(location: Location, path: Path) -> FileLock:
     return lock
 
 
-def _make_file(location: Location, path: Path) -> None:
+def _make_file(location: Location, path: Path, papers: PaperList | None) -> None:
     """Make an SQLite database beside its place and move it there, so that a crash leaves none or a whole one."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     engine = _engine(Location(location.url.set(database=str(fresh)), fresh))
     with _explained(location, engine):
-        _migrate(engine)
+        _migrate(engine, papers)
     engine.dispose()
     fresh.replace(path)
 
@@ -359,14 +365,16 @@ def _known_revision(location: Location, revision: str | None) -> str:
     return revision
 
 
-def _renew_papers(engine: Engine) -> None:
+def _renew_papers(engine: Engine, papers: PaperList | None) -> None:
     """Bring the papers' numbers up to this package's, where another version filled them in."""
+    if papers is None:
+        return
     with engine.connect() as connection:
-        current = papers_current(connection)
+        current = papers_current(connection, papers)
     if not current:
         with engine.begin() as connection:
             _take_turns(connection)
-            fill_papers(connection)
+            fill_papers(connection, papers)
 
 
 def _take_turns(connection: Connection) -> None:
@@ -375,7 +383,7 @@ def _take_turns(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SERVER_LOCK})
 
 
-def _migrate(engine: Engine) -> None:
+def _migrate(engine: Engine, papers: PaperList | None) -> None:
     from alembic import command
     from alembic.config import Config
 
@@ -388,4 +396,5 @@ def _migrate(engine: Engine) -> None:
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        fill_papers(connection)
+        if papers is not None:
+            fill_papers(connection, papers)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from npas_bench.database.papers import PaperNumber
+    from npas_bench.database.queries.papers import PaperNumber
     from npas_bench.leaderboard.comparison import HeadToHead
     from npas_bench.leaderboard.papers import Line
     from npas_bench.leaderboard.standings import BoardTable, Standing

@@ -13,7 +13,7 @@ from npas_bench.errors import UnknownName
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from npas_bench.database.papers import PaperNumber
+    from npas_bench.database.queries.papers import PaperNumber
     from npas_bench.leaderboard.standings import Band, BoardTable, Standing
 
 # How a paper is cited.

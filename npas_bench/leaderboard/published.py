@@ -14,6 +14,7 @@ from npas_bench.database.exchange.files import export_records, write_records
 from npas_bench.database.exchange.importing import add_records
 from npas_bench.database.opening import Database, Location, locate, open_for_reading, open_for_writing
 from npas_bench.errors import DatabaseError, NpasBenchError
+from npas_bench.leaderboard.paper_list import paper_list
 
 log = logging.getLogger(__name__)
 NAME = "leaderboard.db"
@@ -65,7 +66,7 @@ def build_board(results: Path, out: Path) -> int:
         raise DatabaseError(f"{results} holds no *.jsonl to make a board from")
     fresh = out.with_name(f"{out.name}.building")
     fresh.unlink(missing_ok=True)
-    database = open_for_writing(locate(str(fresh)))
+    database = open_for_writing(locate(str(fresh)), paper_list())
     try:
         count = add_records(database, files).added
         database.close()

@@ -10,7 +10,7 @@ from npas_bench.leaderboard.papers import citation, method_there, points_beside
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from npas_bench.database.papers import PaperNumber
+    from npas_bench.database.queries.papers import PaperNumber
     from npas_bench.leaderboard.comparison import HeadToHead
     from npas_bench.leaderboard.frontier import Frontier
     from npas_bench.leaderboard.papers import Line, Point

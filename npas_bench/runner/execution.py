@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import statistics
 import time
 import traceback
@@ -27,10 +26,11 @@ from npas_bench.runner.failures import Overdue, out_of_memory, overdue_outcome, 
 from npas_bench.runner.kept import keep_weights
 from npas_bench.runner.machine import begin_peak_memory, host_class, peak_memory, versions
 from npas_bench.runner.together import run_together
-from npas_bench.runner.work import Cost, Measured, Outcome, Work
+from npas_bench.runner.work import Cost, Outcome, Work
 from npas_bench.training.checkpoint import CheckpointFolder
+from npas_bench.training.evaluation import evaluate, not_finite
 from npas_bench.training.flops import count_forward_flops
-from npas_bench.training.loop import EpochReport, Training, cpu_threads, train
+from npas_bench.training.loop import EpochReport, Training, train
 from npas_bench.training.parallel import ALONE, Processes
 from npas_bench.training.search import Search
 
@@ -150,13 +150,10 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
         return None
     ledger = count_again(network, ledger, trained.before, checkpoints, cell)
     begun = time.perf_counter()
-    network.eval()
     test = task.data("test").to(device)
-    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=cell.recipe.precision == "bf16")
-    with cpu_threads(cell.recipe.threads), torch.no_grad(), bf16:
-        values = task.evaluate(network, test)
+    evaluation = evaluate(task, network, test, cell.recipe, device)
     evaluated = time.perf_counter() - begun
-    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    wrong = not_finite(evaluation)
     if wrong:
         raise Diverged(f"in {', '.join(wrong)}", [report.entry() for report in trained.history])
     epochs = [report.seconds for report in trained.history]
@@ -164,7 +161,9 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
     return Outcome(
         state="done",
         ledger=ledger,
-        metrics=[Measured(value=values[metric.name], **metric._asdict()) for metric in task.metrics],
+        metrics=evaluation.ranking,
+        evaluations=evaluation.others,
+        subjects=list(evaluation.subjects),
         history=[report.entry() for report in trained.history],
         cost=Cost(
             train_seconds=searched + sum(epochs),

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from npas_bench.database.patience import patiently
-from npas_bench.database.runs import claim_run, finish_run, note_attempt, still_running
+from npas_bench.database.runs import Findings, claim_run, finish_run, note_attempt, still_running
 from npas_bench.errors import StorageError
 from npas_bench.runner.device import describe_device, device_class
 from npas_bench.runner.executors import Listener
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from npas_bench.runner.executors import Ended
     from npas_bench.runner.progress import Reporter
     from npas_bench.runner.work import Work
-    from npas_bench.tasks import DataVersion
+    from npas_bench.tasks import DataVersion, Measured
     from npas_bench.training.loop import EpochReport
 
+# The parts of an outcome that are no columns of the run.
+_STORED_ELSEWHERE = {"metrics", "evaluations", "subjects", "weights", "resumable", "cause"}
 # The longest texts that the schema's columns take.
 _LONGEST = {"device": 200, "host": 200}
 
@@ -59,6 +61,12 @@ def device_name(device: str) -> str:
 def run_folder(root: Path, identity: str, source: DataVersion, device: str) -> Path:
     """Where a run's checkpoints lie."""
     return root / f"{identity[:20]}-{source.digest[:8]}-{device_class(device)}"
+
+
+def _evaluation_fields(measured: Measured) -> dict[str, Any]:
+    """The columns of an evaluation, in which the metric's name is called `metric`."""
+    fields = measured.model_dump()
+    return {"metric": fields.pop("name"), **fields}
 
 
 class Recorder(Listener):
@@ -127,14 +135,19 @@ class Recorder(Listener):
     def finished(self, work: Work, outcome: Outcome) -> None:
         """Store the outcome, unless the attempt was superseded or cancelled."""
         identity, run = work.cell.identity, self.runs[work.cell.identity]
-        fields = outcome.model_dump(mode="json", exclude={"metrics", "weights", "resumable", "cause"})
+        fields = outcome.model_dump(mode="json", exclude=_STORED_ELSEWHERE)
         if not outcome.device:
             del fields["device"]
         fields["parameters"] = outcome.ledger.total if outcome.ledger else None
         for name in ("seconds_per_step", "train_seconds", "peak_memory"):
             fields[name] = getattr(outcome.cost, name) if outcome.cost else None
-        metrics = [metric.model_dump() for metric in outcome.metrics]
-        stored = patiently(finish_run, self._database, run, work.token, storable(fields), metrics)
+        metrics = [metric.model_dump(exclude={"subject", "split"}) for metric in outcome.metrics]
+        findings = Findings(
+            evaluations=[storable(_evaluation_fields(one)) for one in outcome.evaluations],
+            subjects=[storable(subject.model_dump()) for subject in outcome.subjects],
+            weights=[file.model_dump() for file in outcome.weights],
+        )
+        stored = patiently(finish_run, self._database, run, work.token, storable(fields), metrics, findings)
         self._forget(identity)
         if stored:
             # Only now: a driver that dies before the result is stored finds the last epoch again.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from npas_bench.budget import Ledger
+from npas_bench.tasks.measuring import Measured, Subject
 from npas_bench.training.loop import EpochReport
 
 if TYPE_CHECKING:
@@ -106,24 +107,6 @@ class Cost(BaseModel):
     engine: list[str] = []
 
 
-class Measured(BaseModel):
-    """One metric's value, with what is needed to show and rank it.
-
-    Attributes:
-        name: of the metric.
-        value: finite.
-        unit: `%` or empty.
-        higher_is_better: which way is up.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: str
-    value: float
-    unit: str
-    higher_is_better: bool
-
-
 class KeptWeights(BaseModel):
     """A file of a run's weights.
 
@@ -148,7 +131,10 @@ class Outcome(BaseModel):
     Attributes:
         state: done, failed or unsupported.
         ledger: what the network trains; None where none was built.
-        metrics: of the test split, the primary one first.
+        metrics: what ranks the run, measured on the whole test split; the primary one first.
+        evaluations: what else was measured, of which subject and on which split.
+        subjects: what was evaluated by itself.
+        reported_epoch: the epoch whose network was evaluated, counted from 1; None if it is simply the last one.
         history: one entry per epoch.
         cost: where the run is done.
         sharing: which layers read which parameters.
@@ -170,6 +156,9 @@ class Outcome(BaseModel):
     state: Literal["done", "failed", "unsupported"]
     ledger: Ledger | None = None
     metrics: list[Measured] = []
+    evaluations: list[Measured] = []
+    subjects: list[Subject] = []
+    reported_epoch: int | None = None
     history: list[dict[str, float]] = []
     cost: Cost | None = None
     sharing: list[list[Any]] = []

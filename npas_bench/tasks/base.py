@@ -24,22 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from npas_bench.architectures import Signature
+    from npas_bench.tasks.measuring import Evaluation, Metric
 
 Split = Literal["train", "validation", "test"]
-
-
-class Metric(NamedTuple):
-    """A number that an evaluation yields.
-
-    Attributes:
-        name: name of the metric in the papers' tables, such as `error@1`.
-        unit: `%` or empty.
-        higher_is_better: whether a higher value is better.
-    """
-
-    name: str
-    unit: str
-    higher_is_better: bool
 
 
 class DataVersion(NamedTuple):
@@ -266,8 +253,13 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, network: nn.Module, examples: Examples) -> dict[str, float]:
-        """Every metric of a network in evaluation mode over a whole split, by name."""
+    def evaluate(self, network: nn.Module, examples: Examples) -> Mapping[str, float] | Evaluation:
+        """Every metric of a network in evaluation mode over a whole split.
+
+        Returns:
+            The values by the names of the task's metrics; or an `Evaluation`, which can also tell metrics of other
+            subjects and of other parts of the data.
+        """
 
 
 def _with_recipe(

@@ -13,11 +13,12 @@ from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 
 from npas_bench.database.keys import RunKey, board_key, run_uid
 from npas_bench.database.opening import locate, open_beside, open_for_reading, open_for_writing, upgrade
-from npas_bench.database.papers import read_papers
+from npas_bench.database.queries.papers import read_papers
 from npas_bench.database.queries.results import find_run, latest_runs
 from npas_bench.database.revision import file_revision, server_revision
 from npas_bench.database.schema import REVISION, REVISIONS, VERSION_TABLE, Base
 from npas_bench.errors import DatabaseError
+from npas_bench.leaderboard.paper_list import paper_list
 from tests.database.test_runs import finished
 
 
@@ -130,7 +131,7 @@ def test_an_old_database_is_refused_with_the_command_that_upgrades_it_and_kept(l
     for opener in (open_for_reading, open_for_writing, open_beside):
         with pytest.raises(DatabaseError, match=rf"has schema {revision}, .* npas-bench db upgrade --db "):
             opener(location)
-    assert upgrade(location) == (revision, REVISION)
+    assert upgrade(location, paper_list()) == (revision, REVISION)
     database = open_for_reading(location)
     rows = [find_run(database, run) for run in sorted(latest_runs(database, 9))]
     assert [(row.state, row.current, row.train_seconds, row.peak_memory) for row in rows] == [
@@ -250,7 +251,7 @@ def test_closing_with_a_reader_at_work_loses_nothing():
 def test_a_crash_while_a_store_is_made_leaves_none(monkeypatch):
     from npas_bench.database import opening
 
-    def crash(engine):
+    def crash(engine, papers):
         with engine.begin() as connection:
             connection.execute(text("CREATE TABLE cells (x TEXT)"))
         raise KeyboardInterrupt

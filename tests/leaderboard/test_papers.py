@@ -9,7 +9,8 @@ import pytest
 from npas_bench import plugins
 from npas_bench.cells.grid import read_grid
 from npas_bench.database.opening import locate, open_for_reading, open_for_writing
-from npas_bench.database.papers import read_papers
+from npas_bench.database.queries.papers import read_papers
+from npas_bench.leaderboard.paper_list import paper_list
 from npas_bench.leaderboard.papers import choose_rows, in_metric, metrics_of, points_beside, set_beside
 from npas_bench.leaderboard.standings import tabulate
 from tests.conftest import REPOSITORY
@@ -94,7 +95,7 @@ SAMPLES = [
 def rows(tmp_path_factory):
     """The numbers of a new database."""
     path = str(tmp_path_factory.mktemp("papers") / "new.db")
-    open_for_writing(locate(path)).close()
+    open_for_writing(locate(path), paper_list()).close()
     database = open_for_reading(locate(path))
     found = read_papers(database)
     database.close()

@@ -140,6 +140,8 @@ def print_run(console: Console, row: RunRow) -> None:
     for entry in row.attempts or []:
         facts.append(("earlier attempt", _attempt(entry)))
     facts += [
+        ("reported epoch", row.reported_epoch),
+        ("repeats", f"the run with uid {row.repeats}" if row.repeats else None),
         ("message", row.message),
         ("origin", row.origin),
         ("device", f"{row.device} ({row.device_class})"),
@@ -155,10 +157,27 @@ def print_run(console: Console, row: RunRow) -> None:
         if value not in (None, ""):
             table.add_row(_text(name), Text(printable(str(value), lines=name == "message")))
     console.print(table)
+    if row.evaluations:
+        console.print(_evaluations(row))
     console.print(Text("this cell again:", style="bold"))
     console.print(_text(reproducing_command(row)), soft_wrap=True)
     if row.detail:
         console.print(Text(printable(row.detail, lines=True), style="dim"))
+
+
+def _evaluations(row: RunRow) -> Table:
+    """What was measured beside the metrics that rank the run, with the size of each subject where it is known."""
+    sizes = {subject.name: subject.parameters for subject in row.subjects}
+    table = Table(box=None, pad_edge=False)
+    for name in ("subject", "split", "metric"):
+        table.add_column(name, overflow="fold")
+    table.add_column("value", justify="right")
+    table.add_column("parameters", justify="right")
+    for one in row.evaluations:
+        size = sizes.get(one.subject)
+        value = f"{one.value:.6g}{f' {one.unit}' if one.unit else ''}"
+        table.add_row(*map(_text, (one.subject, one.split, one.metric, value, f"{size:,}" if size is not None else "")))
+    return table
 
 
 def _attempt(entry: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from npas_bench.leaderboard.papers import choose_rows, citation, metrics_of, pla
 
 if TYPE_CHECKING:
     from npas_bench.dashboard.looking import Look
-    from npas_bench.database.papers import PaperNumber
+    from npas_bench.database.queries.papers import PaperNumber
     from npas_bench.leaderboard.papers import Line
     from npas_bench.leaderboard.standings import BoardTable
 

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from npas_bench.errors import NpasBenchError
 from npas_bench.recipe import ImageRecipe
-from npas_bench.tasks.base import Examples, Metric, Normalisation, Task, recipe_of
+from npas_bench.tasks.base import Examples, Normalisation, Task, recipe_of
 from npas_bench.tasks.classification.augmentation import crop, cutout, flip
+from npas_bench.tasks.measuring import Metric
 
 if TYPE_CHECKING:
     from npas_bench.architectures import ImageSignature
