@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from npas_bench import plugins
 from npas_bench.budget import LARGEST, Budget
 from npas_bench.cells.cell import Cell
-from npas_bench.errors import BudgetError, GridError, NpasBenchError, RecipeError, UnknownName
+from npas_bench.cells.recipes import Change, RecipeEntry, chosen_recipe
+from npas_bench.errors import BudgetError, GridError, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from npas_bench.architectures import Architecture
     from npas_bench.methods import Method
-    from npas_bench.recipe import Recipe
     from npas_bench.tasks import Task
 
 
@@ -52,7 +52,8 @@ class Block(_Strict):
         budgets: as in `10%`, `4x`, `3.65M`, `365k`, `365000`; methods that train the whole architecture run
             once, at 100 %.
         seeds: how many, from 0, or a list.
-        recipe: name of a recipe of the task; left out, its default for the architecture.
+        recipe: name of a recipe of the task, or a mapping of fields to change, with the `name` of the recipe that is
+            changed; left out, the task's default for the architecture.
     """
 
     tasks: tuple[str, ...] = Field(min_length=1)
@@ -60,7 +61,7 @@ class Block(_Strict):
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
     budgets: tuple[str, ...] = ("100%",)
     seeds: tuple[int, ...] = (0, 1, 2)
-    recipe: str | None = None
+    recipe: RecipeEntry | None = None
 
     @field_validator("budgets", mode="before")
     @classmethod
@@ -181,22 +182,6 @@ def _path(place: Iterable[int | str]) -> str:
     return ".".join(str(part) for part in place)
 
 
-class Change(NamedTuple):
-    """What the command line changes about every recipe of a grid.
-
-    Attributes:
-        short: take each task's `short` recipe where the grid names none.
-        epochs: train this many epochs instead.
-        parts: cut batches into this many parts instead.
-        precision: compute in this instead.
-    """
-
-    short: bool = False
-    epochs: int | None = None
-    parts: int | None = None
-    precision: str | None = None
-
-
 @dataclass
 class Expander:
     """Turns grids into cells, loading each task, method and architecture once."""
@@ -243,7 +228,7 @@ class Expander:
         for task in map(self.task, block.tasks):
             for architecture in map(self.architecture, block.architectures or (task.architecture,)):
                 plugins.check_fit(task, architecture)
-                recipe = self._recipe(task, architecture.name, block.recipe)
+                recipe = chosen_recipe(task, architecture.name, block.recipe, self.change)
                 full = self.full_size(task, architecture)
                 firsts = [
                     Cell(
@@ -267,16 +252,3 @@ class Expander:
     def _method(self, entry: MethodEntry) -> tuple[Method, Mapping[str, Any]]:
         method = plugins.methods.load(entry.name)(entry.options)
         return method, method.options.model_dump(mode="json", exclude_defaults=True)
-
-    def _recipe(self, task: Task, architecture: str, name: str | None) -> Recipe:
-        recipes = task.recipes(architecture)
-        wanted = name if name is not None else ("short" if self.change.short else "default")
-        if wanted not in recipes:
-            raise UnknownName(f"recipe of task {task.name} for {architecture}", wanted, recipes)
-        if self.change.epochs is not None and self.change.epochs < 1:
-            raise NpasBenchError(f"{self.change.epochs} epochs are no training: ask for 1 or more")
-        change = self.change
-        try:
-            return recipes[wanted].derive(epochs=change.epochs, parts=change.parts, precision=change.precision)
-        except RecipeError as error:
-            raise RecipeError(f"recipe {wanted} of task {task.name}: {error}") from None

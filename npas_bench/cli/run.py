@@ -44,7 +44,7 @@ def run(
     budget: choose.Budgets = None,
     seeds: choose.Seeds = None,
     seed: choose.SeedList = None,
-    recipe: choose.RecipeName = None,
+    recipe: choose.Recipes = None,
     epochs: choose.Epochs = None,
     parts: choose.Parts = None,
     precision: choose.Precision = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 import yaml
 
-from npas_bench.errors import DataError, NpasBenchError, OptionError
+from npas_bench.errors import DataError, NpasBenchError, OptionError, RecipeError
 
 if TYPE_CHECKING:
     from npas_bench.cells.grid import Grid
@@ -31,8 +31,13 @@ Budgets = Annotated[
 ]
 Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", help="How many seeds, from 0 [default: 3].")]
 SeedList = Annotated[list[int] | None, typer.Option("--seed", metavar="SEED", help="One seed. Repeatable.")]
-RecipeName = Annotated[
-    str | None, typer.Option("--recipe", metavar="NAME", help="A recipe of the task [default: default].")
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FIELD=VALUE",
+        help="A recipe of the task [default: default], or a field of the recipe to change. Repeatable.",
+    ),
 ]
 Epochs = Annotated[
     int | None, typer.Option("--epochs", metavar="N", help="Train N epochs: a derived recipe of its own.")
@@ -72,7 +77,7 @@ class Selection(NamedTuple):
     budgets: list[str] | None
     seeds: int | None
     seed_list: list[int] | None
-    recipe: str | None
+    recipes: list[str] | None
     epochs: int | None
     parts: int | None
     precision: PrecisionName | None
@@ -87,13 +92,15 @@ def chosen_items(selection: Selection) -> list[Item]:
     Raises:
         NpasBenchError: if a name, budget or option is wrong, data is missing, or there is no such device.
     """
-    from npas_bench.cells.grid import Change, Expander
+    from npas_bench.cells.grid import Expander
+    from npas_bench.cells.recipes import Change
     from npas_bench.runner.device import resolve_device
     from npas_bench.runner.item import Item
 
-    grid = _grid(selection)
+    recipe, fields = _recipe(selection.recipes)
+    grid = _grid(selection, recipe)
     precision = selection.precision.value if selection.precision else None
-    expander = Expander(Change(selection.short, selection.epochs, selection.parts, precision))
+    expander = Expander(Change(selection.short, selection.epochs, selection.parts, precision, fields))
     cells = expander.cells(grid)
     device = resolve_device(selection.device, elsewhere=selection.elsewhere)
     sources = {name: expander.task(name).source() for name in {cell.task for cell in cells}}
@@ -112,9 +119,10 @@ def chosen_items(selection: Selection) -> list[Item]:
     ]
 
 
-def _grid(selection: Selection) -> Grid:
+def _grid(selection: Selection, recipe: str | None) -> Grid:
     from npas_bench.budget import Budget
     from npas_bench.cells.grid import Block, Grid, MethodEntry, read_grid
+    from npas_bench.cells.recipes import RecipeEntry
 
     parts = {
         "--task": selection.tasks,
@@ -124,7 +132,7 @@ def _grid(selection: Selection) -> Grid:
         "--budget": selection.budgets,
         "--seeds": selection.seeds,
         "--seed": selection.seed_list,
-        "--recipe": selection.recipe,
+        f"--recipe {recipe}": recipe,
     }
     if selection.grid is not None:
         also = [name for name, value in parts.items() if value is not None]
@@ -133,7 +141,7 @@ def _grid(selection: Selection) -> Grid:
         return read_grid(selection.grid)
     if not selection.tasks or not selection.methods:
         raise NpasBenchError("name a grid with --grid (npas-bench list grids), or a --task and a --method")
-    if selection.recipe is not None and selection.short:
+    if recipe is not None and selection.short:
         raise NpasBenchError("--short and --recipe both name a recipe: leave one out")
     if selection.seeds is not None and selection.seed_list:
         raise NpasBenchError("--seeds and --seed both name seeds: leave one out")
@@ -145,7 +153,7 @@ def _grid(selection: Selection) -> Grid:
         methods=tuple(MethodEntry(name=name, options=_options(selection.options)) for name in selection.methods),
         budgets=tuple(Budget.parse(text).text for text in selection.budgets or ["100%"]),
         seeds=_seeds(selection),
-        recipe=selection.recipe,
+        recipe=None if recipe is None else RecipeEntry(name=recipe),
     )
     return Grid(blocks=(block,))
 
@@ -164,14 +172,31 @@ def _seeds(selection: Selection) -> tuple[int, ...]:
     return tuple(range(count))
 
 
+def _recipe(written: list[str] | None) -> tuple[str | None, dict[str, Any]]:
+    """The name of the recipe that `--recipe` gives, if it does, and the fields that it changes."""
+    names = [text for text in written or [] if "=" not in text]
+    if len(names) > 1:
+        raise RecipeError(f"--recipe names {' and '.join(names)}: a cell has one recipe; leave one out")
+    fields: dict[str, Any] = {}
+    for text in written or []:
+        if "=" in text:
+            field, value = _pair("--recipe", "FIELD=VALUE", text)
+            if field in fields:
+                raise RecipeError(f"--recipe sets {field} twice: leave one out")
+            fields[field] = value
+    return (names[0] if names else None), fields
+
+
 def _options(written: list[str] | None) -> dict[str, Any]:
-    options = {}
-    for pair in written or []:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise OptionError(f"--option '{pair}' is not of the form KEY=VALUE")
-        try:
-            options[key] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise OptionError(f"--option '{pair}': the value cannot be read") from None
-    return options
+    return dict(_pair("--option", "KEY=VALUE", pair) for pair in written or [])
+
+
+def _pair(option: str, form: str, written: str) -> tuple[str, Any]:
+    """A key and its value, which is read as YAML."""
+    key, equals, value = written.partition("=")
+    if not equals or not key:
+        raise OptionError(f"{option} '{written}' is not of the form {form}")
+    try:
+        return key, yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise OptionError(f"{option} '{written}': the value cannot be read") from None

@@ -6,10 +6,16 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from npas_bench.recipe.naming import value_text
+from npas_bench.recipe.stored import named_changes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from npas_bench.database.schema import RunRow
+
+# Fields of a recipe that have an option of their own.
+_FIELD_OPTIONS = ("epochs", "parts", "precision")
 
 
 def cost_lines(cost: Mapping[str, Any]) -> list[str]:
@@ -26,14 +32,16 @@ def cost_lines(cost: Mapping[str, Any]) -> list[str]:
 def reproducing_command(row: RunRow) -> str:
     """The command that runs the same cell again."""
     cell = row.cell
-    name, *changes = cell.recipe_name.split("+")
+    name, changes = named_changes(cell.recipe_name, cell.recipe)
     words = ["npas-bench", "run", "--task", cell.task, "--architecture", cell.architecture]
     words += ["--method", cell.method, "--budget", str(cell.budget), "--seed", str(cell.seed)]
     words += [
         word for key, value in sorted(cell.options.items()) for word in ("--option", f"{key}={json.dumps(value)}")
     ]
     words += ["--recipe", name] if name != "default" else []
-    words += [word for change in changes for word in (f"--{change.partition('=')[0]}", change.partition("=")[2])]
+    for field, value in sorted(changes.items()):
+        text = value_text(value)
+        words += [f"--{field}", text] if field in _FIELD_OPTIONS else ["--recipe", f"{field}={text}"]
     return shlex.join([*words, "--device", row.device_class])
 
 

@@ -9,6 +9,7 @@ from pydantic_core import to_jsonable_python
 
 from npas_bench.recipe.base import Recipe
 from npas_bench.recipe.images import ImageRecipe
+from npas_bench.recipe.naming import derived_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,12 @@ def defaults() -> Mapping[str, Any]:
     }
 
 
+@cache
+def known_fields() -> frozenset[str]:
+    """The names of all fields of the package's recipes, but the name."""
+    return frozenset(field for recipe in _CLASSES for field in recipe.model_fields) - {"name"}
+
+
 def differing(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored recipe but its name that differ from their defaults, or that have none.
 
@@ -40,3 +47,20 @@ def differing(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in stored.items() if name != "name" and not (name in known and value == known[name])
     }
+
+
+def named_changes(name: str, stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What to ask for to get a stored recipe again: the name of a recipe that a task offers, and fields to change.
+
+    Args:
+        name: name of the recipe, derived or not.
+        stored: fields as JSON.
+
+    Returns:
+        The name of the recipe that it was derived from, and the changes that its name tells. Where the name does not
+        tell them, these are all the fields that differ from their defaults.
+    """
+    base, *words = name.split("+")
+    changes = {field: stored[field] for field in (word.partition("=")[0] for word in words) if field in stored}
+    told = derived_name(base, changes) == name if changes else not words
+    return base, changes if told else differing(stored)

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from npas_bench import plugins
 from npas_bench.cells.cell import Cell
-from npas_bench.cells.grid import Block, Change, Expander, Grid, MethodEntry, read_grid
-from npas_bench.errors import GridError, NpasBenchError, OptionError, UnknownName
+from npas_bench.cells.grid import Block, Expander, Grid, MethodEntry, read_grid
+from npas_bench.cells.recipes import Change
+from npas_bench.errors import GridError, NpasBenchError, OptionError, RecipeError, UnknownName
 
 
 def write(text):
@@ -98,6 +99,9 @@ def test_epochs_derive_a_recipe_and_short_takes_the_tasks_own():
         ("[" * 3000, ["no YAML that can be read"]),
         ("blocks: []", ["blocks"]),
         ("block: []\nblocks: []", ["unknown key 'block'", "did you mean blocks"]),
+        ("tasks: [digits]\nmethods: [full]\nrecipe: [short]", ["recipe: the name of a recipe, or a mapping"]),
+        ("tasks: [digits]\nmethods: [full]\nrecipe: {name: 3}", ["recipe.name: Input should be a valid string"]),
+        ("tasks: [digits]\nmethods: [full]\nrecipe: {3: 4}", ["recipe.fields.3", "valid string"]),
     ],
 )
 def test_a_malformed_grid_is_refused_with_its_place(text, messages):
@@ -127,6 +131,65 @@ def test_unknown_names_answer_with_the_nearest():
 def test_an_impossible_option_is_refused_with_what_it_may_be():
     with pytest.raises(OptionError, match=r"upsample.*'mask', 'inter' or 'repeat'"):
         Expander().cells(read_grid(write("tasks: [digits]\nmethods: [{name: ssn, options: {upsample: no}}]")))
+
+
+def recipes_of(recipe, **change):
+    grid = read_grid(write(f"tasks: [digits]\nmethods: [full]\nrecipe: {recipe}"))
+    (found,) = {cell.recipe for cell in Expander(Change(**change)).cells(grid)}
+    return found
+
+
+def test_a_grid_sets_any_field_of_a_recipe_by_its_name():
+    named = recipes_of("{name: short, optimiser: adamw, learning_rate: 1e-3, weight_decay_factors: {biases: 0}}")
+    assert named.name == 'short+learning_rate=0.001+optimiser=adamw+weight_decay_factors={"biases":0.0}'
+    assert (named.epochs, named.optimiser, named.learning_rate) == (4, "adamw", 0.001)
+    # Without a name it is the recipe that there would be without the mapping.
+    assert recipes_of("{clip: 2, zoom: null}").name == "default+clip=2.0"
+    assert recipes_of("{clip: 2}", short=True).name == "short+clip=2.0"
+    assert recipes_of("{name: default, clip: 2}", short=True).name == "default+clip=2.0"
+    assert recipes_of("{epochs: 15}").name == "default"
+    # What the command line says goes before what the grid says.
+    both = recipes_of("{epochs: 9, clip: 2}", epochs=2, fields={"clip": 3})
+    assert (both.name, both.epochs, both.clip) == ("default+clip=3.0+epochs=2", 2, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (
+            "{optimizer: adam}",
+            "recipe default of task digits: unknown recipe field 'optimizer': did you mean",
+        ),
+        (
+            "{name: short, epochs: many}",
+            "recipe short of task digits: epochs: 'many' is refused: Input should be",
+        ),
+        ("{learning_rate: true}", "learning_rate: true is no value that it takes"),
+        ("{optimiser: lion}", "optimiser: 'lion' is refused: Input should be 'sgd', 'adam', 'adamw' or 'adamax'"),
+        (
+            "{optimiser: adam, momentum: 0.9}",
+            "momentum does not fit optimiser adam: it is for sgd; adam takes betas",
+        ),
+        ("{schedule: cosine, milestones: [0.5]}", "milestones does not fit schedule cosine: it is for step"),
+        ("{patience: 3}", "patience means nothing without stop_metric"),
+        ("{stop_metric: eror@1, validation: 0.1}", "unknown metric 'eror@1': did you mean error@1"),
+        ("{stop_metric: rsum}", "unknown metric 'rsum': known: ece, error@1, error@5, nll"),
+        ("{stop_metric: nll}", "stop_metric needs a validation split, which the task does not have: set validation to"),
+        ("{reported: best}", "reported best needs a validation split"),
+        ("{validation: 1.0}", "validation: 1.0 is refused: Input should be less than 1"),
+        ("{learning_rate_factors: {text: fast}}", "learning_rate_factors.text: 'fast' is refused"),
+    ],
+)
+def test_a_field_that_cannot_be_set_is_refused_with_what_could(recipe, message):
+    with pytest.raises(RecipeError) as caught:
+        recipes_of(recipe)
+    assert message in str(caught.value)
+
+
+def test_a_stop_rule_is_accepted_where_there_is_a_metric_and_something_to_validate_on():
+    recipe = recipes_of("{stop_metric: error@1, min_delta: 0.1, patience: 3, validation: 0.2, reported: best}")
+    assert recipe.validates
+    assert recipe.content()["stop_metric"] == "error@1"
 
 
 @pytest.mark.parametrize("name", plugins.grid_files())

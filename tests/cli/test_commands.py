@@ -1,6 +1,7 @@
 """The command line as a user meets it: good commands, then bad ones."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -119,6 +120,23 @@ def test_results_of_unofficial_data_say_so_wherever_they_appear(real_data, call)
     assert "CIFAR-10 (JPEG q75), unofficial data" in " ".join(shown.stdout.split())
 
 
+def test_fields_of_a_recipe_are_set_on_the_command_line_and_repeated_as_shown(call):
+    fields = ("--recipe", "short", "--recipe", "optimiser=adamw", "--recipe", "betas=[0.9, 0.98]", "--epochs", "1")
+    chosen = ("--task", "digits", "--method", "reduced", "--budget", "2%", "--seed", "0")
+    ran = call("run", *chosen, *fields, "--executor", "inline")
+    assert (ran.returncode, "1 done" in ran.stdout) == (0, True), ran.stderr
+    text = " ".join(call("show", "1").stdout.split())
+    assert "recipe short+betas=[0.9,0.98]+epochs=1+optimiser=adamw {" in text
+    repeat = re.search(r"this cell again: (npas-bench run .*)$", text)
+    assert repeat
+    assert "1 cells: 1 done" in call(*shlex.split(repeat[1])[1:], "--executor", "inline").stdout
+    planned = call("plan", *chosen, "--short", *fields[2:])
+    assert "1 cells, 0 to run" in planned.stdout
+
+
+FULL = ("run", "--task", "digits", "--method", "full")
+
+
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
@@ -139,6 +157,18 @@ def test_results_of_unofficial_data_say_so_wherever_they_appear(real_data, call)
         (("run", "--task", "digits", "--method", "full", "--epochs", "0"), ["0 epochs"]),
         (("run", "--task", "digits", "--method", "full", "--seeds", "0"), ["--seeds takes"]),
         (("run", "--task", "digits", "--method", "full", "--recipe", "defualt"), ["did you mean default"]),
+        ((*FULL, "--recipe", "optimizer=adam"), ["unknown recipe field 'optimizer': did you mean optimiser"]),
+        ((*FULL, "--recipe", "momentum=0.9", "--recipe", "optimiser=adam"), ["momentum does not fit optimiser adam"]),
+        ((*FULL, "--recipe", "clip=often"), ["clip: 'often' is refused"]),
+        ((*FULL, "--recipe", "clip=[1"), ["--recipe 'clip=[1': the value cannot be read"]),
+        ((*FULL, "--recipe", "=1"), ["--recipe '=1' is not of the form FIELD=VALUE"]),
+        ((*FULL, "--recipe", "clip=1", "--recipe", "clip=2"), ["--recipe sets clip twice"]),
+        ((*FULL, "--recipe", "epochs=1", "--epochs", "2"), ["--recipe and --epochs both set epochs"]),
+        ((*FULL, "--recipe", "short", "--recipe", "default"), ["--recipe names short and default"]),
+        ((*FULL, "--recipe", "short", "--short"), ["--short and --recipe both name a recipe"]),
+        ((*FULL, "--recipe", "stop_metric=f1"), ["unknown metric 'f1'", "stop_metric is one of error@1, error@5, nll"]),
+        (("run", "--grid", "lowbudget", "--recipe", "short"), ["leave out --recipe short"]),
+        (("plan", "--grid", "lowbudget", "--recipe", "flop=true"), ["unknown recipe field 'flop': did you mean flip"]),
         (("run", "--task", "digits", "--method", "full", "--device", "gpu"), ["device 'gpu' is not known"]),
         (("run", "--task", "digits", "--method", "full", "--device", "cuda:99"), ["device 'cuda:99'"]),
         (("run", "--task", "digits", "--method", "full", "--executor", "slurm"), ["executor", "'inline', 'ray'"]),
@@ -159,7 +189,7 @@ def test_results_of_unofficial_data_say_so_wherever_they_appear(real_data, call)
         (("show", "first"), ["RUN", "integer"]),
         (("lst",), ["lst"]),
     ],
-    ids=lambda value: " ".join(map(str, value[:9])) if isinstance(value, tuple) else "",
+    ids=lambda value: " ".join(map(str, value[:11])) if isinstance(value, tuple) else "",
 )
 def test_a_mistake_is_one_message_exit_code_2_and_nothing_written(arguments, messages, call):
     result = call(*arguments)

@@ -7,7 +7,8 @@ import statistics
 
 import pytest
 
-from npas_bench.cells.grid import Change, Expander, read_grid
+from npas_bench.cells.grid import Expander, read_grid
+from npas_bench.cells.recipes import Change
 from npas_bench.database.exchange.importing import add_records
 from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.database.queries.timings import read_timings

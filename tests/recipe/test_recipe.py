@@ -2,13 +2,15 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 from pydantic import ValidationError
 
 from npas_bench.errors import RecipeError, UnknownName
 from npas_bench.recipe import ImageRecipe, Recipe
-from npas_bench.recipe.stored import defaults, differing
+from npas_bench.recipe.stored import defaults, differing, named_changes
+from tests.conftest import REPOSITORY
 
 PLAIN = Recipe(epochs=3, batch_size=8, learning_rate=0.1)
 NEW = {
@@ -126,6 +128,25 @@ def test_a_derived_recipe_tells_its_changes_in_its_name():
     assert long.name != PLAIN.changed({"learning_rate_factors": {f"branch {number}": 3 for number in range(50)}}).name
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"epochs": 2, "precision": "bf16"},
+        {"optimiser": "adam", "betas": [0.8, 0.9], "epsilon": 1e20, "learning_rate_factors": {"a+b=c": 2.0}},
+        {"clip": 1.0, "stop_metric": "error@1", "validation": 0.1, "nesterov": False},
+        {"learning_rate_factors": {f"branch {number}": 2.0 for number in range(50)}},
+    ],
+)
+def test_a_stored_recipe_tells_what_makes_it_again(changes):
+    made = PLAIN.changed(changes)
+    name, again = named_changes(made.name, made.model_dump(mode="json"))
+    assert name == "default"
+    assert PLAIN.changed(again).content() == made.content()
+    if not any("branch 0" in str(value) or "a+b" in str(value) for value in changes.values()):
+        assert again == changes
+
+
 def test_another_optimiser_or_schedule_leaves_the_settings_of_the_one_before():
     wide = PLAIN.changed({"momentum": 0.5, "milestones": (0.5,), "gamma": 0.2, "stop_metric": "nll", "patience": 2})
     changed = wide.changed({"optimiser": "adam", "schedule": "linear", "stop_metric": None})
@@ -164,3 +185,10 @@ def test_recipes_of_before_images_had_a_class_still_work_and_warn():
     assert old == new
     assert old.derive(epochs=2) == new.derive(epochs=2)
     assert pickle.loads(pickle.dumps(old)) == copy.deepcopy(new) == old  # noqa: S301
+
+
+def test_the_page_on_recipes_lists_every_field_and_no_other():
+    page = (REPOSITORY / "docs" / "recipes.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    listed = [field for row in rows for field in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(ImageRecipe.model_fields.keys() - {"name"})

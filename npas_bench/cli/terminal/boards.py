@@ -11,6 +11,7 @@ from rich.text import Text
 
 from npas_bench.database.labels import printable
 from npas_bench.leaderboard.texts import cost_lines, reproducing_command
+from npas_bench.recipe.stored import differing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +119,7 @@ def print_run(console: Console, row: RunRow) -> None:
         ("method", cell.method + (f" {json.dumps(cell.options)}" if cell.options else "")),
         ("budget", _budget(cell.budget_text, cell.budget)),
         ("seed", cell.seed),
-        ("recipe", f"{cell.recipe_name} {json.dumps({k: v for k, v in cell.recipe.items() if k != 'name'})}"),
+        ("recipe", f"{cell.recipe_name} {json.dumps(differing(cell.recipe))}"),
         ("identity", cell.identity),
         ("data", f"{row.data_label}{'' if row.data_official else ', unofficial data'}"),
         ("data digest", row.data_digest),

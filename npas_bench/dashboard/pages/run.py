@@ -19,6 +19,7 @@ from npas_bench.database.queries.listing import recent_runs
 from npas_bench.database.queries.reproductions import read_repetitions
 from npas_bench.database.queries.results import find_run
 from npas_bench.leaderboard.texts import cost_lines, reproducing_command
+from npas_bench.recipe.stored import differing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -208,7 +209,7 @@ def _provenance(row: RunRow) -> None:
     facts: dict[str, Any] = {
         "method": f"{method_label(cell.method, cell.options)}, version {cell.method_version}",
         "task": f"{cell.task}, version {cell.task_version}",
-        "recipe": ", ".join(f"{key} {value}" for key, value in cell.recipe.items() if key != "name"),
+        "recipe": ", ".join(f"{key} {value}" for key, value in differing(cell.recipe).items()),
         "identity": cell.identity,
         "data digest": row.data_digest,
         "grid": row.grid,

@@ -24,7 +24,7 @@ from npas_bench.database.exchange.parts import (
     WeightsRecord,
 )
 from npas_bench.database.schema import RANKING_SPLIT, RANKING_SUBJECT
-from npas_bench.recipe.stored import defaults, differing
+from npas_bench.recipe.stored import differing, known_fields
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -93,8 +93,8 @@ class CellRecord(RecordPart):
         Of the recipe it is every field that differs from its default. A field that this version does not know, or a
         record of another version did not have, is at its default exactly if the canonical form leaves it out.
         """
-        named = _recipe_entries(self.canonical)
-        recipe = {name: value for name, value in differing(self.recipe).items() if name in defaults() or name in named}
+        known, named = known_fields(), _recipe_entries(self.canonical)
+        recipe = {name: value for name, value in differing(self.recipe).items() if name in known or name in named}
         names = ("identity_version", "task", "task_version", "architecture", "method", "method_version", "options")
         return {name: getattr(self, name) for name in (*names, "budget", "seed")} | {"recipe": recipe}
 
