@@ -12,7 +12,10 @@ from npas_bench.cli.console import output
 from npas_bench.errors import DatabaseError, NpasBenchError, UnknownName
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from npas_bench.database.opening import Database
+    from npas_bench.database.states import RunState
 
 
 def cancel(
@@ -50,7 +53,7 @@ def cancel(
 def _cancel_runs(database: Database, runs: list[int]) -> None:
     from npas_bench.database.queries.results import latest_runs
     from npas_bench.database.runs import states_of
-    from npas_bench.database.schema import ENDED
+    from npas_bench.database.states import RunState
 
     states = states_of(database, runs)
     unknown = [run for run in runs if run not in states]
@@ -62,15 +65,16 @@ def _cancel_runs(database: Database, runs: list[int]) -> None:
         )
     _cancel(database, runs=runs)
     for run, state in sorted(states.items()):
-        if state in ENDED:
+        if state.ended:
             output.print(f"run {run} has ended ({state}), and stays as it is")
-        elif state == "cancelled":
+        elif state is RunState.CANCELLED:
             output.print(f"run {run} was cancelled before")
 
 
 def _cancel_many(database: Database, grid: str | None, *, ask: bool) -> None:
     from npas_bench.database.labels import printable
-    from npas_bench.database.runs import CANCELLABLE, count_states
+    from npas_bench.database.runs import count_states
+    from npas_bench.database.states import CANCELLABLE
 
     counts = count_states(database, grid=grid)
     if grid is not None and not counts:
@@ -84,7 +88,8 @@ def _cancel_many(database: Database, grid: str | None, *, ask: bool) -> None:
 
 
 def _cancel(database: Database, *, runs: list[int] | None = None, grid: str | None = None) -> None:
-    from npas_bench.database.runs import CANCELLABLE, cancel_runs
+    from npas_bench.database.runs import cancel_runs
+    from npas_bench.database.states import CANCELLABLE
 
     cancelled = dict.fromkeys(CANCELLABLE, 0)
     while True:
@@ -100,6 +105,6 @@ def _cancel(database: Database, *, runs: list[int] | None = None, grid: str | No
         output.print("nothing to cancel: no such run is pending, running or stale")
 
 
-def _said(counts: dict[str, int]) -> str:
+def _said(counts: Mapping[RunState, int]) -> str:
     said = [f"{count:,} {state}" for state, count in counts.items() if count]
     return f"{', '.join(said)} {'run' if sum(counts.values()) == 1 else 'runs'}"

@@ -9,6 +9,7 @@ import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
+from npas_bench.database.states import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from npas_bench.forecast.outlook import Outlook
     from npas_bench.runner.item import Item
 
-_FINAL = ("done", "unsupported")
+_FINAL: set[str] = {state for state in RunState if state.final}
 _BASES = {"runs": "runs of their kind", "neighbours": "similar runs", "operations": "their operations alone"}
 
 
@@ -80,7 +81,7 @@ def plan(
         forecast = learned_forecast(database, items[0].device)
         if database:
             database.close()
-    states = [newest[key].state if key in newest else "to run" for key in keys]
+    states: list[str] = [newest[key].state if key in newest else "to run" for key in keys]
     estimates = forecast.all(items)
     groups = _alike(items)
     rows = [_row(group, items, states, estimates) for group in (groups if as_json else groups[:limit])]
@@ -137,7 +138,7 @@ class Row(NamedTuple):
     @property
     def state(self) -> str:
         """As it is shown."""
-        if self.preview.trouble is not None and not self.states.keys() <= set(_FINAL):
+        if self.preview.trouble is not None and not self.states.keys() <= _FINAL:
             return self.preview.trouble
         return ", ".join(f"{n} {state}" if len(self.states) > 1 else state for state, n in self.states.items())
 
@@ -174,7 +175,7 @@ def _preview(item: Item) -> Preview:
     try:
         return Preview(method.preview(problem).total, None, None)
     except UnsupportedBudget as unsupported:
-        return Preview(None, "unsupported", str(unsupported))
+        return Preview(None, RunState.UNSUPPORTED, str(unsupported))
     # A method may fail in any way whatever; a run would store the cell as failed and go on.
     except Exception as error:
         return Preview(None, "would fail", f"{type(error).__name__}: {error}")

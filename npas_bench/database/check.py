@@ -13,7 +13,6 @@ from sqlalchemy.orm import aliased
 from npas_bench.database.drivers import dead_drivers
 from npas_bench.database.keys import board_key
 from npas_bench.database.schema import (
-    ENDED,
     RANKING_SUBJECT,
     CellRow,
     DriverRow,
@@ -23,6 +22,7 @@ from npas_bench.database.schema import (
     SubjectRow,
     WeightsRow,
 )
+from npas_bench.database.states import ENDED, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,7 +113,8 @@ def _wrong_cells(database: Database) -> Iterator[Fault]:
 def _wrong_results(database: Database) -> Iterator[Fault]:
     with database.session() as session:
         measured = select(MetricRow.run_id).where(MetricRow.run_id == RunRow.id, MetricRow.position == 0).exists()
-        bare = session.scalars(select(RunRow.id).where(RunRow.state == "done", ~measured).order_by(RunRow.id)).all()
+        done = RunRow.state == RunState.DONE
+        bare = session.scalars(select(RunRow.id).where(done, ~measured).order_by(RunRow.id)).all()
         # SQLite keeps NaN as NULL, and PostgreSQL sorts it behind all numbers.
         odd = or_(MetricRow.value.is_(None), ~MetricRow.value.between(-_LARGEST, _LARGEST))
         infinite = session.scalars(select(MetricRow.run_id).where(odd).distinct().order_by(MetricRow.run_id)).all()
@@ -138,7 +139,7 @@ def _wrong_evaluations(database: Database) -> Iterator[Fault]:
     of_no_subject = select(EvaluationRow.run_id).where(EvaluationRow.subject != RANKING_SUBJECT, ~there.exists())
     infinite = select(EvaluationRow.run_id).where(or_(value.is_(None), ~value.between(-_LARGEST, _LARGEST)))
     of_unfinished = [
-        select(number).join(RunRow, RunRow.id == number).where(RunRow.state != "done")
+        select(number).join(RunRow, RunRow.id == number).where(RunRow.state != RunState.DONE)
         for number in (EvaluationRow.run_id, SubjectRow.run_id, WeightsRow.run_id)
     ]
     for queries, what in (
@@ -230,9 +231,9 @@ def _left(database: Database) -> Iterator[Fault]:
     with database.session() as session:
         alive = set(session.scalars(select(DriverRow.id).where(DriverRow.ended.is_(None)))) - dead
         rows = session.execute(
-            select(RunRow.id, RunRow.driver).where(RunRow.state == "running").order_by(RunRow.id)
+            select(RunRow.id, RunRow.driver).where(RunRow.state == RunState.RUNNING).order_by(RunRow.id)
         ).all()
-        stale = session.scalars(select(RunRow.id).where(RunRow.state == "stale").order_by(RunRow.id)).all()
+        stale = session.scalars(select(RunRow.id).where(RunRow.state == RunState.STALE).order_by(RunRow.id)).all()
     left = sorted([row.id for row in rows if row.driver not in alive] + list(stale))
     if left:
         yield Fault(

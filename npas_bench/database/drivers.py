@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import func, or_, select, update
 
 from npas_bench.database.schema import DriverRow, RunRow
+from npas_bench.database.states import UNDER_WAY, RunState
 from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def beat(database: Database, driver: str, epochs: Mapping[int, int]) -> None:
     """
     with database.session.begin() as session:
         session.execute(update(DriverRow).where(DriverRow.id == driver).values(heartbeat=clock(session), ended=None))
-        session.execute(update(RunRow).where(RunRow.driver == driver, RunRow.state == "stale").values(state="running"))
+        mine = RunRow.driver == driver, RunRow.state == RunState.STALE
+        session.execute(update(RunRow).where(*mine).values(state=RunState.RUNNING))
         for run, epoch in epochs.items():
             session.execute(update(RunRow).where(RunRow.id == run, RunRow.driver == driver).values(epoch=epoch))
 
@@ -101,9 +103,7 @@ def leave(database: Database, driver: str) -> None:
     """Say that a driver is done; what it did not finish is pending again."""
     with database.session.begin() as session:
         session.execute(
-            update(RunRow)
-            .where(RunRow.driver == driver, RunRow.state.in_(("running", "stale")))
-            .values(state="pending")
+            update(RunRow).where(RunRow.driver == driver, RunRow.state.in_(UNDER_WAY)).values(state=RunState.PENDING)
         )
         session.execute(update(DriverRow).where(DriverRow.id == driver).values(ended=clock(session)))
 
@@ -123,8 +123,8 @@ def reap(database: Database, besides: str | None = None) -> int:
         ended = select(DriverRow.id).where(DriverRow.ended.is_not(None))
         stale: Any = session.execute(
             update(RunRow)
-            .where(RunRow.state == "running", or_(RunRow.driver.is_(None), RunRow.driver.in_(ended)))
-            .values(state="stale")
+            .where(RunRow.state == RunState.RUNNING, or_(RunRow.driver.is_(None), RunRow.driver.in_(ended)))
+            .values(state=RunState.STALE)
             .execution_options(synchronize_session=False)
         )
         return int(stale.rowcount)

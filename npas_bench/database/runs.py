@@ -9,7 +9,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from npas_bench.database.keys import RunKey, board_key, run_uid
-from npas_bench.database.schema import ENDED, CellRow, EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
+from npas_bench.database.schema import CellRow, EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
+from npas_bench.database.states import CANCELLABLE, ENDED, UNDER_WAY, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,26 +21,22 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# Of an attempt that has not come to its end. A cancelled run waits, too, for whoever wants it after all.
-UNFINISHED = ("pending", "running", "stale", "cancelled")
-CANCELLABLE = ("pending", "running", "stale")
-_CLAIMABLE = ("pending", "stale")
 # SQLite takes 32,766 variables in a statement; older builds took 999.
 _CHUNK = 900
 # Any number, the same in every version, other than the one that migrations use.
 _CURRENT_LOCK = 0x6E706174
 
 
-class RunState(NamedTuple):
+class StoredRun(NamedTuple):
     """The newest run of a key.
 
     Attributes:
         id: its number in its database.
-        state: pending, running, done, failed, unsupported, cancelled or stale.
+        state: what has become of it.
     """
 
     id: int
-    state: str
+    state: RunState
 
 
 class Claim(NamedTuple):
@@ -54,13 +51,13 @@ class Claim(NamedTuple):
     superseded: str | None
 
 
-def newest_runs(database: Database, keys: Iterable[RunKey]) -> dict[RunKey, RunState]:
+def newest_runs(database: Database, keys: Iterable[RunKey]) -> dict[RunKey, StoredRun]:
     """The newest run of each key that has one: the open run, if there is one, else the run that boards show.
 
     Repetitions are left out.
     """
     wanted = set(keys)
-    found: dict[RunKey, RunState] = {}
+    found: dict[RunKey, StoredRun] = {}
     columns = (RunRow.identity, RunRow.data_digest, RunRow.device_class, RunRow.id, RunRow.state)
     # The last one found is kept. Among ended runs it is not the number that decides: imported runs have high numbers.
     order = (RunRow.state.not_in(ENDED), RunRow.current, RunRow.id)
@@ -72,23 +69,23 @@ def newest_runs(database: Database, keys: Iterable[RunKey]) -> dict[RunKey, RunS
             ):
                 key = RunKey(identity, digest, device_class)
                 if key in wanted:
-                    found[key] = RunState(run, state)
+                    found[key] = StoredRun(run, state)
     return found
 
 
-def newest_repetitions(database: Database, uids: Iterable[str]) -> dict[str, RunState]:
+def newest_repetitions(database: Database, uids: Iterable[str]) -> dict[str, StoredRun]:
     """The newest repetition of each run that was repeated: the open one, if there is one, else the last one made.
 
     Args:
         database: open.
         uids: uids of the runs that may have been repeated; the runs themselves need not be in the database.
     """
-    found: dict[str, RunState] = {}
+    found: dict[str, StoredRun] = {}
     order = (RunRow.state.not_in(ENDED), RunRow.id)
     with database.session() as session:
         for some in _chunks(sorted(set(uids))):
             query = select(RunRow.repeats, RunRow.id, RunRow.state).where(RunRow.repeats.in_(some)).order_by(*order)
-            found |= {uid: RunState(run, state) for uid, run, state in session.execute(query) if uid is not None}
+            found |= {uid: StoredRun(run, state) for uid, run, state in session.execute(query) if uid is not None}
     return found
 
 
@@ -138,7 +135,7 @@ def _new_run(key: RunKey, canonical: str, run: Mapping[str, Any]) -> dict[str, A
         "repeats": repeats,
         "uid": run_uid(key, created, repeats),
         "board": board_key(canonical, key.data_digest, key.device_class),
-        "state": "pending",
+        "state": RunState.PENDING,
         "attempt": 0,
         "current": False,
         "created": created,
@@ -147,7 +144,7 @@ def _new_run(key: RunKey, canonical: str, run: Mapping[str, Any]) -> dict[str, A
 
 def reopen_runs(database: Database, runs: Iterable[int]) -> None:
     """Put cancelled runs back to pending."""
-    _move(database, runs, ("cancelled",), "pending")
+    _move(database, runs, (RunState.CANCELLED,), RunState.PENDING)
 
 
 def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapping[str, Any]) -> Claim | None:
@@ -170,9 +167,9 @@ def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapp
         row = session.get_one(RunRow, run, with_for_update=True)
         if row.token == token:
             # It was taken by an earlier call whose answer got lost.
-            return Claim(row.attempt, row.superseded) if row.state == "running" else None
-        mine = row.state == "running" and row.driver == driver
-        if row.state not in _CLAIMABLE and not mine:
+            return Claim(row.attempt, row.superseded) if row.state is RunState.RUNNING else None
+        mine = row.state is RunState.RUNNING and row.driver == driver
+        if not row.state.claimable and not mine:
             return None
         earlier, brought_to_an_end = _earlier(session, row)
         if brought_to_an_end and row.attempt == 0:
@@ -185,7 +182,7 @@ def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapp
             update(RunRow)
             .where(RunRow.id == run, RunRow.state == row.state, RunRow.attempt == row.attempt)
             .values(
-                state="running",
+                state=RunState.RUNNING,
                 driver=driver,
                 token=token,
                 superseded=superseded,
@@ -218,7 +215,7 @@ def _earlier(session: Session, row: RunRow) -> tuple[str | None, bool]:
         .order_by(RunRow.id.desc())
     ).all()
     token = next((token for token, _ in others if token is not None), None)
-    return token, any(state in ("done", "unsupported") for _, state in others)
+    return token, any(state.final for _, state in others)
 
 
 class Findings(NamedTuple):
@@ -263,9 +260,9 @@ def finish_run(
         row = session.get_one(RunRow, run, with_for_update=True)
         if row.token != token:
             return False
-        if row.state in ENDED:
+        if row.state.ended:
             return True
-        if row.state not in ("running", "stale"):
+        if not row.state.under_way:
             return False
         hold_current(session, alone=False)
         row.finished = now()
@@ -315,7 +312,7 @@ def note_attempt(database: Database, run: int, entry: Mapping[str, Any]) -> None
 
 def release_runs(database: Database, runs: Iterable[int]) -> None:
     """Put runs that were stopped back to pending."""
-    _move(database, runs, ("running", "stale"), "pending")
+    _move(database, runs, UNDER_WAY, RunState.PENDING)
 
 
 def still_running(database: Database, tokens: Mapping[int, str]) -> set[int]:
@@ -324,7 +321,7 @@ def still_running(database: Database, tokens: Mapping[int, str]) -> set[int]:
     with database.session() as session:
         for numbers in _chunks(list(tokens)):
             rows = session.execute(select(RunRow.id, RunRow.token, RunRow.state).where(RunRow.id.in_(numbers)))
-            found |= {run for run, token, state in rows if state == "running" and token == tokens[run]}
+            found |= {run for run, token, state in rows if state is RunState.RUNNING and token == tokens[run]}
     return found
 
 
@@ -333,7 +330,7 @@ def cancel_runs(
     *,
     runs: Sequence[int] | None = None,
     grid: str | None = None,
-    states: Sequence[str] = CANCELLABLE,
+    states: Sequence[RunState] = CANCELLABLE,
 ) -> int:
     """Cancel what is waiting, running or stale; how many.
 
@@ -347,13 +344,15 @@ def cancel_runs(
     if grid is not None:
         condition.append(RunRow.grid == grid)
     if runs is None:
-        return _set_state(database, condition, "cancelled")
-    return sum(_set_state(database, [*condition, RunRow.id.in_(some)], "cancelled") for some in _chunks(list(runs)))
+        return _set_state(database, condition, RunState.CANCELLED)
+    return sum(
+        _set_state(database, [*condition, RunRow.id.in_(some)], RunState.CANCELLED) for some in _chunks(list(runs))
+    )
 
 
-def states_of(database: Database, runs: Sequence[int]) -> dict[int, str]:
+def states_of(database: Database, runs: Sequence[int]) -> dict[int, RunState]:
     """The states of runs, by number; without those that there are not."""
-    found: dict[int, str] = {}
+    found: dict[int, RunState] = {}
     with database.session() as session:
         for numbers in _chunks(runs):
             rows = session.execute(select(RunRow.id, RunRow.state).where(RunRow.id.in_(numbers)))
@@ -361,12 +360,12 @@ def states_of(database: Database, runs: Sequence[int]) -> dict[int, str]:
     return found
 
 
-def count_states(database: Database, *, grid: str | None = None) -> dict[str, dict[str, int]]:
+def count_states(database: Database, *, grid: str | None = None) -> dict[str, dict[RunState, int]]:
     """How many runs of each grid are in each state; what was run without a grid is under an empty name."""
     query = select(RunRow.grid, RunRow.state, func.count()).group_by(RunRow.grid, RunRow.state)
     if grid is not None:
         query = query.where(RunRow.grid == grid)
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[RunState, int]] = {}
     with database.session() as session:
         for name, state, count in session.execute(query):
             found.setdefault(name or "", {})[state] = count
@@ -378,12 +377,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _move(database: Database, runs: Iterable[int], states: tuple[str, ...], to: str) -> None:
+def _move(database: Database, runs: Iterable[int], states: tuple[RunState, ...], to: RunState) -> None:
     for numbers in _chunks(list(runs)):
         _set_state(database, [RunRow.id.in_(numbers), RunRow.state.in_(states)], to)
 
 
-def _set_state(database: Database, condition: Sequence[Any], to: str) -> int:
+def _set_state(database: Database, condition: Sequence[Any], to: RunState) -> int:
     with database.session.begin() as session:
         changed: Any = session.execute(
             update(RunRow).where(*condition).values(state=to).execution_options(synchronize_session=False)

@@ -26,6 +26,9 @@ from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Te
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import DateTime, TypeDecorator
 
+from npas_bench.database.states import ENDED, RunState
+from npas_bench.errors import DatabaseError
+
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
@@ -34,10 +37,10 @@ REVISIONS = ("0001", "0002", "0003", "0004")
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "npas_bench_version"
 
-# A run in none of these states is open. There is at most one open run of a cell, data and device class.
-ENDED = ("done", "failed", "unsupported")
-_OPEN = text("state NOT IN ('done', 'failed', 'unsupported') AND repeats IS NULL")
-_OPEN_REPETITION = text("state NOT IN ('done', 'failed', 'unsupported') AND repeats IS NOT NULL")
+# There is at most one open run of a cell, data and device class, and one open repetition of each run.
+_IS_OPEN = f"state NOT IN ({', '.join(repr(state.value) for state in ENDED)})"
+_OPEN = text(f"{_IS_OPEN} AND repeats IS NULL")
+_OPEN_REPETITION = text(f"{_IS_OPEN} AND repeats IS NOT NULL")
 _REPETITION = text("repeats IS NOT NULL")
 # The subject and the split whose metrics rank a run; they are rows of `metrics`, not of `evaluations`.
 RANKING_SUBJECT = "all"
@@ -57,6 +60,32 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class RunStateText(TypeDecorator[RunState]):
+    """A run's state, stored as its name."""
+
+    impl = String(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: RunState | None, dialect: Dialect) -> str | None:
+        """The name alone: drivers of databases may treat an enumeration's members in ways of their own."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> RunState | None:
+        """Give the name its meaning back.
+
+        Raises:
+            DatabaseError: If there is no such state.
+        """
+        if value is None:
+            return None
+        try:
+            return RunState(value)
+        except ValueError:
+            raise DatabaseError(
+                f"a run is in the state '{value}', which does not exist: put back a copy of the database"
+            ) from None
+
+
 class Base(DeclarativeBase):
     """Base of the tables; constraints get names, which migrations need."""
 
@@ -72,6 +101,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON,
         list[Any]: JSON,
         datetime: UtcTime,
+        RunState: RunStateText,
     }
 
 
@@ -154,7 +184,7 @@ class RunRow(Base):
     uid: Mapped[str] = mapped_column(String(32))
     identity: Mapped[str] = mapped_column(ForeignKey("cells.identity"))
     repeats: Mapped[str | None] = mapped_column(String(32))
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[RunState]
     attempt: Mapped[int] = mapped_column(default=0)
     token: Mapped[str | None] = mapped_column(String(32))
     superseded: Mapped[str | None] = mapped_column(String(32))

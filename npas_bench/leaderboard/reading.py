@@ -15,6 +15,7 @@ from npas_bench.database.queries.boards import (
     read_boards,
 )
 from npas_bench.database.queries.reproductions import reproduced_runs
+from npas_bench.database.states import RunState
 from npas_bench.errors import BudgetError
 from npas_bench.leaderboard.standings import REFERENCE, BoardTable, Cut, in_order, tabulate
 
@@ -107,7 +108,7 @@ def read_tables(database: Database, choice: Choice | None = None, *, beside: Seq
 def _without_metric(table: BoardTable) -> bool:
     """Whether runs are done, none of which tells the metric that was asked for."""
     runs = (run for band in table.all_bands for standing in band.standings for run in standing.runs)
-    return table.metric is None and any(run.state == "done" for run in runs)
+    return table.metric is None and any(run.state == RunState.DONE for run in runs)
 
 
 @dataclass(frozen=True)

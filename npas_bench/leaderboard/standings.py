@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npas_bench.cells.labels import method_label
+from npas_bench.database.states import RunState
 from npas_bench.leaderboard.statistics import half_width, ranks
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class SeedRun(NamedTuple):
 
     seed: int
     run: int
-    state: str
+    state: RunState
     value: float | None
 
 
@@ -228,7 +229,7 @@ def _finite(result: Result) -> Result:
     if result.value is None or abs(result.value) <= _LARGEST:
         return result
     message = f"its {result.metric} is {result.value:g}, which is no finite number, or none that means anything"
-    return result._replace(state="failed", value=None, message=message)
+    return result._replace(state=RunState.FAILED, value=None, message=message)
 
 
 def in_order(tables: Iterable[BoardTable]) -> list[BoardTable]:
@@ -292,7 +293,7 @@ def _band(results: Sequence[Result], table: _Table, *, higher: bool) -> Band:
     for result in results:
         methods[method_label(result.method, result.options)].append(result)
     values = {
-        method: {run.seed: run.value for run in runs if run.state == "done" and run.value is not None}
+        method: {run.seed: run.value for run in runs if run.state == RunState.DONE and run.value is not None}
         for method, runs in methods.items()
     }
     ranked = ranks(values, higher_is_better=higher)
@@ -307,8 +308,8 @@ def _band(results: Sequence[Result], table: _Table, *, higher: bool) -> Band:
 
 def _standing(runs: Sequence[Result], values: Sequence[float], rank: int | None, table: _Table) -> Standing:
     time, reference = _step_time(runs), table.reference
-    done = [run for run in runs if run.state == "done"]
-    troubled = [run for run in runs if run.state in ("unsupported", "failed")]
+    done = [run for run in runs if run.state == RunState.DONE]
+    troubled = [run for run in runs if run.state in (RunState.UNSUPPORTED, RunState.FAILED)]
     return Standing(
         method=runs[0].method,
         options=runs[0].options,
@@ -322,8 +323,8 @@ def _standing(runs: Sequence[Result], values: Sequence[float], rank: int | None,
         peak_memory=max((run.peak_memory for run in done if run.peak_memory is not None), default=None),
         forward_flops=max((run.forward_flops for run in done if run.forward_flops is not None), default=None),
         generation_flops=max((run.generation_flops for run in done if run.generation_flops is not None), default=None),
-        unsupported=sum(run.state == "unsupported" for run in runs),
-        failed=sum(run.state == "failed" for run in runs),
+        unsupported=sum(run.state == RunState.UNSUPPORTED for run in runs),
+        failed=sum(run.state == RunState.FAILED for run in runs),
         note=troubled[0].message if troubled else None,
         runs=tuple(sorted(SeedRun(run.seed, run.run, run.state, run.value) for run in runs)),
         badges=tuple(_badges(runs, len(values), table)),
@@ -340,5 +341,5 @@ def _badges(runs: Sequence[Result], done: int, table: _Table) -> Iterator[str]:
 
 
 def _step_time(runs: Iterable[Result]) -> float | None:
-    times = [run.seconds_per_step for run in runs if run.state == "done" and run.seconds_per_step is not None]
+    times = [run.seconds_per_step for run in runs if run.state == RunState.DONE and run.seconds_per_step is not None]
     return plain.median(times) if times else None

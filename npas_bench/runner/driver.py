@@ -24,8 +24,9 @@ from npas_bench.database.runs import (
     newest_runs,
     reopen_runs,
 )
+from npas_bench.database.states import RunState
 from npas_bench.runner.device import device_class
-from npas_bench.runner.item import FINAL, Item, Only, left_over
+from npas_bench.runner.item import Item, Only, left_over
 from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.recorder import Recorder, device_name, run_folder
 from npas_bench.runner.work import Engine, Work
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from npas_bench.database.keys import RunKey
     from npas_bench.database.opening import Database
-    from npas_bench.database.runs import RunState
+    from npas_bench.database.runs import StoredRun
     from npas_bench.recipe import Recipe
     from npas_bench.runner.executors import Executor
     from npas_bench.runner.progress import Reporter
@@ -133,7 +134,7 @@ def _run(
     before = [newest[item.key].state for item in items if item.key not in going_on and item.key in newest]
     root = _root(database, terms)
     for item in items:
-        if item.key in newest and newest[item.key].state in FINAL:
+        if item.key in newest and newest[item.key].state.final:
             # Left behind by a driver that died between storing a result and tidying up.
             remove_checkpoints(run_folder(root, item.cell.identity, item.source, item.device))
     reporter.begin(left=len(left), before=len(items) - len(left))
@@ -143,7 +144,7 @@ def _run(
         # Of all that was left: while some cells of a dead driver are run, others are still with a live one.
         free = _others_left(left, database, recorder)
     states = [*before, *recorder.states]
-    return Summary(*(states.count(state) for state in ("done", "unsupported", "failed")))
+    return Summary(*(states.count(state) for state in (RunState.DONE, RunState.UNSUPPORTED, RunState.FAILED)))
 
 
 def _in_order(items: list[Item], terms: Terms) -> list[Item]:
@@ -176,27 +177,26 @@ def _others_left(items: Sequence[Item], database: Database, recorder: Recorder) 
         patiently(reap, database, recorder.driver)
         newest = patiently(newest_runs, database, [item.key for item in others])
         for item in others:
-            if newest[item.key].state not in ("pending", "stale", "running"):
+            if not newest[item.key].state.cancellable:
                 recorder.settle(item.cell, newest[item.key].state)
-        free = [item for item in others if newest[item.key].state in ("pending", "stale")]
+        free = [item for item in others if newest[item.key].state.claimable]
         if free:
             return free
-        others = [item for item in others if newest[item.key].state == "running"]
+        others = [item for item in others if newest[item.key].state is RunState.RUNNING]
         if others:
             time.sleep(_LOOK_SECONDS)
     return []
 
 
 def _runs_for(
-    left: Sequence[Item], newest: Mapping[RunKey, RunState], database: Database, grid: str | None
+    left: Sequence[Item], newest: Mapping[RunKey, StoredRun], database: Database, grid: str | None
 ) -> dict[str, int]:
     """The run of each cell to go on with: one that was left unfinished, or a new one."""
-    cancelled = [newest[item.key].id for item in left if item.key in newest and newest[item.key].state == "cancelled"]
+    there = [newest[item.key] for item in left if item.key in newest]
+    cancelled = [run.id for run in there if run.state is RunState.CANCELLED]
     patiently(reopen_runs, database, cancelled)
     going_on = {
-        item.cell.identity: newest[item.key].id
-        for item in left
-        if item.key in newest and newest[item.key].state not in (*FINAL, "failed")
+        item.cell.identity: newest[item.key].id for item in left if item.key in newest and newest[item.key].state.open
     }
     fresh = [item for item in left if item.cell.identity not in going_on]
     # Of a hundred thousand, all rows at once would take as much memory as a small network's training.

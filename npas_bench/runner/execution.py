@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from npas_bench import plugins
+from npas_bench.database.states import RunState
 from npas_bench.errors import (
     CheckpointError,
     Diverged,
@@ -54,7 +55,7 @@ def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
     except StorageError as error:
         return unstorable_outcome(error, versions=versions(), host=host_class())
     except NpasBenchError as error:
-        return Outcome(state="failed", message=str(error), versions=versions(), host=host_class())
+        return Outcome(state=RunState.FAILED, message=str(error), versions=versions(), host=host_class())
 
 
 def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
@@ -79,14 +80,14 @@ def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Pro
         return None if outcome is None else outcome.model_copy(update=facts)
     except UnsupportedBudget as unsupported:
         return Outcome(
-            state="unsupported",
+            state=RunState.UNSUPPORTED,
             message=str(unsupported),
             smallest=unsupported.smallest,
             largest=unsupported.largest,
             **facts,
         )
     except Diverged as diverged:
-        return Outcome(state="failed", message=str(diverged), history=diverged.history, **facts)
+        return Outcome(state=RunState.FAILED, message=str(diverged), history=diverged.history, **facts)
     except StorageError as error:
         if processes.count > 1:
             raise
@@ -98,7 +99,7 @@ def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Pro
         log.debug("%s failed", work.cell, exc_info=True)
         short = out_of_memory(work, error)
         return Outcome(
-            state="failed",
+            state=RunState.FAILED,
             message=short or f"{type(error).__name__}: {error}",
             cause="memory" if short else None,
             detail=traceback.format_exc(),
@@ -159,7 +160,7 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
     epochs = [report.seconds for report in trained.history]
     kept = [] if work.keep is None else [keep_weights(work, work.keep, network, test)]
     return Outcome(
-        state="done",
+        state=RunState.DONE,
         ledger=ledger,
         metrics=evaluation.ranking,
         evaluations=evaluation.others,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from npas_bench.database.states import RunState
 from npas_bench.runner.machine import peak_memory
 from npas_bench.runner.work import Outcome
 
@@ -25,7 +26,7 @@ class Overdue(Exception):
 def overdue_outcome(work: Work, epoch: int, **fields: Any) -> Outcome:
     """Of a cell that took longer than it may; it goes on when it is run again."""
     return Outcome(
-        state="failed",
+        state=RunState.FAILED,
         message=f"its deadline of {work.deadline:,.4g} s passed after epoch {epoch} of {work.cell.recipe.epochs}",
         resumable=True,
         cause="time",
@@ -48,4 +49,4 @@ def out_of_memory(work: Work, error: Exception) -> str | None:
 
 def unstorable_outcome(error: StorageError, **facts: Any) -> Outcome:
     """Of a cell whose checkpoints could not be written: those that were are kept, and a later run goes on from them."""
-    return Outcome(state="failed", message=str(error), resumable=True, cause="storage", **facts)
+    return Outcome(state=RunState.FAILED, message=str(error), resumable=True, cause="storage", **facts)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from npas_bench.database.keys import RunKey
+from npas_bench.database.states import RunState
 from npas_bench.runner.device import device_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from npas_bench.cells.cell import Cell
-    from npas_bench.database.runs import RunState
+    from npas_bench.database.runs import StoredRun
     from npas_bench.tasks import DataVersion
 
 Only = Literal["failed", "missing", "stale"]
-FINAL = ("done", "unsupported")
 
 
 class Item(NamedTuple):
@@ -39,7 +39,7 @@ class Item(NamedTuple):
         return RunKey(self.cell.identity, self.source.digest, device_class(self.device))
 
 
-def left_over(items: Sequence[Item], newest: Mapping[RunKey, RunState], only: Only | None) -> list[Item]:
+def left_over(items: Sequence[Item], newest: Mapping[RunKey, StoredRun], only: Only | None) -> list[Item]:
     """The cells that are to run: those without a finished run.
 
     Args:
@@ -50,10 +50,10 @@ def left_over(items: Sequence[Item], newest: Mapping[RunKey, RunState], only: On
     """
     left = []
     for item in items:
-        state = newest[item.key].state if item.key in newest else "missing"
-        if state in FINAL:
+        state = newest[item.key].state if item.key in newest else None
+        if state is not None and state.final:
             continue
-        kind = state if state in ("failed", "stale") else "missing"
+        kind = state if state in (RunState.FAILED, RunState.STALE) else "missing"
         if only is None or kind == only:
             left.append(item)
     return left

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from npas_bench.database.states import RunState
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -36,7 +38,7 @@ class Reporter(ABC):
         self._begun = time.monotonic()
         self._left = 0
         self._before = 0
-        self._counts = {"done": 0, "unsupported": 0, "failed": 0, "cancelled": 0}
+        self._counts = dict.fromkeys((RunState.DONE, RunState.UNSUPPORTED, RunState.FAILED, RunState.CANCELLED), 0)
         self._trained: dict[str, int] = {}
         self._resumed: dict[str, int] = {}
         self._running: dict[str, Cell] = {}
@@ -76,10 +78,10 @@ class Reporter(ABC):
         self._running.pop(cell.identity, None)
         self._on_change()
 
-    def settled(self, cell: Cell, state: str) -> None:
+    def settled(self, cell: Cell, state: RunState) -> None:
         """A cell that another driver had is over."""
         log.info("%s, elsewhere: %s", state, cell)
-        self._counts[state if state in self._counts else "cancelled"] += 1
+        self._counts[state if state in self._counts else RunState.CANCELLED] += 1
         self._on_settled(cell, state)
         self._on_change()
 
@@ -98,7 +100,7 @@ class Reporter(ABC):
     def _on_finished(self, cell: Cell, outcome: Outcome) -> None: ...
 
     @abstractmethod
-    def _on_settled(self, cell: Cell, state: str) -> None: ...
+    def _on_settled(self, cell: Cell, state: RunState) -> None: ...
 
     @abstractmethod
     def _on_end(self) -> None: ...
@@ -115,7 +117,7 @@ class Reporter(ABC):
             self._share(cell) - self._resumed.get(cell.identity, 0) / cell.recipe.epochs
             for cell in self._running.values()
         )
-        achieved = self._counts["done"] + self._counts["failed"] + trained
+        achieved = self._counts[RunState.DONE] + self._counts[RunState.FAILED] + trained
         if achieved <= 0:
             return None
         remaining = self._left - self._ended - sum(map(self._share, self._running.values()))
@@ -151,10 +153,10 @@ class LiveReporter(Reporter):
         pass  # redrawn by itself
 
     def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
-        if outcome.state == "failed":
+        if outcome.state == RunState.FAILED:
             self.console.print(Text(f"failed: {cell}: {outcome.message}", style="red"))
 
-    def _on_settled(self, cell: Cell, state: str) -> None:
+    def _on_settled(self, cell: Cell, state: RunState) -> None:
         pass  # it is counted
 
     def _on_end(self) -> None:
@@ -197,8 +199,8 @@ class PlainReporter(Reporter):
             line += f" · {format_seconds(left)} left"
         self._print(line)
 
-    def _on_settled(self, cell: Cell, state: str) -> None:
-        elsewhere = "" if state == "cancelled" else ", by another driver"
+    def _on_settled(self, cell: Cell, state: RunState) -> None:
+        elsewhere = "" if state == RunState.CANCELLED else ", by another driver"
         self._print(f"[{self._ended}/{self._left}] {state} {cell}{elsewhere}")
 
     def _on_end(self) -> None:

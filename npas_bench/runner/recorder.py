@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from npas_bench.database.patience import patiently
 from npas_bench.database.runs import Findings, claim_run, finish_run, note_attempt, still_running
+from npas_bench.database.states import RunState
 from npas_bench.errors import StorageError
 from npas_bench.runner.device import describe_device, device_class
 from npas_bench.runner.executors import Listener
@@ -96,7 +97,7 @@ class Recorder(Listener):
         self._lost: set[str] = set()
         self.driver = driver
         self.runs: dict[str, int] = {}
-        self.states: list[str] = []
+        self.states: list[RunState] = []
         self.settled: set[str] = set()
 
     def started(self, work: Work) -> Work | None:
@@ -118,7 +119,7 @@ class Recorder(Listener):
         try:
             hand_over(folder, claim.superseded, token)
         except StorageError as error:
-            self.finished(begun, Outcome(state="failed", message=str(error), resumable=True, cause="storage"))
+            self.finished(begun, Outcome(state=RunState.FAILED, message=str(error), resumable=True, cause="storage"))
             return None
         return begun
 
@@ -169,11 +170,11 @@ class Recorder(Listener):
         with self._guard:
             return set(self._lost)
 
-    def settle(self, cell: Cell, state: str) -> None:
+    def settle(self, cell: Cell, state: RunState) -> None:
         """A cell that another driver had is over."""
         self._forget(cell.identity)
         self.settled.add(cell.identity)
-        if state in ("done", "unsupported", "failed"):
+        if state.ended:
             self.states.append(state)
         self._reporter.settled(cell, state)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from npas_bench.budget import Ledger
+from npas_bench.database.states import RunState
 from npas_bench.tasks.measuring import Measured, Subject
 from npas_bench.training.loop import EpochReport
 
@@ -153,7 +154,7 @@ class Outcome(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    state: Literal["done", "failed", "unsupported"]
+    state: Literal[RunState.DONE, RunState.FAILED, RunState.UNSUPPORTED]
     ledger: Ledger | None = None
     metrics: list[Measured] = []
     evaluations: list[Measured] = []

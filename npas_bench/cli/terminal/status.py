@@ -11,6 +11,7 @@ from rich.text import Text
 
 from npas_bench.database.labels import printable
 from npas_bench.database.queries.status import STATES
+from npas_bench.database.states import RunState
 from npas_bench.runner.progress import format_seconds
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
     from npas_bench.database.queries.status import Driver, Status, UnderWay
 
-_ENDED = ("done", "failed", "unsupported")
-_STYLES = {"failed": "red", "stale": "yellow", "running": "green"}
+_STYLES = {RunState.FAILED: "red", RunState.STALE: "yellow", RunState.RUNNING: "green"}
 _NO_GRID = "(no grid)"
 
 
@@ -93,7 +93,7 @@ def _under_way(status: Status) -> Table:
     for name in ("Epoch", "Attempt", "For", "Driver"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in status.under_way:
-        driver = "stale" if run.state == "stale" else numbers.get(run.driver or "", "")
+        driver = run.state if run.state is RunState.STALE else numbers.get(run.driver or "", "")
         since = format_seconds(max(0.0, (status.moment - run.since).total_seconds())) if run.since else ""
         table.add_row(
             str(run.run),
@@ -128,7 +128,7 @@ def _remedies(status: Status, database: str) -> list[str]:
     """How to take up what dead drivers left behind: a line for each grid that has such runs."""
     lines = []
     for grid, counts in status.counts.items():
-        stale = counts.get("stale", 0)
+        stale = counts.get(RunState.STALE, 0)
         if not stale:
             continue
         what = "1 run is stale" if stale == 1 else f"{stale:,} runs are stale"
@@ -145,7 +145,7 @@ def status_lines(status: Status) -> dict[str, str]:
     lines = {}
     for grid, counts in status.counts.items():
         total = sum(counts.values())
-        ended = sum(counts.get(state, 0) for state in _ENDED)
+        ended = sum(count for state, count in counts.items() if state.ended)
         said = [f"{counts[state]:,} {state}" for state in STATES if counts.get(state)]
         lines[grid] = printable(f"{grid or _NO_GRID}: {ended:,}/{total:,} ended · {' · '.join(said)}")
     return lines

@@ -12,11 +12,13 @@ from npas_bench.dashboard.looking import ask, looks
 from npas_bench.dashboard.words import plain, short
 from npas_bench.database.labels import printable
 from npas_bench.database.queries.listing import recent_runs
-from npas_bench.database.queries.status import LIVELY, STATES, read_status
-from npas_bench.database.schema import ENDED
+from npas_bench.database.queries.status import STATES, read_status
+from npas_bench.database.states import RunState
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from npas_bench.dashboard.looking import Look
     from npas_bench.database.queries.listing import RunLine
     from npas_bench.database.queries.status import Status
@@ -45,7 +47,7 @@ def _live() -> None:
             st.warning("The database is not there, or cannot be read, at the moment.")
             return
         status = ask(mine, lambda database: read_status(database, limit=_SHOWN))
-        failures = ask(mine, lambda database: recent_runs(database, states=("failed",), limit=_SHOWN))
+        failures = ask(mine, lambda database: recent_runs(database, states=(RunState.FAILED,), limit=_SHOWN))
     except NpasBenchError as error:
         st.warning(plain(str(error)))
         return
@@ -57,10 +59,11 @@ def _live() -> None:
 
 
 def _progress(status: Status) -> None:
-    # Those that somebody is at come first.
-    grids = sorted(status.counts.items(), key=lambda grid: not any(grid[1].get(state) for state in LIVELY))
-    for grid, counts in grids[:_SHOWN]:
-        total, ended = sum(counts.values()), sum(counts.get(state, 0) for state in ENDED)
+    def idle(grid: tuple[str, Mapping[RunState, int]]) -> bool:
+        return not any(count and state.lively for state, count in grid[1].items())
+
+    for grid, counts in sorted(status.counts.items(), key=idle)[:_SHOWN]:
+        total, ended = sum(counts.values()), sum(count for state, count in counts.items() if state.ended)
         said = " · ".join(f"{counts[state]:,} {state}" for state in STATES if counts.get(state))
         st.progress(
             ended / total if total else 0.0,

@@ -18,6 +18,7 @@ from npas_bench.database.labels import cell_label, printable
 from npas_bench.database.queries.listing import recent_runs
 from npas_bench.database.queries.reproductions import read_repetitions
 from npas_bench.database.queries.results import find_run
+from npas_bench.database.states import RunState
 from npas_bench.leaderboard.texts import cost_lines, reproducing_command
 from npas_bench.recipe.stored import differing
 
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 _LISTED = 200
 # What a server's integers hold.
 _LONGEST_NUMBER = 10
-_ICONS = {"done": ":material/check_circle:", "failed": ":material/error:", "unsupported": ":material/block:"}
+_ICONS = {
+    RunState.DONE: ":material/check_circle:",
+    RunState.FAILED: ":material/error:",
+    RunState.UNSUPPORTED: ":material/block:",
+}
 
 
 @page("Run", "One run in full, and the command that repeats it.")
@@ -95,7 +100,7 @@ def _draw(look: Look, row: RunRow) -> None:
     facts = f"{row.state} · recipe {cell.recipe_name} · data {data} · {row.device} ({row.device_class})"
     st.markdown(f"{_ICONS.get(row.state, '')} {plain(facts)}")
     if row.message:
-        (st.error if row.state == "failed" else st.warning)(plain(short(row.message, 2000)))
+        (st.error if row.state is RunState.FAILED else st.warning)(plain(short(row.message, 2000)))
     _metrics(row)
     curves, parameters, sharing, origin = st.tabs(["Training", "Parameters", "Sharing map", "Provenance"])
     with curves:

@@ -20,7 +20,8 @@ from npas_bench.database.exchange.reading import BadRecord, read_record
 from npas_bench.database.exchange.record import FORMAT
 from npas_bench.database.labels import printable
 from npas_bench.database.runs import now
-from npas_bench.database.schema import ENDED, Base, CellRow, EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
+from npas_bench.database.schema import Base, CellRow, EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
+from npas_bench.database.states import ENDED
 from npas_bench.errors import DatabaseError, UnknownName
 
 if TYPE_CHECKING:

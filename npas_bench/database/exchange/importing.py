@@ -14,7 +14,8 @@ from npas_bench.database.keys import RunKey, board_key
 from npas_bench.database.labels import printable
 from npas_bench.database.patience import patiently
 from npas_bench.database.runs import hold_current
-from npas_bench.database.schema import ENDED, Base, CellRow, RunRow
+from npas_bench.database.schema import Base, CellRow, RunRow
+from npas_bench.database.states import ENDED, RunState
 from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class _Known(NamedTuple):
     id: int
     uid: str
     key: RunKey
-    state: str
+    state: RunState
     attempt: int
     origin: str | None
     current: bool
@@ -158,7 +159,7 @@ def _add(session: Session, batch: Sequence[Located]) -> Imported:
         run = located.record.run
         if (stored.key, stored.created, stored.repeats) != (_key(located.record), run.created, run.repeats):
             raise located.wrong(f"it has the uid of another run, {stored.id} of this database")
-        if stored.attempt >= located.record.run.attempt and stored.state in ENDED:
+        if stored.attempt >= located.record.run.attempt and stored.state.ended:
             counts["known"] += 1
         elif stored.origin is None:
             counts["local"] += 1
@@ -249,7 +250,7 @@ def _unmark(session: Session, numbers: Sequence[int]) -> None:
 
 def _rank(state: str, finished: datetime | None) -> tuple[bool, float]:
     """Of a key's runs the one that finished last is shown, and a failed one only where all failed."""
-    return state != "failed", finished.timestamp() if finished else 0.0
+    return state != RunState.FAILED, finished.timestamp() if finished else 0.0
 
 
 def _key(record: Record) -> RunKey:

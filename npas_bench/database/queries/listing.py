@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from npas_bench.database.opening import Database
+    from npas_bench.database.states import RunState
 
 
 class RunLine(NamedTuple):
@@ -31,13 +32,13 @@ class RunLine(NamedTuple):
     run: int
     grid: str | None
     cell: str
-    state: str
+    state: RunState
     message: str | None
     finished: datetime | None
 
 
 def recent_runs(
-    database: Database, *, states: Collection[str] | None = None, grid: str | None = None, limit: int = 100
+    database: Database, *, states: Collection[RunState] | None = None, grid: str | None = None, limit: int = 100
 ) -> list[RunLine]:
     """The newest runs.
 

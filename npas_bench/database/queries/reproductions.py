@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from sqlalchemy import func, select
 
 from npas_bench.database.schema import MetricRow, RunRow
+from npas_bench.database.states import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +50,7 @@ def reproduced_runs(results: Sequence[Result], *databases: Database) -> set[int]
     """
     done: dict[tuple[str, str], list[int]] = {}
     for result in results:
-        if result.state == "done":
+        if result.state == RunState.DONE:
             # One for each device class.
             done.setdefault((result.identity, result.data_digest), []).append(result.run)
     wanted = sorted({identity for identity, _ in done})
@@ -64,7 +65,7 @@ def reproduced_runs(results: Sequence[Result], *databases: Database) -> set[int]
 def _several(database: Database, identities: Sequence[str], *, alone: bool) -> Iterator[tuple[str, str, str]]:
     """Identity, data digest and uid of runs that are done; alone, a database tells at once which cells have several."""
     key = (RunRow.identity, RunRow.data_digest)
-    where = RunRow.identity.in_(identities), RunRow.state == "done"
+    where = RunRow.identity.in_(identities), RunRow.state == RunState.DONE
     with database.session() as session:
         if not alone:
             for identity, digest, uid in session.execute(select(*key, RunRow.uid).where(*where)):
@@ -79,7 +80,7 @@ def read_repetitions(database: Database, identity: str, data_digest: str) -> lis
     """All finished runs of a cell on some data, oldest first."""
     runs = (
         select(RunRow.id, RunRow.uid, RunRow.current, RunRow.device_class, RunRow.finished)
-        .where(RunRow.identity == identity, RunRow.data_digest == data_digest, RunRow.state == "done")
+        .where(RunRow.identity == identity, RunRow.data_digest == data_digest, RunRow.state == RunState.DONE)
         .order_by(RunRow.id)
     )
     with database.session() as session:

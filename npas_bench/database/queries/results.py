@@ -9,7 +9,7 @@ from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import joinedload, selectinload
 
 from npas_bench.cells.labels import method_label
-from npas_bench.database.runs import UNFINISHED, count_states
+from npas_bench.database.runs import count_states
 from npas_bench.database.schema import CellRow, MetricRow, RunRow
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
     from npas_bench.database.opening import Database
+    from npas_bench.database.states import RunState
 
 
 class Result(NamedTuple):
@@ -55,7 +56,7 @@ class Result(NamedTuple):
     budget_text: str
     full: int
     seed: int
-    state: str
+    state: RunState
     parameters: int | None
     seconds_per_step: float | None
     peak_memory: int | None
@@ -181,9 +182,7 @@ def stored_methods(database: Database, *, task: str | None = None, architecture:
 
 def count_unfinished(database: Database) -> int:
     """How many runs are pending or were interrupted."""
-    return sum(
-        count for states in count_states(database).values() for state, count in states.items() if state in UNFINISHED
-    )
+    return sum(count for states in count_states(database).values() for state, count in states.items() if state.open)
 
 
 def find_run(database: Database, run: int) -> RunRow | None:

@@ -14,6 +14,7 @@ from npas_bench.database.drivers import clock, dead_drivers
 from npas_bench.database.labels import cell_label
 from npas_bench.database.runs import count_states
 from npas_bench.database.schema import CellRow, DriverRow, RunRow
+from npas_bench.database.states import UNDER_WAY, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
 
     from npas_bench.database.opening import Database
 
-STATES = ("done", "running", "pending", "failed", "unsupported", "stale", "cancelled")
-# What somebody is at, or is waiting for somebody.
-LIVELY = ("running", "pending")
+# All of them, in the order in which they are shown.
+STATES = (
+    RunState.DONE,
+    RunState.RUNNING,
+    RunState.PENDING,
+    RunState.FAILED,
+    RunState.UNSUPPORTED,
+    RunState.STALE,
+    RunState.CANCELLED,
+)
 
 
 class UnderWay(NamedTuple):
@@ -47,7 +55,7 @@ class UnderWay(NamedTuple):
     run: int
     grid: str | None
     cell: str
-    state: str
+    state: RunState
     epoch: int | None
     epochs: int | None
     attempt: int
@@ -91,7 +99,7 @@ class Status(NamedTuple):
     """
 
     moment: datetime
-    counts: dict[str, dict[str, int]]
+    counts: dict[str, dict[RunState, int]]
     under_way: list[UnderWay]
     hidden: int
     drivers: list[Driver]
@@ -99,7 +107,7 @@ class Status(NamedTuple):
     @property
     def lively(self) -> bool:
         """Whether anything is running or pending."""
-        return any(counts.get(state) for counts in self.counts.values() for state in LIVELY)
+        return any(count and state.lively for counts in self.counts.values() for state, count in counts.items())
 
 
 def read_status(database: Database, *, grid: str | None = None, limit: int = 20) -> Status:
@@ -112,7 +120,7 @@ def read_status(database: Database, *, grid: str | None = None, limit: int = 20)
     """
     dead = dead_drivers(database)
     counts = count_states(database, grid=grid)
-    begun = [name for name, states in counts.items() if states.get("running") or states.get("stale")]
+    begun = [name for name, states in counts.items() if any(states.get(state) for state in UNDER_WAY)]
     here = or_(RunRow.grid.in_(begun), RunRow.grid.is_(None)) if "" in begun else RunRow.grid.in_(begun)
     with database.session() as session:
         moment = clock(session)
@@ -125,12 +133,12 @@ def read_status(database: Database, *, grid: str | None = None, limit: int = 20)
         for name, state, driver, count in had:
             if driver is not None:
                 running[driver] += count
-            if state == "running" and driver not in alive:
+            if state is RunState.RUNNING and driver not in alive:
                 states = counts[name or ""]
                 # They were counted a moment ago, and may have got on since.
-                moved = min(count, states.get("running", 0))
-                states["running"] = states.get("running", 0) - moved
-                states["stale"] = states.get("stale", 0) + moved
+                moved = min(count, states.get(RunState.RUNNING, 0))
+                states[RunState.RUNNING] = states.get(RunState.RUNNING, 0) - moved
+                states[RunState.STALE] = states.get(RunState.STALE, 0) + moved
         under_way = _under_way(session, here, alive, limit) if begun else []
     drivers = [
         Driver(id_, row.host, row.pid, row.version, row.started, row.heartbeat, id_ in alive, running[id_])
@@ -150,18 +158,18 @@ def _had(session: Session, here: ColumnElement[bool]) -> list[Any]:
     """How many runs of each grid are stored as running or stale under each driver."""
     query = (
         select(RunRow.grid, RunRow.state, RunRow.driver, func.count())
-        .where(here, RunRow.state.in_(("running", "stale")))
+        .where(here, RunRow.state.in_(UNDER_WAY))
         .group_by(RunRow.grid, RunRow.state, RunRow.driver)
     )
     return list(session.execute(query))
 
 
 def _under_way(session: Session, here: ColumnElement[bool], alive: set[str], limit: int) -> list[UnderWay]:
-    lives = RunRow.driver.in_(alive) & (RunRow.state == "running")
+    lives = RunRow.driver.in_(alive) & (RunRow.state == RunState.RUNNING)
     query = (
         select(RunRow, CellRow)
         .join(CellRow, CellRow.identity == RunRow.identity)
-        .where(here, RunRow.state.in_(("running", "stale")))
+        .where(here, RunRow.state.in_(UNDER_WAY))
         .order_by(lives.desc(), RunRow.id)
         .limit(limit)
     )
@@ -170,7 +178,7 @@ def _under_way(session: Session, here: ColumnElement[bool], alive: set[str], lim
             run=run.id,
             grid=run.grid,
             cell=cell_label(cell) + (", repeated" if run.repeats else ""),
-            state="running" if run.state == "running" and run.driver in alive else "stale",
+            state=RunState.RUNNING if run.state is RunState.RUNNING and run.driver in alive else RunState.STALE,
             epoch=run.epoch,
             epochs=_epochs(cell.recipe),
             attempt=run.attempt,

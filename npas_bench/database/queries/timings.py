@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Float, Text, cast, select
 
 from npas_bench.database.schema import CellRow, RunRow
+from npas_bench.database.states import RunState
 
 if TYPE_CHECKING:
     from npas_bench.database.opening import Database
@@ -78,7 +79,7 @@ def read_timings(database: Database, device_class: str, *, most: int = MOST) -> 
             RunRow.peak_memory,
         )
         .join(CellRow, CellRow.identity == RunRow.identity)
-        .where(RunRow.state == "done", RunRow.device_class == device_class, RunRow.train_seconds > 0)
+        .where(RunRow.state == RunState.DONE, RunRow.device_class == device_class, RunRow.train_seconds > 0)
         .order_by(RunRow.id.desc())
     )
     newest = math.ceil(most / 2)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from npas_bench import __version__
+from npas_bench.database.states import RunState
 from npas_bench.errors import NpasBenchError
 from npas_bench.runner.cluster.connection import Connection
 from npas_bench.runner.cluster.pool import Pool, PoolWorker
@@ -251,7 +252,7 @@ class _Schedule:
                 outcome = _read(answer.outcome)
                 self._ended(running, outcome, share)
                 self._pool.free(worker, answer.resident)
-                if outcome.state == "failed":
+                if outcome.state is RunState.FAILED:
                     # Who knows what it left behind: a broken context of a GPU, memory, threads.
                     self._pool.discard(worker)
 
@@ -287,7 +288,7 @@ class _Schedule:
         if not self._pool.infrastructure(died):
             # Not the cell's fault: execute() answers for whatever a cell does wrong.
             message = f"its worker failed: {type(died).__name__}: {_first_line(died)}"
-            self._listener.finished(work, Outcome(state="failed", message=message, resumable=True))
+            self._listener.finished(work, Outcome(state=RunState.FAILED, message=message, resumable=True))
             return
         if not self._connection.broken:
             self._deaths[identity] = self._deaths.get(identity, 0) + 1
@@ -297,7 +298,7 @@ class _Schedule:
             self._waiting.insert(0, work)
             return
         message = f"its worker died {ATTEMPTS} times without an epoch between: {type(died).__name__}"
-        self._listener.finished(work, Outcome(state="failed", message=message, resumable=True))
+        self._listener.finished(work, Outcome(state=RunState.FAILED, message=message, resumable=True))
 
     def _look_at_progress(self) -> None:
         if time.monotonic() - self._read_progress < _POLL_SECONDS:
@@ -356,7 +357,7 @@ def _read(content: str) -> Outcome:
     try:
         return Outcome.model_validate_json(content)
     except ValidationError as error:
-        return Outcome(state="failed", message=f"its result cannot be read: {_first_line(error)}")
+        return Outcome(state=RunState.FAILED, message=f"its result cannot be read: {_first_line(error)}")
 
 
 def _kind(work: Work) -> tuple[object, ...]:
