@@ -1,6 +1,7 @@
 """What an evaluation tells of subjects and splits reaches the database, the terminal, and exchange files."""
 
 import json
+from pathlib import Path
 
 from npas_bench.tasks import Evaluation, Measured, Subject
 from npas_bench.tasks.classification.digits import Digits
@@ -28,8 +29,8 @@ def test_subjects_and_splits_are_stored_shown_and_exported_and_rank_nothing(call
     assert "digit 7" not in json.dumps(board)
     shown = call("show", "1").stdout
     assert "digit 7" in shown and "validation" in shown and "77,562" in shown
-    (line,) = call("export").stdout.splitlines()
-    record = json.loads(line)
+    assert call("export", "--out", "mine.jsonl").returncode == 0
+    record = json.loads(Path("mine.jsonl").read_text(encoding="utf-8"))
     assert [metric["name"] for metric in record["metrics"]] == ["error@1", "error@5", "nll", "ece"]
     assert [(one["subject"], one["split"], one["value"]) for one in record["evaluations"]] == [
         ("digit 7", "test", 5.0),
