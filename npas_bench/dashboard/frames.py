@@ -133,7 +133,7 @@ def cost_frame(results: Sequence[Spent], cost: CostAxis) -> pd.DataFrame:
                 "Budget": printable(one.band.text),
                 "Mean": one.standing.mean,
                 "±": one.standing.half_width,
-                "CostAxis": one.cost,
+                "Cost": one.cost,
                 "Parameters": one.standing.parameters,
                 "MFLOP forward": millions(one.standing.forward_flops),
                 "MFLOP generation": millions(one.standing.generation_flops),
