@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from npas_bench.cli.selection import Selection, chosen_items
+from npas_bench.cli.terminal.progress import PlainReporter
 from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.database.runs import newest_runs
 from npas_bench.forecast.forecast import Forecast
@@ -27,7 +28,6 @@ from npas_bench.forecast.outlook import lanes_here, look_out
 from npas_bench.runner.driver import run_items
 from npas_bench.runner.executors import Executor
 from npas_bench.runner.item import left_over
-from npas_bench.runner.progress import PlainReporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

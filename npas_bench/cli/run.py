@@ -86,13 +86,13 @@ def run(
     The same command goes on where it was stopped; finished cells are not run again. The exit code is 0 if
     every cell is done or unsupported, 1 if one is not, 2 for a mistake in the command.
     """
+    from npas_bench.cli.terminal.progress import reporter_for
     from npas_bench.database.opening import locate, open_for_writing, reaching
     from npas_bench.leaderboard.paper_list import paper_list
     from npas_bench.leaderboard.published import refuse_published
     from npas_bench.runner.driver import Terms, run_items
     from npas_bench.runner.executors import InlineExecutor
     from npas_bench.runner.journal import default_log, logged
-    from npas_bench.runner.progress import reporter_for
     from npas_bench.runner.work import Engine
 
     items = choose.chosen_items(

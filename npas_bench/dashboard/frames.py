@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from npas_bench.dashboard.words import mebibytes, millions, with_unit
+from npas_bench.dashboard.words import mebibytes, millions, number_format, with_unit
 from npas_bench.database.labels import printable
 from npas_bench.leaderboard.papers import method_there
-from npas_bench.leaderboard.texts import whose
+from npas_bench.leaderboard.texts import conditions_text, trouble_texts, whose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.cost import CostAxis, Spent
     from npas_bench.leaderboard.frontier import Frontier
     from npas_bench.leaderboard.papers import Line
-    from npas_bench.leaderboard.standings import BoardTable, Standing
+    from npas_bench.leaderboard.standings import BoardTable
 
 column = st.column_config
 
@@ -61,7 +61,7 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
             "Parameters": standing.parameters,
             "Step": standing.relative_time,
             "Memory": mebibytes(standing.peak_memory),
-            "Notes": [*standing.badges, *_troubles(standing)],
+            "Notes": [*standing.badges, *trouble_texts(standing)],
             "Why": printable(standing.note or ""),
             **{name: value for name, value in _facts(table).items() if name not in _FIRST},
         }
@@ -69,8 +69,7 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
         for band in table.bands
         for standing in band.standings
     ]
-    decimals = 2 if all(table.unit == "%" for table in tables) else 4
-    number = f"%.{decimals}f"
+    number = number_format(*(table.unit for table in tables))
     common = {name: str(rows[0][name]) for name in _facts(tables[0]) if len({row[name] for row in rows}) == 1}
     frame = _whole_numbers(pd.DataFrame(rows), "Rank", "Seeds", "Parameters").drop(columns=[*common])
     frame = frame.drop(columns=[name for name in ("Why", "Notes") if not frame[name].astype(bool).any()])
@@ -96,15 +95,6 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
 def _whole_numbers(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     """Columns of whole numbers some of which are missing."""
     return frame.astype({name: "Int64" for name in names})
-
-
-def _troubles(standing: Standing) -> list[str]:
-    said = []
-    if standing.failed:
-        said.append(f"{standing.failed} failed")
-    if standing.unsupported:
-        said.append("unsupported" if standing.mean is None else f"{standing.unsupported} unsupported")
-    return said
 
 
 def score_frame(found: Frontier) -> pd.DataFrame:
@@ -222,7 +212,4 @@ def paper_frame(lines: Sequence[Line]) -> pd.DataFrame:
 def _measured_as(line: Line) -> str:
     if line.table is None or line.standing is None:
         return ""
-    table = line.table
-    return printable(
-        f"{line.standing.label}, recipe {table.recipe}, {table.data}, {table.device_class}, {whose(line.source)}"
-    )
+    return printable(f"{line.standing.label}, {conditions_text(line.table)}, {whose(line.source)}")

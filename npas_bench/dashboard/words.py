@@ -6,6 +6,7 @@ import html
 from typing import Literal
 
 from npas_bench.database.labels import printable
+from npas_bench.leaderboard.texts import decimals
 
 # What Streamlit's Markdown would take for markup, emoji and icon codes, colours or formulas.
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()<>#+-!|~$:&^="})
@@ -33,6 +34,11 @@ def drawn(text: str, longest: int = _LONGEST) -> str:
 def with_unit(name: str, unit: str) -> str:
     """A quantity with its unit: `error@1 (%)`."""
     return printable(f"{name} ({unit})" if unit else name)
+
+
+def number_format(*units: str) -> str:
+    """The printf format of a column of metrics in some units: with as many decimals as one of them needs."""
+    return f"%.{max(map(decimals, units))}f"
 
 
 def mebibytes(count: float | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from npas_bench.database.labels import printable
 from npas_bench.leaderboard.record import FORMAT, comparison_record, flat_rows, line_record, table_record
+from npas_bench.leaderboard.texts import metric_text, standing_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
     from npas_bench.database.queries.papers import PaperNumber
     from npas_bench.leaderboard.comparison import HeadToHead
     from npas_bench.leaderboard.papers import Line
-    from npas_bench.leaderboard.standings import BoardTable, Standing
+    from npas_bench.leaderboard.standings import BoardTable
 
-# What separates the numbers of a row from the word for there being none.
-NOTHING = "—"
 _MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|~$&"})
 _LATEX = str.maketrans(
     {mark: f"\\{mark}" for mark in "&%$#_{}"}
@@ -112,7 +111,7 @@ def _frame(table: BoardTable, escape: Any) -> pd.DataFrame:
             "Budget": escape(band.text),
             "Rank": str(standing.rank or ""),
             "Method": escape(printable(standing.label)),
-            metric: escape(value_text(standing, table)),
+            metric: escape(standing_text(standing, table.unit)),
             "Seeds": str(standing.seeds or ""),
             "Parameters": "" if standing.parameters is None else f"{standing.parameters:,}",
             "Step": "" if standing.relative_time is None else f"{standing.relative_time:.2f}x",
@@ -131,15 +130,6 @@ def _alignment(frame: pd.DataFrame) -> list[str]:
     return ["left" if name in ("Method", "Budget", "Notes") else "right" for name in frame.columns]
 
 
-def value_text(standing: Standing, table: BoardTable) -> str:
-    """A standing's mean with its interval; or why there is none."""
-    if standing.mean is None:
-        return "failed" if standing.failed else "unsupported" if standing.unsupported else NOTHING
-    decimals = 2 if table.unit == "%" else 4
-    spread = f" ± {standing.half_width:.{decimals}f}" if standing.half_width is not None else ""
-    return f"{standing.mean:.{decimals}f}{spread}"
-
-
 def heading(table: BoardTable) -> str:
     """What a table is about, in a line."""
     return printable(f"{table.task} · {table.architecture} ({table.full:,} parameters)")
@@ -147,13 +137,7 @@ def heading(table: BoardTable) -> str:
 
 def subheading(table: BoardTable) -> str:
     """How its results were made, in a line."""
-    metric = (
-        f"{table.metric}{f' {table.unit}' if table.unit else ''}, "
-        f"{'higher' if table.higher_is_better else 'lower'} is better"
-        if table.metric
-        else "no finished run"
-    )
-    return printable(f"recipe {table.recipe} · data {table.data} · device {table.device_class} · {metric}")
+    return printable(f"recipe {table.recipe} · data {table.data} · device {table.device_class} · {metric_text(table)}")
 
 
 def markdown(text: str) -> str:

@@ -23,6 +23,8 @@ CITATIONS = {
     "plummer2021ssn": "Plummer et al. 2021",
     "npas2022slides": "Plummer et al. 2022, slides",
 }
+# The unit of every metric that the papers print.
+UNIT = "%"
 _COMPLEMENTS = re.compile(r"(accuracy|error)(@\d+)")
 _HUNDRED = 100.0
 _ROUNDED = 0.015
@@ -70,6 +72,29 @@ class Line(NamedTuple):
     half_width: float | None
     difference: float | None
     within: bool | None
+
+
+class Tally(NamedTuple):
+    """How many of some numbers were measured, and how many of those agree.
+
+    Attributes:
+        numbers: how many numbers the papers print.
+        measured: how many results with a mean stand beside them.
+        compared: how many of those stand beside a number with a printed spread.
+        within: how many of the compared ones lie within the printed spread.
+    """
+
+    numbers: int
+    measured: int
+    compared: int
+    within: int
+
+
+def count_lines(lines: Sequence[Line]) -> Tally:
+    """Count how many of the papers' numbers were measured, and how many of those agree."""
+    compared = [line.within for line in lines if line.within is not None]
+    measured = sum(line.mean is not None for line in lines)
+    return Tally(len({id(line.row) for line in lines}), measured, len(compared), sum(compared))
 
 
 def citation(source: str) -> str:

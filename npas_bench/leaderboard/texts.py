@@ -13,6 +13,69 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from npas_bench.database.schema import RunRow
+    from npas_bench.leaderboard.standings import BoardTable, Standing
+
+# What is shown where there is no number.
+NOTHING = "—"
+
+
+def decimals(unit: str) -> int:
+    """The number of decimals that a metric in a unit is shown with."""
+    return 2 if unit == "%" else 4
+
+
+def direction(higher_is_better: bool) -> str:
+    """The words that say which values of a metric are better."""
+    return f"{'higher' if higher_is_better else 'lower'} is better"
+
+
+def metric_text(table: BoardTable) -> str:
+    """A table's metric with its unit and direction, or that no run has finished."""
+    if not table.metric:
+        return "no finished run"
+    return f"{table.metric}{f' {table.unit}' if table.unit else ''}, {direction(table.higher_is_better)}"
+
+
+def number_text(value: float | None, unit: str) -> str:
+    """A metric's value without its unit, or a dash if there is none."""
+    return NOTHING if value is None else f"{value:.{decimals(unit)}f}"
+
+
+def interval_text(mean: float, half_width: float | None, unit: str, *, signed: bool = False) -> str:
+    """A mean with its interval, as in `8.21 ± 0.30`.
+
+    Args:
+        mean: the mean.
+        half_width: half the width of its interval; None if there is no interval.
+        unit: the unit that both are in, which decides the number of decimals; it is not part of the text.
+        signed: whether a positive mean has a plus sign, as a difference does.
+    """
+    places = decimals(unit)
+    spread = "" if half_width is None else f" ± {half_width:.{places}f}"
+    return f"{mean:{'+' if signed else ''}.{places}f}{spread}"
+
+
+def standing_text(standing: Standing, unit: str) -> str:
+    """A standing's mean with its interval, or the word for why there is none."""
+    if standing.mean is not None:
+        return interval_text(standing.mean, standing.half_width, unit)
+    return "failed" if standing.failed else "unsupported" if standing.unsupported else NOTHING
+
+
+def trouble_texts(standing: Standing) -> list[str]:
+    """How many of a standing's seeds failed or are unsupported, a text for each of the two that occurs."""
+    texts = []
+    if standing.failed:
+        texts.append(f"{standing.failed} failed")
+    if standing.unsupported:
+        texts.append("unsupported" if standing.mean is None else f"{standing.unsupported} unsupported")
+    return texts
+
+
+def conditions_text(table: BoardTable) -> str:
+    """The recipe, the data and the device that a table's results were made with."""
+    return f"recipe {table.recipe}, {table.data}, {table.device_class}"
+
 
 # Fields of a recipe that have an option of their own.
 _FIELD_OPTIONS = ("epochs", "parts", "precision")

@@ -6,13 +6,13 @@ from rich.console import Console
 
 from npas_bench import __version__
 from npas_bench.cells.grid import Expander, read_grid
+from npas_bench.cli.terminal.progress import PlainReporter
 from npas_bench.database.drivers import CodeVersion, enter, leave
 from npas_bench.database.opening import locate, open_beside, open_for_writing
 from npas_bench.database.runs import claim_run, finish_run, newest_runs
 from npas_bench.runner.driver import run_items
 from npas_bench.runner.executors import Executor
 from npas_bench.runner.item import Item
-from npas_bench.runner.progress import PlainReporter
 from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.work import Measured, Outcome
 

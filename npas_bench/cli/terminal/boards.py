@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from npas_bench.database.labels import printable
-from npas_bench.leaderboard.texts import cost_lines, reproducing_command
+from npas_bench.leaderboard.texts import cost_lines, interval_text, metric_text, reproducing_command, trouble_texts
 from npas_bench.recipe.stored import differing
 
 if TYPE_CHECKING:
@@ -43,11 +43,9 @@ def print_legend(console: Console) -> None:
 def _print_table(console: Console, board: BoardTable) -> None:
     title = f"{board.task} · {board.architecture} ({board.full:,} parameters) · recipe {board.recipe}"
     unit = f" {board.unit}" if board.unit else ""
-    direction = "higher" if board.higher_is_better else "lower"
-    metric = f"{board.metric}{unit}, {direction} is better" if board.metric else "no finished run"
     console.print()
     console.print(_text(title))
-    console.print(_text(f"data: {board.data} · device: {board.device_class} · {metric}"))
+    console.print(_text(f"data: {board.data} · device: {board.device_class} · {metric_text(board)}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Budget", no_wrap=True)
     table.add_column("Rank", justify="right", no_wrap=True)
@@ -63,7 +61,7 @@ def _print_table(console: Console, board: BoardTable) -> None:
                 _text(_budget(band.text, band.budget) if position == 0 else ""),
                 str(standing.rank) if standing.rank is not None else "",
                 _method(standing),
-                _value(standing, 2 if board.unit == "%" else 4),
+                _value(standing, board.unit),
                 str(standing.seeds) if standing.seeds else "",
                 f"{standing.parameters:,}" if standing.parameters is not None else "",
                 f"{standing.relative_time:.2f}x" if standing.relative_time is not None else "",
@@ -95,18 +93,10 @@ def _method(standing: Standing) -> Text:
     return Text("\n".join(map(printable, lines)))
 
 
-def _value(standing: Standing, decimals: int) -> str:
-    troubles = []
-    if standing.failed:
-        troubles.append(f"{standing.failed} failed")
-    if standing.unsupported:
-        troubles.append("unsupported" if standing.mean is None else f"{standing.unsupported} unsupported")
-    parts = []
-    if standing.mean is not None:
-        spread = f" ± {standing.half_width:.{decimals}f}" if standing.half_width is not None else ""
-        parts.append(f"{standing.mean:.{decimals}f}{spread}")
+def _value(standing: Standing, unit: str) -> str:
+    mean = [] if standing.mean is None else [interval_text(standing.mean, standing.half_width, unit)]
     # Beside one another they would leave no room for the method.
-    return "\n".join(parts + troubles)
+    return "\n".join(mean + trouble_texts(standing))
 
 
 def print_run(console: Console, row: RunRow) -> None:

@@ -9,9 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from npas_bench.database.labels import printable
-from npas_bench.leaderboard.files import NOTHING
-from npas_bench.leaderboard.papers import citation, method_there
-from npas_bench.leaderboard.texts import whose
+from npas_bench.leaderboard.papers import UNIT, citation, count_lines, method_there
+from npas_bench.leaderboard.texts import (
+    NOTHING,
+    conditions_text,
+    decimals,
+    interval_text,
+    number_text,
+    standing_text,
+    whose,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,12 +50,11 @@ def print_comparison(console: Console, heading: str, found: HeadToHead) -> None:
             table.add_column(_text(name), justify="right", overflow="fold")
         table.add_column("Better", overflow="fold")
         for one in found.encounters:
-            decimals = 2 if one.table.unit == "%" else 4
             table.add_row(
                 *map(_text, (f"{one.table.task} {one.table.architecture}", one.text, one.table.metric or "")),
-                f"{one.first.mean:.{decimals}f}",
-                f"{one.second.mean:.{decimals}f}",
-                _difference(one.difference, decimals),
+                number_text(one.first.mean, one.table.unit),
+                number_text(one.second.mean, one.table.unit),
+                _difference(one.difference, one.table.unit),
                 _text(one.winner or NOTHING),
             )
         console.print(table)
@@ -56,11 +62,10 @@ def print_comparison(console: Console, heading: str, found: HeadToHead) -> None:
             console.print(_text(made, "dim"))
         for overall in found.overall:
             if overall.difference is not None and overall.budgets > 1:
-                decimals = 2 if overall.table.unit == "%" else 4
                 console.print(
                     _text(
                         f"{overall.table.task} · {overall.table.architecture}, mean over {overall.budgets} budgets: "
-                        f"{_difference(overall.difference, decimals)} {overall.table.unit}"
+                        f"{_difference(overall.difference, overall.table.unit)} {overall.table.unit}"
                     )
                 )
     if found.left_out:
@@ -70,7 +75,7 @@ def print_comparison(console: Console, heading: str, found: HeadToHead) -> None:
 
 
 def _made(table: BoardTable) -> str:
-    return f"{table.task} {table.architecture}: recipe {table.recipe}, {table.data}, {table.device_class}"
+    return f"{table.task} {table.architecture}: {conditions_text(table)}"
 
 
 def print_papers(console: Console, lines: Sequence[Line]) -> None:
@@ -96,20 +101,19 @@ def print_papers(console: Console, lines: Sequence[Line]) -> None:
                 _printed(line),
                 _ours(line),
                 str(line.standing.seeds) if line.standing is not None and line.standing.seeds else "",
-                NOTHING if line.difference is None else f"{line.difference:+.2f}",
+                NOTHING if line.difference is None else f"{line.difference:+.{decimals(UNIT)}f}",
                 {None: "", True: "yes", False: "no"}[line.within],
             )
             if line.table is not None and line.standing is not None:
-                how = f"recipe {line.table.recipe}, {line.table.data}, {line.table.device_class}"
+                how = conditions_text(line.table)
                 notes[f"ours: {line.standing.label}, {how}, {whose(line.source)}"] = None
         console.print(table)
         for note in notes:
             console.print(_text(note, "dim"))
         console.print()
-    measured = sum(line.mean is not None for line in lines)
-    compared = [line.within for line in lines if line.within is not None]
-    said = f"{len({id(line.row) for line in lines}):,} numbers, {measured:,} measured results beside them"
-    console.print(said + (f", {sum(compared)} of {len(compared)} within the printed spread" if compared else ""))
+    tally = count_lines(lines)
+    said = f"{tally.numbers:,} numbers, {tally.measured:,} measured results beside them"
+    console.print(said + (f", {tally.within} of {tally.compared} within the printed spread" if tally.compared else ""))
     console.print(_text(_BESIDE, "dim"))
 
 
@@ -124,11 +128,8 @@ def _text(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style)
 
 
-def _difference(difference: Difference | None, decimals: int) -> str:
-    if difference is None:
-        return NOTHING
-    spread = f" ± {difference.half_width:.{decimals}f}" if difference.half_width is not None else ""
-    return f"{difference.mean:+.{decimals}f}{spread}"
+def _difference(difference: Difference | None, unit: str) -> str:
+    return NOTHING if difference is None else interval_text(difference.mean, difference.half_width, unit, signed=True)
 
 
 def _budget(line: Line) -> str:
@@ -147,5 +148,5 @@ def _ours(line: Line) -> str:
     if line.standing is None:
         return "not run"
     if line.mean is None:
-        return "failed" if line.standing.failed else "unsupported" if line.standing.unsupported else NOTHING
-    return f"{line.mean:.2f}" + (f" ± {line.half_width:.2f}" if line.half_width is not None else "")
+        return standing_text(line.standing, UNIT)
+    return interval_text(line.mean, line.half_width, UNIT)

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from npas_bench.dashboard.words import drawn, share_text, with_unit
 from npas_bench.leaderboard.papers import citation, method_there
 from npas_bench.leaderboard.standings import leading_methods
+from npas_bench.leaderboard.texts import decimals, direction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -174,8 +175,11 @@ def _add_papers(figure: go.Figure, points: Sequence[Point], table: BoardTable, l
 
 
 def _hover(label: str, table: BoardTable, *more: str) -> str:
-    decimals = 2 if table.unit == "%" else 4
-    lines = [f"<b>{drawn(label)}</b>", f"{drawn(with_unit(table.metric or '', table.unit))} %{{y:.{decimals}f}}", *more]
+    lines = [
+        f"<b>{drawn(label)}</b>",
+        f"{drawn(with_unit(table.metric or '', table.unit))} %{{y:.{decimals(table.unit)}f}}",
+        *more,
+    ]
     return "<br>".join(lines) + "<extra></extra>"
 
 
@@ -196,8 +200,7 @@ def _ticks(shares: Sequence[float | None]) -> dict[str, Any]:
 
 def metric_axis(table: BoardTable) -> str:
     """The metric with its unit and direction."""
-    arrow = "higher is better" if table.higher_is_better else "lower is better"
-    return f"{with_unit(table.metric or 'result', table.unit)}, {arrow}"
+    return f"{with_unit(table.metric or 'result', table.unit)}, {direction(table.higher_is_better)}"
 
 
 def cost_chart(table: BoardTable, results: Sequence[Spent], cost: CostAxis) -> go.Figure:

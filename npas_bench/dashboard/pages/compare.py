@@ -11,7 +11,7 @@ from npas_bench.dashboard.filters import choose_metric, choose_name, choose_sour
 from npas_bench.dashboard.frames import encounter_frame, overall_frame
 from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page
 from npas_bench.dashboard.looking import View, methods, tables
-from npas_bench.dashboard.words import plain, short
+from npas_bench.dashboard.words import number_format, plain, short
 from npas_bench.leaderboard.comparison import head_to_head
 from npas_bench.leaderboard.reading import MOST_COMPARED
 
@@ -78,7 +78,7 @@ def _draw(found: HeadToHead, source: str) -> None:
         left, right = (found.second, found.first) if higher else (found.first, found.second)
         more = f" The first {MOST_DIFFERENCES} of {len(some):,} are drawn." if len(some) > MOST_DIFFERENCES else ""
         st.caption(f"Left of the dashed line {plain(left)} is better, right of it {plain(right)}.{more}")
-    number = "%.2f" if {unit for _, unit, _ in metrics} == {"%"} else "%.4f"
+    number = number_format(*(unit for _, unit, _ in metrics))
     columns = {
         "First": column.NumberColumn(short(found.first, 30), format=number),
         "Second": column.NumberColumn(short(found.second, 30), format=number),

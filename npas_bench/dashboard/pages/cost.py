@@ -10,7 +10,7 @@ from npas_bench.dashboard.charts.boards import cost_chart
 from npas_bench.dashboard.filters import choose_table
 from npas_bench.dashboard.frames import cost_frame
 from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page, tell_if_many
-from npas_bench.dashboard.words import plain, with_unit
+from npas_bench.dashboard.words import number_format, plain, with_unit
 from npas_bench.leaderboard.cost import COSTS, spent
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def cost_page(looks: list[Look]) -> None:
         st.caption("Cells that run side by side on one machine share its memory: small differences are noise.")
     if kind == "memory" and table.device_class == "cpu":
         st.caption("On a CPU this is the most that the process ever had in memory, Python and libraries included.")
-    decimals = 2 if table.unit == "%" else 4
     st.dataframe(
         cost_frame(results, cost),
         hide_index=True,
@@ -73,8 +72,8 @@ def cost_page(looks: list[Look]) -> None:
         key="costs",
         column_config={
             "Best": column.CheckboxColumn("Pareto", width="small"),
-            "Mean": column.NumberColumn(with_unit(table.metric or "", table.unit), format=f"%.{decimals}f"),
-            "±": column.NumberColumn(format=f"%.{decimals}f", width="small"),
+            "Mean": column.NumberColumn(with_unit(table.metric or "", table.unit), format=number_format(table.unit)),
+            "±": column.NumberColumn(format=number_format(table.unit), width="small"),
             "Cost": column.NumberColumn(with_unit(title, cost.unit), format="%.4g"),
             "Parameters": column.NumberColumn(format="localized"),
             "MFLOP forward": column.NumberColumn(format="%.4g", help="Forward pass of one example"),

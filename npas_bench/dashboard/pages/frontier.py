@@ -12,7 +12,7 @@ from npas_bench.dashboard.frames import score_frame
 from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page, tell_if_many
 from npas_bench.dashboard.looking import papers
 from npas_bench.dashboard.pages.links import run_links
-from npas_bench.dashboard.words import count_text, plain, share_text, with_unit
+from npas_bench.dashboard.words import count_text, number_format, plain, share_text, with_unit
 from npas_bench.leaderboard.frontier import BASELINE, BASELINE_SHARE, Frontier, frontier
 from npas_bench.leaderboard.papers import points_beside
 
@@ -96,7 +96,6 @@ def _scores(table: BoardTable, found: Frontier) -> None:
     matches = {match.label: match for match in found.matches}
     frame = score_frame(found)
     frame["Matches at"] = [_match(matches.get(score.label), table.full) for score in found.scores]
-    decimals = 2 if table.unit == "%" else 4
     frame = frame[["Rank", "Method", "Score", "±", "Seeds", "Matches at", "Why"]]
     st.dataframe(
         frame if frame["Why"].any() else frame.drop(columns="Why"),
@@ -105,8 +104,8 @@ def _scores(table: BoardTable, found: Frontier) -> None:
         key="scores",
         column_config={
             "Rank": column.NumberColumn(width="small"),
-            "Score": column.NumberColumn(format=f"%.{decimals}f"),
-            "±": column.NumberColumn(format=f"%.{decimals}f", help="Half the 95 % t-interval over seeds"),
+            "Score": column.NumberColumn(format=number_format(table.unit)),
+            "±": column.NumberColumn(format=number_format(table.unit), help="Half the 95 % t-interval over seeds"),
             "Matches at": column.TextColumn(f"Matches {BASELINE} at {BASELINE_SHARE} % with", width="medium"),
             "Why": column.TextColumn("Why not"),
         },

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from npas_bench.dashboard.words import plain
+from npas_bench.leaderboard.texts import number_text
 
 if TYPE_CHECKING:
     from npas_bench.dashboard.looking import Look
@@ -21,10 +22,9 @@ def run_page_link() -> st.Page:
 
 def run_links(look: Look, table: BoardTable, standing: Standing) -> None:
     """A link to each run of a standing."""
-    decimals = 2 if table.unit == "%" else 4
     with st.container(horizontal=True):
         for run in standing.runs:
-            value = run.state if run.value is None else f"{run.value:.{decimals}f}"
+            value = run.state if run.value is None else number_text(run.value, table.unit)
             unit = f" {table.unit}" if run.value is not None and table.unit else ""
             st.page_link(
                 run_page_link(),

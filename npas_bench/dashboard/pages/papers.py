@@ -10,9 +10,9 @@ from npas_bench.dashboard.filters import choose_name, choose_source
 from npas_bench.dashboard.frames import paper_frame
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import View, papers, tables
-from npas_bench.dashboard.words import height_for, plain
+from npas_bench.dashboard.words import height_for, number_format, plain
 from npas_bench.leaderboard.files import lines_csv
-from npas_bench.leaderboard.papers import choose_rows, citation, metrics_of, place_of, set_beside
+from npas_bench.leaderboard.papers import UNIT, choose_rows, citation, count_lines, metrics_of, place_of, set_beside
 
 if TYPE_CHECKING:
     from npas_bench.dashboard.looking import Look
@@ -49,13 +49,12 @@ def _measured(look: Look, rows: list[PaperNumber]) -> dict[str, list[BoardTable]
 
 
 def _draw(lines: list[Line]) -> None:
-    measured = sum(line.mean is not None for line in lines)
-    compared = [line.within for line in lines if line.within is not None]
-    said = f"{len({id(line.row) for line in lines})} numbers, {measured} with a measured result beside them"
-    if compared:
-        said += f"; {sum(compared)} of {len(compared)} within the printed spread"
+    tally = count_lines(lines)
+    said = f"{tally.numbers} numbers, {tally.measured} with a measured result beside them"
+    if tally.compared:
+        said += f"; {tally.within} of {tally.compared} within the printed spread"
     st.caption(plain(said + ". Papers' recipes are not ours: see how each result was measured."))
-    number = "%.2f"
+    number = number_format(UNIT)
     st.dataframe(
         paper_frame(lines),
         hide_index=True,

@@ -19,7 +19,7 @@ from npas_bench.database.queries.listing import recent_runs
 from npas_bench.database.queries.reproductions import read_repetitions
 from npas_bench.database.queries.results import find_run
 from npas_bench.database.states import RunState
-from npas_bench.leaderboard.texts import cost_lines, reproducing_command
+from npas_bench.leaderboard.texts import cost_lines, direction, number_text, reproducing_command
 from npas_bench.recipe.stored import differing
 
 if TYPE_CHECKING:
@@ -119,13 +119,11 @@ def _draw(look: Look, row: RunRow) -> None:
 def _metrics(row: RunRow) -> None:
     with st.container(horizontal=True):
         for metric in sorted(row.metrics, key=lambda one: one.position)[:6]:
-            decimals = 2 if metric.unit == "%" else 4
             unit = f" {plain(metric.unit)}" if metric.unit else ""
-            direction = "higher" if metric.higher_is_better else "lower"
             st.metric(
                 plain(metric.name),
-                f"{plain(f'{metric.value:.{decimals}f}')}{unit}",
-                help=f"{metric.value!r}; {direction} is better",
+                f"{plain(number_text(metric.value, metric.unit))}{unit}",
+                help=f"{metric.value!r}; {direction(metric.higher_is_better)}",
                 border=True,
                 width=170,
             )
