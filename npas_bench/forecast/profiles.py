@@ -103,7 +103,7 @@ def grouped(timings: Iterable[Timing], device_class: str) -> list[ProfileRuns]:
 
 def _group(profile: Profile, machine: str, runs: list[Timing]) -> ProfileRuns:
     batch = json.loads(profile.recipe)["batch_size"]
-    epochs = tuple(run.train_seconds / _fields(run.recipe)["epochs"] for run in runs)
+    epochs = tuple(run.train_seconds / (run.trained_epochs or _fields(run.recipe)["epochs"]) for run in runs)
     steps = [seconds / run.seconds_per_step for seconds, run in zip(epochs, runs, strict=True) if run.seconds_per_step]
     evaluations = [
         run.evaluate_seconds / seconds for seconds, run in zip(epochs, runs, strict=True) if run.evaluate_seconds

@@ -6,6 +6,7 @@ import pytest
 from npas_bench.database.drivers import CodeVersion, beat, dead_drivers, enter, leave, reap
 from npas_bench.database.keys import RunKey
 from npas_bench.database.queries.results import count_unfinished, find_run, latest_runs, read_results
+from npas_bench.database.queries.timings import read_timings
 from npas_bench.database.runs import (
     add_runs,
     cancel_runs,
@@ -282,3 +283,14 @@ def test_results_are_the_newest_ended_runs_with_the_metric_asked_for(database, d
     assert [r.value for r in read_results(database, task="other")] == [7.0]
     assert read_results(database, architecture="none") == []
     assert {r.value for r in read_results(database, metric="nll")} == {None}
+
+
+def test_timings_tell_how_many_epochs_a_run_with_a_stop_rule_trained(database, driver):
+    rule = {"name": "default", "epochs": 9, "stop_metric": "error@1"}
+    history = [{"epoch": 1.0}, {"epoch": 2.0}]
+    for identity, fields in (("a", {"recipe": rule}), ("b", {}), ("c", {"recipe": rule | {"stop_metric": None}})):
+        (number,) = add_runs(database, [cell(identity, **fields)], [run(identity)])
+        claim_run(database, number, driver, "token", {})
+        ended = {"state": "done", "parameters": 5, "train_seconds": 1.0, "history": history}
+        assert finish_run(database, number, "token", ended, [metric(1)])
+    assert [timing.trained_epochs for timing in read_timings(database, "cpu")] == [None, None, 2]

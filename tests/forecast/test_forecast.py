@@ -131,6 +131,15 @@ def test_runs_of_before_a_field_of_the_recipe_existed_are_of_the_same_kind(timin
     assert len(grouped([some, other], "cpu")) == 2
 
 
+def test_a_run_that_stopped_early_tells_the_time_of_the_epochs_that_it_trained(timings):
+    some = timings[0]
+    recipe = json.loads(some.recipe) | {"stop_metric": "error@1", "validation": 0.1}
+    whole = some._replace(recipe=json.dumps(recipe))
+    stopped = whole._replace(train_seconds=some.train_seconds / 3, trained_epochs=recipe["epochs"] // 3)
+    (group,) = grouped([whole, stopped], "cpu")
+    assert group.epochs[1] == pytest.approx(group.epochs[0])
+
+
 def test_a_slower_machine_is_told_by_one_run(timings, items):
     """What one run takes longer there, all others are taken to."""
     first = timings[0]

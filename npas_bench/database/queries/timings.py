@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Float, Text, cast, select
+from sqlalchemy import Float, Text, case, cast, select
 
 from npas_bench.database.schema import CellRow, RunRow
 from npas_bench.database.states import RunState
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+
     from npas_bench.database.opening import Database
 
 # A database may hold a million runs: the newest tell most about the next ones, and some of all the others.
@@ -33,6 +36,7 @@ class Timing(NamedTuple):
         evaluate_seconds: of evaluation.
         seconds_per_step: of training.
         peak_memory: bytes.
+        trained_epochs: how many epochs it trained, where its recipe has a stop rule; None trained them all.
     """
 
     uid: str
@@ -49,6 +53,7 @@ class Timing(NamedTuple):
     evaluate_seconds: float | None
     seconds_per_step: float | None
     peak_memory: int | None
+    trained_epochs: int | None = None
 
 
 def read_timings(database: Database, device_class: str, *, most: int = MOST) -> list[Timing]:
@@ -77,6 +82,8 @@ def read_timings(database: Database, device_class: str, *, most: int = MOST) -> 
             cast(RunRow.cost["evaluate_seconds"].as_string(), Float),
             RunRow.seconds_per_step,
             RunRow.peak_memory,
+            # Read only where it tells something: histories are long.
+            case((_has_stop_rule(), cast(RunRow.history, Text))),
         )
         .join(CellRow, CellRow.identity == RunRow.identity)
         .where(RunRow.state == RunState.DONE, RunRow.device_class == device_class, RunRow.train_seconds > 0)
@@ -89,4 +96,15 @@ def read_timings(database: Database, device_class: str, *, most: int = MOST) -> 
         picked = older[:: math.ceil(len(older) / (most - newest))] if older and most > newest else range(0)
         for start in range(0, len(picked), _CHUNK):
             rows += session.execute(query.where(RunRow.id.in_(picked[start : start + _CHUNK])))
-    return [Timing(*row[1:]) for row in rows]
+    return [Timing(*row[1:-1])._replace(trained_epochs=_epochs(row[-1])) for row in rows]
+
+
+def _has_stop_rule() -> ColumnElement[bool]:
+    rule: ColumnElement[bool] = CellRow.recipe["stop_metric"].as_string().is_not(None)
+    return rule
+
+
+def _epochs(history: str | None) -> int | None:
+    """The number of epochs in a history; None where there is none."""
+    entries = json.loads(history) if history else None
+    return len(entries) if entries else None
