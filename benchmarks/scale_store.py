@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import inspect
 
 from npas_bench.database.drivers import CodeVersion, enter
 from npas_bench.database.keys import board_key
@@ -170,7 +171,9 @@ def _write(database: Database, rows: Rows) -> None:
         for table, part in ((CellRow, rows.cells), (RunRow, rows.runs), (MetricRow, rows.metrics)):
             if not part:
                 continue
-            columns = list(part[0])
+            # A database of an older schema lacks some of them.
+            there = {column["name"] for column in inspect(connection).get_columns(table.__tablename__)}
+            columns = [column for column in part[0] if column in there]
             values = [tuple(row[column] for column in columns) for row in part]
             names = ", ".join(f'"{column}"' for column in columns)
             if connection.dialect.name == "postgresql":

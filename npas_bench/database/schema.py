@@ -226,10 +226,14 @@ class RunRow(Base):
     largest: Mapped[int | None] = mapped_column(BigInteger)
 
     cell: Mapped[CellRow] = relationship(back_populates="runs")
-    metrics: Mapped[list[MetricRow]] = relationship(back_populates="run", cascade="all, delete-orphan")
-    subjects: Mapped[list[SubjectRow]] = relationship(cascade="all, delete-orphan")
-    evaluations: Mapped[list[EvaluationRow]] = relationship(cascade="all, delete-orphan")
-    weights: Mapped[list[WeightsRow]] = relationship(cascade="all, delete-orphan")
+    metrics: Mapped[list[MetricRow]] = relationship(
+        back_populates="run", cascade="all, delete-orphan", order_by="MetricRow.position"
+    )
+    subjects: Mapped[list[SubjectRow]] = relationship(cascade="all, delete-orphan", order_by="SubjectRow.id")
+    evaluations: Mapped[list[EvaluationRow]] = relationship(
+        cascade="all, delete-orphan", order_by="EvaluationRow.position"
+    )
+    weights: Mapped[list[WeightsRow]] = relationship(cascade="all, delete-orphan", order_by="WeightsRow.kind")
 
     __table_args__ = (
         Index("ix_runs_cell", "identity", "data_digest", "device_class", "state"),

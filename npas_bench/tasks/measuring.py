@@ -83,8 +83,8 @@ class Evaluation(NamedTuple):
     """Everything that a task measured of a network.
 
     Attributes:
-        measured: values; those of subject `all` on the test split rank the run.
-        subjects: facts about the subjects, where there are any to tell.
+        measured: values; those of subject `all` on the test split rank the run, and are the task's metrics.
+        subjects: facts about the subjects of the other values, where there are any to tell.
     """
 
     measured: Sequence[Measured]
@@ -99,9 +99,10 @@ class Evaluation(NamedTuple):
             metrics: the task's metrics, the primary one first; the values that rank a run come in their order.
 
         Raises:
-            NpasBenchError: if a metric of the task is missing, or something is measured twice.
+            NpasBenchError: if a metric of the task is missing, something is measured twice, a value would rank runs
+                though the task's metrics do not name it, or a subject has the name of everything together.
         """
-        values = dict(found) if isinstance(found, Mapping) else _ranking_values(found)
+        values = dict(found) if isinstance(found, Mapping) else _ranking_values(found, metrics)
         missing = [metric.name for metric in metrics if metric.name not in values]
         if missing:
             raise NpasBenchError(f"the task's evaluation lacks its metrics {', '.join(missing)}")
@@ -112,7 +113,7 @@ class Evaluation(NamedTuple):
         ]
         if isinstance(found, Mapping):
             return cls(ranking)
-        return cls([*ranking, *(one for one in found.measured if not one.ranks)], tuple(found.subjects))
+        return cls([*ranking, *found.others], _all_subjects(found))
 
     @property
     def ranking(self) -> list[Measured]:
@@ -125,9 +126,27 @@ class Evaluation(NamedTuple):
         return [one for one in self.measured if not one.ranks]
 
 
-def _ranking_values(found: Evaluation) -> dict[str, float]:
+def _ranking_values(found: Evaluation, metrics: Sequence[Metric]) -> dict[str, float]:
     _refuse_repeats(found)
-    return {one.name: one.value for one in found.measured if one.ranks}
+    values = {one.name: one.value for one in found.ranking}
+    unknown = sorted(values.keys() - {metric.name for metric in metrics})
+    if unknown:
+        raise NpasBenchError(
+            f"the task's evaluation tells {', '.join(unknown)}, which its metrics do not name: add it to those, "
+            "by which runs are ranked, or give it a subject or a split of its own"
+        )
+    if any(subject.name == ALL for subject in found.subjects):
+        raise NpasBenchError(f"the task's evaluation describes a subject '{ALL}', which is everything together")
+    return values
+
+
+def _all_subjects(found: Evaluation) -> tuple[Subject, ...]:
+    """The subjects as the task describes them, and then those that it only names."""
+    subjects = {subject.name: subject for subject in found.subjects}
+    for one in found.others:
+        if one.subject != ALL:
+            subjects.setdefault(one.subject, Subject(name=one.subject))
+    return tuple(subjects.values())
 
 
 def _refuse_repeats(found: Evaluation) -> None:

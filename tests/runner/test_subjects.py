@@ -15,6 +15,7 @@ def evaluation_with_subjects(self, network, examples):
             Measured(name="error@1", value=5.0, subject="digit 7", **error),
             *(Measured(name=name, value=value, **error) for name, value in values.items()),
             Measured(name="error@1", value=4.0, split="validation", **error),
+            Measured(name="error@1", value=6.0, subject="digit 3", **error),
         ],
         [Subject(name="digit 7", parameters=77_562, detail={"examples": 30})],
     )
@@ -35,5 +36,8 @@ def test_subjects_and_splits_are_stored_shown_and_exported_and_rank_nothing(call
     assert [(one["subject"], one["split"], one["value"]) for one in record["evaluations"]] == [
         ("digit 7", "test", 5.0),
         ("all", "validation", 4.0),
+        ("digit 3", "test", 6.0),
     ]
-    assert [subject["name"] for subject in record["subjects"]] == ["digit 7"]
+    assert [subject["name"] for subject in record["subjects"]] == ["digit 7", "digit 3"]
+    assert call("import", "mine.jsonl", "--db", "other.db").returncode == 0
+    assert call("db", "check", "--db", "other.db").returncode == 0

@@ -43,11 +43,27 @@ def test_values_of_other_subjects_and_splits_rank_nothing():
     assert [subject.name for subject in found.subjects] == ["answerable"]
 
 
+def test_a_subject_that_is_only_named_has_a_description_without_facts():
+    values = [
+        measured("f1", 80.0),
+        measured("nll", 0.5),
+        measured("f1", 60.0, subject="b"),
+        measured("f1", 61.0, subject="a"),
+    ]
+    found = Evaluation.of(Evaluation(values, [Subject(name="a", parameters=5)]), METRICS)
+    assert found.subjects == (Subject(name="a", parameters=5), Subject(name="b"))
+
+
 @pytest.mark.parametrize(
     ("found", "message"),
     [
         ({"f1": 1.0}, "lacks its metrics nll"),
         (Evaluation([measured("f1", 1.0, subject="a")]), "lacks its metrics f1, nll"),
+        (
+            Evaluation([measured("f1", 1.0), measured("nll", 2.0), measured("em", 3.0)]),
+            "tells em, which its metrics do not",
+        ),
+        (Evaluation([measured("f1", 1.0), measured("nll", 2.0)], [Subject(name="all")]), "describes a subject 'all'"),
         (Evaluation([measured("f1", 1.0), measured("f1", 2.0)]), "tells metric .*'f1'.* twice"),
         (Evaluation([measured("f1", 1.0), measured("nll", 2.0)], [Subject(name="a")] * 2), "tells subject a twice"),
     ],
