@@ -21,7 +21,7 @@ def _plain_rates(factors: dict[str, float]) -> dict[str, float]:
 
 
 def _plain_decays(factors: dict[str, float]) -> dict[str, float]:
-    """As for rates; but coefficients do not decay unless they are named, so their factor of 0 changes nothing."""
+    """The factors in one order, without those that change nothing: coefficients do not decay unless they are named."""
     unchanged = {"coefficients": 0}
     return {name: factor for name, factor in sorted(factors.items()) if factor != unchanged.get(name, 1)}
 
@@ -168,7 +168,7 @@ class Recipe(BaseModel):
 
         Raises:
             UnknownName: if the recipe has no such field.
-            RecipeError: if a value is none that the field takes, or a changed field does not fit the others.
+            RecipeError: if a field does not take its new value, or a changed field does not fit the others.
         """
         before = self.model_dump(exclude={"name"})
         for field, value in changes.items():
@@ -191,7 +191,7 @@ class Recipe(BaseModel):
             raise UnknownName("recipe field", field, fields.keys() - {"name"})
         # It would pass for the number 0 or 1.
         if isinstance(value, bool) and fields[field].annotation is not bool:
-            raise RecipeError(f"{field}: {str(value).lower()} is no value that it takes")
+            raise RecipeError(f"{field}: {str(value).lower()} is not a value that it takes")
 
     def content(self) -> dict[str, Any]:
         """What determines a result: every field but the name that differs from its default.

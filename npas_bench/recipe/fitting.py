@@ -52,11 +52,11 @@ _TOLERANT = ("step", "cosine", "one-cycle")
 
 
 def misfit(fields: Mapping[str, Any], written: Container[str]) -> str | None:
-    """Say which setting the rest of a recipe makes no use of, and what would work; None if there is none.
+    """A message that names a setting which does not fit the rest of a recipe, and what would work; None if all fit.
 
     Args:
         fields: every field of the recipe.
-        written: the fields that count as used: those that somebody wrote down, or that differ from their defaults.
+        written: the fields to check: those that somebody wrote down, or those that differ from their defaults.
     """
     for setting, users in _USERS.items():
         chosen = fields[users.field]
@@ -77,7 +77,9 @@ def tolerated(fields: Mapping[str, Any]) -> set[str]:
 
 
 def left_behind(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[str]:
-    """The settings that belong to what changes to a recipe replace, and that are not among the changes.
+    """The settings that lose their meaning when a recipe is changed: those of an optimiser or schedule it had before.
+
+    A setting that is itself among the changes is not one of them.
 
     Args:
         fields: every field of the recipe.

@@ -37,8 +37,8 @@ def known_fields() -> frozenset[str]:
 def differing(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored recipe but its name that differ from their defaults, or that have none.
 
-    So two recipes are compared of which one was stored before a field existed. A field that this version does not know
-    counts as one that differs.
+    This is how two recipes are compared when one of them was stored before a field existed. A field that this version
+    does not know counts as one that differs.
 
     Args:
         stored: fields as JSON.
@@ -50,7 +50,7 @@ def differing(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_changes(name: str, stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """What to ask for to get a stored recipe again: the name of a recipe that a task offers, and fields to change.
+    """The name of a recipe that a task offers, and the fields to change, that together make a stored recipe again.
 
     Args:
         name: name of the recipe, derived or not.

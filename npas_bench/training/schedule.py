@@ -54,7 +54,7 @@ def _one_cycle(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def _linear(recipe: Recipe, step: int, steps: int) -> float:
-    """As in BERT's and the transformers library's: zero at the first step of a warm-up, and after the last step."""
+    """The schedule of BERT and of the transformers library: zero at the first step of a warm-up, and after the last."""
     rising = round(recipe.warmup * steps)
     if step < rising:
         return recipe.learning_rate * step / rising

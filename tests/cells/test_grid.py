@@ -164,7 +164,7 @@ def test_a_grid_sets_any_field_of_a_recipe_by_its_name():
             "{name: short, epochs: many}",
             "recipe short of task digits: epochs: 'many' is refused: Input should be",
         ),
-        ("{learning_rate: true}", "learning_rate: true is no value that it takes"),
+        ("{learning_rate: true}", "learning_rate: true is not a value that it takes"),
         ("{optimiser: lion}", "optimiser: 'lion' is refused: Input should be 'sgd', 'adam', 'adamw' or 'adamax'"),
         (
             "{optimiser: adam, momentum: 0.9}",

@@ -163,7 +163,7 @@ def test_another_optimiser_or_schedule_leaves_the_settings_of_the_one_before():
         ({"flip": True}, UnknownName, "unknown recipe field 'flip'"),
         ({"name": "mine"}, UnknownName, "unknown recipe field 'name'"),
         ({"epochs": "many"}, RecipeError, "epochs: 'many' is refused: Input should be a valid integer"),
-        ({"epochs": True}, RecipeError, "epochs: true is no value that it takes"),
+        ({"epochs": True}, RecipeError, "epochs: true is not a value that it takes"),
         ({"nesterov": "perhaps"}, RecipeError, "nesterov: 'perhaps' is refused"),
         ({"optimiser": "adam", "momentum": 0.9}, RecipeError, "momentum does not fit optimiser adam"),
         ({"schedule": "cosine", "milestones": (0.5,)}, RecipeError, "milestones does not fit schedule cosine"),
