@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -22,7 +23,7 @@ from npas_bench.network import state_tensors
 from npas_bench.torch_internals import storage_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -174,13 +175,28 @@ def write_weights(path: Path, weights: Weights) -> WrittenFile:
     Raises:
         StorageError: if it cannot be written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
+
+    metadata = weights.header.as_metadata()
+    return _write(path, lambda partial: save_file(weights.tensors, partial, metadata=metadata))
+
+
+def copy_weights(source: Path, path: Path) -> WrittenFile:
+    """Copy a file of weights, byte for byte, as `write_weights` writes one.
+
+    Raises:
+        StorageError: if it cannot be read or written.
+    """
+    return _write(path, lambda partial: shutil.copyfile(source, partial))
+
+
+def _write(path: Path, fill: Callable[[Path], object]) -> WrittenFile:
+    from safetensors import SafetensorError
 
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights.tensors, partial, metadata=weights.header.as_metadata())
+        fill(partial)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         written = measure_file(partial)

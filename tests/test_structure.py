@@ -25,7 +25,7 @@ LEVELS = [
     {"cells"},
     {"database", "training"},
     {"leaderboard", "runner", "forecast"},
-    {"dashboard"},
+    {"dashboard", "verify"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -21,9 +21,11 @@ from npas_bench.cli.importing import import_runs
 from npas_bench.cli.leaderboard import leaderboard
 from npas_bench.cli.listing import list_app
 from npas_bench.cli.plan import plan
+from npas_bench.cli.reproduce import reproduce
 from npas_bench.cli.run import run
 from npas_bench.cli.show import show
 from npas_bench.cli.status import status
+from npas_bench.cli.weights import weights
 from npas_bench.database.labels import printable
 from npas_bench.errors import NpasBenchError
 
@@ -44,6 +46,8 @@ app.command()(compare)
 app.command()(dashboard)
 app.add_typer(list_app, name="list")
 app.command()(show)
+app.command()(reproduce)
+app.command()(weights)
 app.command("export")(export_runs)
 app.command("import")(import_runs)
 app.add_typer(database_app, name="db")

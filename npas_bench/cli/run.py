@@ -65,6 +65,13 @@ def run(
     only: Annotated[
         OnlyName | None, typer.Option(help="Run only cells that failed, that a dead run left, or all but these.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Run finished cells again, as repetitions that no board counts as seeds.")
+    ] = False,
+    keep_weights: Annotated[
+        bool,
+        typer.Option("--keep-weights", help="Keep the weights of cells that get done; see npas-bench weights."),
+    ] = False,
     ray_address: Annotated[
         str | None,
         typer.Option("--ray-address", metavar="ADDRESS", help="Run on a Ray cluster: HOST:PORT or auto."),
@@ -83,14 +90,14 @@ def run(
 ) -> None:
     """Run a grid, or the cells that the options name.
 
-    The same command goes on where it was stopped; finished cells are not run again. The exit code is 0 if
-    every cell is done or unsupported, 1 if one is not, 2 for a mistake in the command.
+    The same command goes on where it was stopped; finished cells are not run again unless --again asks for it.
+    The exit code is 0 if every cell is done or unsupported, 1 if one is not, 2 for a mistake in the command.
     """
     from npas_bench.cli.terminal.progress import reporter_for
     from npas_bench.database.opening import locate, open_for_writing, reaching
     from npas_bench.leaderboard.paper_list import paper_list
     from npas_bench.leaderboard.published import refuse_published
-    from npas_bench.runner.driver import Terms, run_items
+    from npas_bench.runner.driver import Terms, run_items, to_repeat
     from npas_bench.runner.executors import InlineExecutor
     from npas_bench.runner.journal import default_log, logged
     from npas_bench.runner.work import Engine
@@ -122,13 +129,16 @@ def run(
             )
     if processes > 1 and ":" in items[0].device:
         raise NpasBenchError(f"--processes {processes}: each takes a GPU of its own; use --device cuda")
+    if again and only is not None:
+        raise NpasBenchError(f"--again runs finished cells and --only {only.value} leaves them out: leave one out")
     location = locate(db)
     refuse_published(location)
     seconds = _deadline(deadline)
     with reaching(location):
         database = open_for_writing(location, paper_list())
         try:
-            folder = _folder(workdir, location)
+            folder = checkpoint_folder(workdir, location)
+            items = to_repeat(items, database) if again else items
             chosen = _executor(executor, items, ray_address, folder)
             engine = Engine(regenerate, compiled, processes)
             with logged(log or default_log(folder)), chosen:
@@ -140,6 +150,7 @@ def run(
                     folder=folder,
                     # One after the other, cells take as long in any order.
                     expected=None if isinstance(chosen, InlineExecutor) else _expected(items, database, engine),
+                    keep=keep_weights,
                 )
                 summary = run_items(items, database, chosen, reporter_for(output), terms)
         except KeyboardInterrupt:
@@ -209,9 +220,19 @@ def _deadline(written: str | None) -> float | None:
     return seconds
 
 
-def _folder(written: Path | None, location: Location) -> Path:
+def checkpoint_path(written: Path | None, location: Location) -> Path:
+    """Where the folder for checkpoints is: in the one that `--workdir` names, or beside the database."""
     # Of several databases that share a folder each has a part of its own.
-    folder = (written / location.name if written else location.work_folder).expanduser()
+    return (written / location.name if written else location.work_folder).expanduser()
+
+
+def checkpoint_folder(written: Path | None, location: Location) -> Path:
+    """The folder for checkpoints, which is made if it does not exist.
+
+    Raises:
+        NpasBenchError: if it cannot be made.
+    """
+    folder = checkpoint_path(written, location)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

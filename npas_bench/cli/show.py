@@ -2,33 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
 
+if TYPE_CHECKING:
+    from npas_bench.database.opening import Location
+    from npas_bench.database.queries.reproductions import Related
+    from npas_bench.database.schema import RunRow
+
+
+class FoundRun(NamedTuple):
+    """A run that a user named, with its cell and all that it measured, and the runs that it has to do with."""
+
+    row: RunRow
+    related: Related
+
 
 def show(
     run: Annotated[int, typer.Argument(metavar="RUN", help="The run's number.")],
+    published: Annotated[bool, typer.Option("--published", help="RUN is a run of the published board.")] = False,
     db: choose.Database = None,
 ) -> None:
-    """Show all that is known of a run: result, ledger, cost, provenance, and the command that repeats it."""
+    """Show all that is known of a run: result, ledger, cost, provenance, and the command that runs its cell again."""
     from npas_bench.cli.terminal.boards import print_run
-    from npas_bench.database.opening import locate, open_for_reading, reaching
+    from npas_bench.database.opening import locate
+
+    found = read_run(published_board() if published else locate(db), run)
+    print_run(output, found.row, found.related)
+
+
+def published_board() -> Location:
+    """Where the published board is.
+
+    Raises:
+        DatabaseError: if this installation came without it.
+    """
+    from npas_bench.errors import DatabaseError
+    from npas_bench.leaderboard.published import published_location
+
+    location = published_location()
+    if location is None:
+        raise DatabaseError("this installation has no published board: name a database with --db")
+    return location
+
+
+def read_run(location: Location, run: int) -> FoundRun:
+    """A run of a database.
+
+    Raises:
+        DatabaseError: if the database does not exist, or has no run of that number.
+    """
+    from npas_bench.database.opening import open_for_reading, reaching
+    from npas_bench.database.queries.reproductions import related_runs
     from npas_bench.database.queries.results import find_run, latest_runs
     from npas_bench.errors import DatabaseError
+    from npas_bench.leaderboard.published import published_location
 
-    location = locate(db)
     with reaching(location):
-        database = open_for_reading(location)
+        database = open_for_reading(location, immutable=location == published_location())
         if database is None:
             raise DatabaseError(f"database {location} does not exist: run something first, or name another with --db")
-        row = find_run(database, run)
-        latest = latest_runs(database, 1)
-        database.close()
-    if row is None:
-        have = f"its runs go up to {latest[0]}" if latest else "it holds no runs"
-        raise DatabaseError(f"database {location} has no run {run}: {have}")
-    print_run(output, row)
+        try:
+            row = find_run(database, run)
+            if row is not None:
+                return FoundRun(row, related_runs(database, row))
+            latest = latest_runs(database, 1)
+        finally:
+            database.close()
+    have = f"its runs go up to {latest[0]}" if latest else "it holds no runs"
+    raise DatabaseError(f"database {location} has no run {run}: {have}")

@@ -21,15 +21,17 @@ from npas_bench.database.drivers import HEARTBEAT_SECONDS, CodeVersion, beat, en
 from npas_bench.database.patience import patiently
 from npas_bench.database.runs import (
     add_runs,
+    newest_repetitions,
     newest_runs,
     reopen_runs,
+    uids_of,
 )
 from npas_bench.database.states import RunState
 from npas_bench.runner.device import device_class
 from npas_bench.runner.item import Item, Only, left_over
 from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.recorder import Recorder, device_name, run_folder
-from npas_bench.runner.work import Engine, Work
+from npas_bench.runner.work import Engine, Keep, Work, weights_folder
 from npas_bench.training.checkpoint import remove_checkpoints
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Terms(NamedTuple):
         deadline: seconds that an attempt at a cell may take; None for no limit.
         folder: for checkpoints, which every worker sees; left out, the database's own.
         expected: what cells are expected to need, by identity; those that take longest come first.
+        keep: whether the weights of cells that get done are kept; see `weights_folder`.
     """
 
     grid: str | None = None
@@ -68,6 +71,7 @@ class Terms(NamedTuple):
     deadline: float | None = None
     folder: Path | None = None
     expected: Mapping[str, Expected] | None = None
+    keep: bool = False
 
 
 class Expected(NamedTuple):
@@ -126,8 +130,11 @@ def run_items(
 def _run(
     items: Sequence[Item], database: Database, executor: Executor, reporter: Reporter, recorder: Recorder, terms: Terms
 ) -> Summary:
-    keys = [item.key for item in items]
-    newest = patiently(newest_runs, database, keys)
+    newest = _newest(database, items)
+    for item in items:
+        if item.repeats is not None and item.key in newest and newest[item.key].state.ended:
+            # However often a run was repeated before, it is repeated once more.
+            del newest[item.key]
     left = _in_order(left_over(items, newest, terms.only), terms)
     recorder.runs = _runs_for(left, newest, database, terms.grid)
     going_on = {item.key for item in left}
@@ -145,6 +152,22 @@ def _run(
         free = _others_left(left, database, recorder)
     states = [*before, *recorder.states]
     return Summary(*(states.count(state) for state in (RunState.DONE, RunState.UNSUPPORTED, RunState.FAILED)))
+
+
+def _newest(database: Database, items: Sequence[Item]) -> dict[RunKey, StoredRun]:
+    """The newest run of each cell that has one, or, of a run that is to be repeated, its newest repetition."""
+    found = patiently(newest_runs, database, [item.key for item in items if item.repeats is None])
+    repeated = {item.repeats: item.key for item in items if item.repeats is not None}
+    repetitions = patiently(newest_repetitions, database, list(repeated))
+    return found | {repeated[uid]: run for uid, run in repetitions.items()}
+
+
+def to_repeat(items: Sequence[Item], database: Database) -> list[Item]:
+    """The same cells, where those that are done are to be run again, as repetitions of the runs that boards show."""
+    newest = patiently(newest_runs, database, [item.key for item in items])
+    done = [newest[item.key].id for item in items if item.key in newest and newest[item.key].state is RunState.DONE]
+    uids = patiently(uids_of, database, done)
+    return [item._replace(repeats=uids.get(newest[item.key].id)) if item.key in newest else item for item in items]
 
 
 def _in_order(items: list[Item], terms: Terms) -> list[Item]:
@@ -167,6 +190,8 @@ def _work(database: Database, item: Item, terms: Terms) -> Work:
         terms.engine,
         deadline=terms.deadline,
         memory=expected.memory if expected else None,
+        keep=Keep(weights_folder(_root(database, terms))) if terms.keep else None,
+        repeats=item.repeats,
     )
 
 
@@ -175,7 +200,7 @@ def _others_left(items: Sequence[Item], database: Database, recorder: Recorder) 
     others = [item for item in items if item.cell.identity not in recorder.settled]
     while others:
         patiently(reap, database, recorder.driver)
-        newest = patiently(newest_runs, database, [item.key for item in others])
+        newest = _newest(database, others)
         for item in others:
             if not newest[item.key].state.cancellable:
                 recorder.settle(item.cell, newest[item.key].state)
@@ -212,6 +237,7 @@ def _runs_for(
 def _run_fields(item: Item, grid: str | None) -> dict[str, object]:
     return {
         "identity": item.cell.identity,
+        "repeats": item.repeats,
         "grid": grid,
         "data_name": item.source.name,
         "data_label": item.source.label,

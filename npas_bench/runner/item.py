@@ -26,12 +26,14 @@ class Item(NamedTuple):
         full: trainable scalars of its full architecture.
         source: its task's data here.
         device: `cpu`, `cuda` or `cuda:N`.
+        repeats: uid of the finished run that is to be repeated; None where the cell is run for its own result.
     """
 
     cell: Cell
     full: int
     source: DataVersion
     device: str
+    repeats: str | None = None
 
     @property
     def key(self) -> RunKey:

@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from npas_bench.weights_file import Weights
 
 
-def weights_folder(work_folder: Path) -> Path:
-    """The folder of the weights that a database's runs kept, beside their checkpoints."""
-    return work_folder / "weights"
-
-
 def keep_weights(work: Work, keep: Keep, network: Network, examples: Examples) -> KeptWeights:
     """Write the parameters that a run's method trained, under a name that no other attempt uses.
 

@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from npas_bench.database.patience import patiently
-from npas_bench.database.runs import Findings, claim_run, finish_run, note_attempt, still_running
+from npas_bench.database.runs import Findings, claim_run, finish_run, note_attempt, still_running, uids_of
 from npas_bench.database.states import RunState
 from npas_bench.errors import StorageError
 from npas_bench.runner.device import describe_device, device_class
 from npas_bench.runner.executors import Listener
 from npas_bench.runner.provenance import code
-from npas_bench.runner.work import Outcome
+from npas_bench.runner.work import Outcome, remove_unlisted
 from npas_bench.training.checkpoint import hand_over, remove_checkpoints
 
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ def device_name(device: str) -> str:
     return describe_device(device)
 
 
-def run_folder(root: Path, identity: str, source: DataVersion, device: str) -> Path:
-    """Where a run's checkpoints lie."""
-    return root / f"{identity[:20]}-{source.digest[:8]}-{device_class(device)}"
+def run_folder(root: Path, identity: str, source: DataVersion, device: str, repeats: str | None = None) -> Path:
+    """Where a run's checkpoints lie; a repetition has nothing to do with those of the run that it repeats."""
+    again = f"-again-{repeats[:12]}" if repeats else ""
+    return root / f"{identity[:20]}-{source.digest[:8]}-{device_class(device)}{again}"
 
 
 def _evaluation_fields(measured: Measured) -> dict[str, Any]:
@@ -110,12 +111,15 @@ class Recorder(Listener):
         claim = patiently(claim_run, self._database, run, self.driver, token, facts)
         if claim is None:
             return None
-        folder = run_folder(self._root, identity, work.source, work.device)
+        folder = run_folder(self._root, identity, work.source, work.device, work.repeats)
         with self._guard:
             self._running[identity] = (run, token)
             self._lost.discard(identity)
         self._reporter.started(work.cell)
         begun = work._replace(token=token, folder=folder)
+        if work.keep is not None:
+            uid = patiently(uids_of, self._database, [run])[run]
+            begun = begun._replace(keep=work.keep._replace(run=uid))
         try:
             hand_over(folder, claim.superseded, token)
         except StorageError as error:
@@ -150,6 +154,8 @@ class Recorder(Listener):
         )
         stored = patiently(finish_run, self._database, run, work.token, storable(fields), metrics, findings)
         self._forget(identity)
+        if work.keep is not None:
+            remove_unlisted(work.keep, outcome.weights, stored=stored)
         if stored:
             # Only now: a driver that dies before the result is stored finds the last epoch again.
             if not outcome.resumable:

@@ -14,6 +14,7 @@ from npas_bench.tasks.measuring import Measured, Subject
 from npas_bench.training.loop import EpochReport
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from npas_bench.cells.cell import Cell
@@ -51,6 +52,11 @@ class Keep(NamedTuple):
     run: str = ""
 
 
+def weights_folder(checkpoints: Path) -> Path:
+    """The folder of the weights that runs kept, beside the folder of their checkpoints."""
+    return checkpoints.with_name(f"{checkpoints.name.removesuffix('.work')}.weights")
+
+
 class Work(NamedTuple):
     """A cell to run, with what a worker must know beside it.
 
@@ -64,6 +70,7 @@ class Work(NamedTuple):
         deadline: seconds that this attempt may take; None for no limit.
         memory: bytes that the cell is expected to need at its peak; None where nothing is known.
         keep: where to keep the weights once the cell is done; None to let them go with the checkpoints.
+        repeats: uid of the finished run that this one repeats; None where it repeats none.
     """
 
     cell: Cell
@@ -75,6 +82,7 @@ class Work(NamedTuple):
     deadline: float | None = None
     memory: int | None = None
     keep: Keep | None = None
+    repeats: str | None = None
 
 
 class Cost(BaseModel):
@@ -124,6 +132,21 @@ class KeptWeights(BaseModel):
     file: str
     sha256: str
     bytes: int
+
+
+def remove_unlisted(keep: Keep, files: Sequence[KeptWeights], *, stored: bool) -> None:
+    """Remove files of a run's weights that the database does not list; what cannot be removed stays.
+
+    Args:
+        keep: where the run's weights are.
+        files: what the attempt that ended kept.
+        stored: whether the database lists these files. Then those of earlier attempts go, else these.
+    """
+    listed = {file.file for file in files}
+    with contextlib.suppress(OSError):
+        for path in keep.folder.glob(f"{keep.run}-*.safetensors"):
+            if (path.name in listed) != stored:
+                path.unlink()
 
 
 class Outcome(BaseModel):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from npas_bench.database.queries.reproductions import Related
     from npas_bench.database.schema import RunRow
     from npas_bench.leaderboard.standings import BoardTable, Standing
 
@@ -99,8 +100,8 @@ def _value(standing: Standing, unit: str) -> str:
     return "\n".join(mean + trouble_texts(standing))
 
 
-def print_run(console: Console, row: RunRow) -> None:
-    """Print all that is known of a run."""
+def print_run(console: Console, row: RunRow, related: Related) -> None:
+    """Print all that is known of a run, and which runs it has to do with."""
     cell = row.cell
     facts: list[tuple[str, Any]] = [
         ("run", f"{row.id}, {row.state}" + (f", attempt {row.attempt}" if row.attempt > 1 else "")),
@@ -128,6 +129,10 @@ def print_run(console: Console, row: RunRow) -> None:
     if row.history:
         last = row.history[-1]
         facts.append(("last epoch", f"{last['epoch']:.0f}, training loss {last['loss']:.4g}"))
+    facts += _repetition_facts(row, related)
+    facts += [
+        (f"{file.kind} weights", f"{file.file}, {file.bytes:,} bytes, sha256 {file.sha256}") for file in row.weights
+    ]
     for entry in row.attempts or []:
         facts.append(("earlier attempt", _attempt(entry)))
     facts += [
@@ -169,6 +174,16 @@ def _evaluations(row: RunRow) -> Table:
         value = f"{one.value:.6g}{f' {one.unit}' if one.unit else ''}"
         table.add_row(*map(_text, (one.subject, one.split, one.metric, value, f"{size:,}" if size is not None else "")))
     return table
+
+
+def _repetition_facts(row: RunRow, related: Related) -> list[tuple[str, Any]]:
+    facts: list[tuple[str, Any]] = []
+    if row.repeats is not None:
+        repeated = f"run {related.repeats}" if related.repeats is not None else f"a run elsewhere, {row.repeats}"
+        facts.append(("repetition of", f"{repeated}; no board counts it as a seed"))
+    if related.repetitions:
+        facts.append(("repeated by", ", ".join(f"run {number}" for number in related.repetitions)))
+    return facts
 
 
 def _attempt(entry: Mapping[str, Any]) -> str:

@@ -41,6 +41,26 @@ class Repetition(NamedTuple):
     metrics: dict[str, float]
 
 
+class Related(NamedTuple):
+    """The runs of a database that one of its runs has to do with.
+
+    Attributes:
+        repeats: number of the run that it repeats; None if it repeats none, or one of another database.
+        repetitions: numbers of the runs that repeat it, oldest first.
+    """
+
+    repeats: int | None
+    repetitions: list[int]
+
+
+def related_runs(database: Database, row: RunRow) -> Related:
+    """The run that a run repeats, and the runs that repeat it."""
+    with database.session() as session:
+        repeats = session.scalar(select(RunRow.id).where(RunRow.uid == row.repeats)) if row.repeats else None
+        repetitions = session.scalars(select(RunRow.id).where(RunRow.repeats == row.uid).order_by(RunRow.id))
+        return Related(repeats, list(repetitions))
+
+
 def reproduced_runs(results: Sequence[Result], *databases: Database) -> set[int]:
     """Which results' cells were done more than once.
 

@@ -1,0 +1,104 @@
+"""`npas-bench reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from npas_bench.cli import selection as choose
+from npas_bench.cli.console import errors, output
+from npas_bench.database.labels import printable
+from npas_bench.errors import NpasBenchError
+
+if TYPE_CHECKING:
+    from npas_bench.database.opening import Location
+    from npas_bench.database.schema import RunRow
+    from npas_bench.verify.reproduce import Repeat
+
+
+def reproduce(
+    run: Annotated[int, typer.Argument(metavar="RUN", help="The run's number.")],
+    published: Annotated[
+        bool, typer.Option("--published", help="RUN is a run of the published board; its repetition goes to --db.")
+    ] = False,
+    keep_weights: Annotated[
+        bool, typer.Option("--keep-weights", help="Keep the repetition's weights; see npas-bench weights.")
+    ] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Largest relative difference of a metric; 0 means bit for bit."),
+    ] = None,
+    workdir: Annotated[Path | None, typer.Option(help="Folder for checkpoints [default: beside the database].")] = None,
+    db: choose.Database = None,
+) -> None:
+    """Run the cell of a finished run again and compare every metric with what it was.
+
+    The repetition is a run of its own, which no board counts. Without --tolerance, metrics are to agree bit for bit
+    on a CPU of the same instruction set with the same packages, and within 10 % elsewhere. The exit code is 0 if the
+    run is reproduced, 1 if it is not, 2 if it cannot be repeated here.
+    """
+    from npas_bench.cli.terminal.reproductions import describe_tolerance, print_reproduction
+    from npas_bench.database.opening import locate
+    from npas_bench.database.states import RunState
+    from npas_bench.leaderboard.published import refuse_published
+    from npas_bench.runner.machine import host_class, versions
+    from npas_bench.verify.reproduce import circumstances_of, compare_runs, plan_repeat
+    from npas_bench.verify.tolerances import Circumstances, chosen_tolerance, usual_tolerance
+
+    asked = None if tolerance is None else chosen_tolerance(tolerance)
+    location = locate(db)
+    refuse_published(location)
+    then = _read(location, run, published)
+    repeat = plan_repeat(then)
+    here = Circumstances(then.device_class, host_class(), versions())
+    allowed = asked or usual_tolerance(circumstances_of(then), here)
+    output.print(f"run {run}: {repeat.item.cell}", highlight=False, markup=False, soft_wrap=True)
+    output.print(describe_tolerance(allowed), highlight=False, markup=False, soft_wrap=True)
+    now = _repeat(repeat, location, workdir, keep_weights)
+    if now.state != RunState.DONE:
+        said = f"not reproduced: the repetition, run {now.id} of {location}, is {now.state}: {now.message}"
+        output.print(printable(said), style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+    found = compare_runs(then, now, allowed)
+    print_reproduction(output, found)
+    output.print(f"The repetition is run {now.id} of {location}.", highlight=False, markup=False, soft_wrap=True)
+    if not found.reproduced:
+        raise typer.Exit(1)
+
+
+def _read(location: Location, run: int, published: bool) -> RunRow:
+    from npas_bench.cli.show import published_board, read_run
+
+    return read_run(published_board() if published else location, run).row
+
+
+def _repeat(repeat: Repeat, location: Location, workdir: Path | None, keep: bool) -> RunRow:
+    """Run a cell again, and read what came of it."""
+    from npas_bench.cli.run import checkpoint_folder
+    from npas_bench.cli.terminal.progress import reporter_for
+    from npas_bench.database.opening import open_for_writing, reaching
+    from npas_bench.database.queries.results import find_run
+    from npas_bench.database.runs import newest_repetitions
+    from npas_bench.runner.driver import Terms, run_items
+    from npas_bench.runner.executors import InlineExecutor
+    from npas_bench.runner.journal import default_log, logged
+
+    with reaching(location):
+        database = open_for_writing(location)
+        try:
+            folder = checkpoint_folder(workdir, location)
+            terms = Terms(engine=repeat.engine, folder=folder, keep=keep)
+            with logged(default_log(folder)), InlineExecutor() as executor:
+                run_items([repeat.item], database, executor, reporter_for(output), terms)
+            uid = repeat.item.repeats or ""
+            row = find_run(database, newest_repetitions(database, [uid])[uid].id)
+        except KeyboardInterrupt:
+            errors.print("stopped; the same command goes on from here", style="yellow")
+            raise typer.Exit(130) from None
+        finally:
+            database.close()
+    if row is None:
+        raise NpasBenchError(f"the repetition is gone from database {location}: somebody deleted it")
+    return row

@@ -1,0 +1,1 @@
+"""Checks that results hold: runs that are repeated, and compared with what they gave before."""
