@@ -1,12 +1,9 @@
 """Drivers, workers and Ray itself are killed again and again during a grid, and nothing is lost, doubled or changed."""
 
 import contextlib
-import functools
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from npas_bench.database.opening import locate, open_for_reading
 from npas_bench.database.queries.results import find_run, latest_runs
 from npas_bench.errors import DatabaseError
 from npas_bench.training.checkpoint import read_checkpoint
+from tests import processes
 
 KILLS = 20
 EPOCHS = 8
@@ -31,7 +29,7 @@ RUN = ("run", "--grid", "grid.yaml", "--epochs", str(EPOCHS), "--device", "cpu")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find processes")
 
 
-def processes(mark):
+def marked(mark):
     """The processes that a run started, itself included: their number, parent and title."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
@@ -48,7 +46,7 @@ def processes(mark):
 
 
 def victims(kind, driver, mark):
-    everything = processes(mark)
+    everything = marked(mark)
     if kind == "driver":
         return [driver]
     if kind == "raylet":
@@ -103,12 +101,9 @@ def test_a_grid_survives_twenty_kills_of_driver_worker_and_raylet(tmp_path, monk
 
     mark = disturbed.parent.name
     monkeypatch.setenv("NPAS_TEST", mark)
-    command = [sys.executable, "-m", "npas_bench.cli.main", *RUN, "--executor", "ray"]
-    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
     def start():
-        with (disturbed / "log").open("ab") as log:
-            return subprocess.Popen(command, cwd=disturbed, stdout=log, stderr=log, preexec_fn=heeding)
+        return processes.start([*RUN, "--executor", "ray"], disturbed, disturbed / "log")
 
     draw = random.Random(0)  # noqa: S311
     kinds = [kind for _ in range(KILLS // 3 + 1) for kind in draw.sample(("driver", "worker", "raylet"), 3)][:KILLS]
@@ -126,8 +121,9 @@ def test_a_grid_survives_twenty_kills_of_driver_worker_and_raylet(tmp_path, monk
         if kind == "driver":
             driver.wait()
             driver = start()
-        # Workers whose Ray is gone go on for a moment, to no purpose: what they still save is no progress.
-        time.sleep(1.5)
+        if kind != "worker":
+            # Workers whose Ray is gone go on for a moment, to no purpose: what they still save is no progress.
+            time.sleep(1.5)
         before = progress(disturbed)
     assert driver.wait(300) == 0, (disturbed / "log").read_text()[-3000:]
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 
 from npas_bench.database.opening import locate, open_for_reading
 from npas_bench.database.queries.results import find_run, latest_runs
+from tests import processes
 
 GRID = """
 tasks: [digits]
@@ -32,10 +33,9 @@ def grid(tmp_path):
 
 
 def driver(folder, url, epochs=2):
-    command = [sys.executable, "-m", "npas_bench.cli.main", "run", "--grid", "grid.yaml", "--epochs", str(epochs)]
-    command += ["--executor", "inline", "--device", "cpu", "--db", url, "--workdir", str(folder / "work")]
-    with (folder / f"log-{secrets.token_hex(4)}").open("wb") as log:
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    command = ["run", "--grid", "grid.yaml", "--epochs", epochs, "--executor", "inline", "--device", "cpu"]
+    command += ["--db", url, "--workdir", folder / "work"]
+    return processes.start(command, folder, folder / f"log-{secrets.token_hex(4)}")
 
 
 def results(url):

@@ -1,12 +1,9 @@
 """Runs survive SIGKILL of anything, and give the same numbers in every executor."""
 
 import contextlib
-import functools
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,28 +17,25 @@ from npas_bench.database.queries.results import find_run, latest_runs
 from npas_bench.errors import DatabaseError
 from npas_bench.training import loop
 from npas_bench.training.checkpoint import read_checkpoint
+from tests import processes
 
 EPOCHS = 6
 CELLS = ("run", "--task", "digits", "--method", "full", "--method", "ssn", "--budget", "10%", "--seed", "0")
-COMMAND = [sys.executable, "-m", "npas_bench.cli.main", *CELLS, "--epochs", str(EPOCHS)]
+COMMAND = [*CELLS, "--epochs", str(EPOCHS)]
 
 
 def start(folder, executor="inline"):
-    with (folder / "log").open("ab") as log:
-        # A shell starts what it puts in the background with SIGINT ignored, and children inherit that.
-        heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        command = [*COMMAND, "--executor", executor]
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, preexec_fn=heeding)
+    return processes.start([*COMMAND, "--executor", executor], folder, folder / "log")
 
 
 def finish(folder, executor="inline", *more, expected=0):
     """The same command to its end, inline in this process, where torch is imported already."""
     if executor == "inline":
         with pytest.raises(SystemExit) as exit_, contextlib.chdir(folder):
-            main([*CELLS, "--epochs", str(EPOCHS), "--executor", executor, *more])
+            main([*COMMAND, "--executor", executor, *more])
         assert exit_.value.code == expected
     else:
-        subprocess.run([*COMMAND, "--executor", executor], cwd=folder, check=True, timeout=120)
+        assert start(folder, executor).wait(120) == 0
 
 
 def runs(folder):

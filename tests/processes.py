@@ -1,0 +1,84 @@
+"""Commands in processes of their own that start at once, forked from a process that has imported what they need.
+
+A test that kills `npas-bench` thirty times would otherwise spend most of its time on importing PyTorch thirty times.
+"""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+
+# Neither the command line, whose console takes its width from the environment, nor Ray, which starts threads.
+_IMPORTED = [
+    "torch",
+    "torch._dynamo",
+    "torchmetrics.functional.classification",
+    "sklearn.datasets",
+    "npas_bench.runner.driver",
+    "npas_bench.runner.execution",
+    "npas_bench.forecast.forecast",
+    "npas_bench.methods.ssn",
+    "npas_bench.methods.full",
+    "npas_bench.methods.reduced",
+    "npas_bench.tasks.classification.digits",
+    "npas_bench.architectures.wrn",
+]
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(_IMPORTED)
+
+
+class Started:
+    """A started command, with the parts of `subprocess.Popen` that tests use."""
+
+    def __init__(self, process):
+        self._process = process
+        self.pid = process.pid
+
+    def poll(self):
+        return self._process.exitcode
+
+    def wait(self, timeout=None):
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("npas-bench", timeout)
+        return self._process.exitcode
+
+    def send_signal(self, number):
+        if self._process.exitcode is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def start(arguments, folder, out, err=None):
+    """Start `npas-bench` with these arguments, in a folder and in this process' environment.
+
+    Args:
+        arguments: of the command.
+        folder: to run in.
+        out: file that the standard output is added to.
+        err: file that the standard error is added to; left out, that of the output.
+    """
+    given = [str(argument) for argument in arguments], str(folder), str(out), str(err or out), dict(os.environ)
+    # No daemon: a process that trains together with others has children.
+    process = _CONTEXT.Process(target=_run, args=given)
+    process.start()
+    return Started(process)
+
+
+def _run(arguments, folder, out, err, environment):
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for path, stream in ((out, 1), (err, 2)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(descriptor, stream)
+        os.close(descriptor)
+    # Pytest may have been started with SIGINT ignored, as a shell does with what it puts in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["npas-bench", *arguments]
+    from npas_bench.cli.main import main
+
+    main(arguments)
