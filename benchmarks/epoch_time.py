@@ -26,7 +26,8 @@ from npas_bench.budget import Budget
 from npas_bench.methods import Problem
 from npas_bench.tasks.classification.base import ImageSet
 from npas_bench.tasks.classification.cifar import Cifar10
-from npas_bench.training.loop import Training, make_optimiser, train_epoch
+from npas_bench.training.loop import TrainingContext, train_epoch
+from npas_bench.training.optimisers import make_optimiser
 from npas_bench.training.parallel import WrappedNetwork
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def main() -> None:
     method = plugins.methods.load(given.method)({})
     ours = method.build(Problem(architecture, task.signature, budget)).to(device)
     theirs = method.build(Problem(architecture, task.signature, budget)).to(device)
-    training = Training(ours, task, examples.to(device), recipe, 0, "identity", "source", device)
+    context = TrainingContext(task, examples.to(device), recipe, 0, "identity", "source", device)
     wrapped = WrappedNetwork(ours, compiled=given.compile)
     optimisers = make_optimiser(ours, recipe), make_optimiser(theirs, recipe)
     loader: DataLoader[Any] = DataLoader(
@@ -107,7 +108,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"ours": [], "ordinary": []}
     for number in range(given.rounds + 1):
         begun = time.perf_counter()
-        train_epoch(training, optimisers[0], number, warm_up=False, wrapped=wrapped)
+        train_epoch(ours, context, optimisers[0], number, warm_up=False, wrapped=wrapped)
         between = time.perf_counter()
         _epoch(theirs, loader, optimisers[1], device)
         ended = time.perf_counter()

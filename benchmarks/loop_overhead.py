@@ -24,7 +24,8 @@ from npas_bench.methods import Problem
 from npas_bench.tasks.base import Part
 from npas_bench.tasks.classification.base import Images, ImageSet
 from npas_bench.tasks.classification.cifar import Cifar10
-from npas_bench.training.loop import Training, make_optimiser, train_epoch
+from npas_bench.training.loop import TrainingContext, train_epoch
+from npas_bench.training.optimisers import make_optimiser
 
 if TYPE_CHECKING:
     from npas_bench.network import Network
@@ -78,7 +79,7 @@ def main() -> None:
         return made.to(device)
 
     ours, theirs = network(), network()
-    training = Training(ours, task, examples, recipe, 0, "identity", "source", device)
+    context = TrainingContext(task, examples, recipe, 0, "identity", "source", device)
     optimisers = make_optimiser(ours, recipe), make_optimiser(theirs, recipe)
     parts = [
         Part(indices, torch.Generator().manual_seed(0))
@@ -91,7 +92,7 @@ def main() -> None:
         for which in (("ours", "bare"), ("bare", "ours"))[number % 2]:
             begun = time.perf_counter()
             if which == "ours":
-                train_epoch(training, optimisers[0], number % recipe.epochs, warm_up=False)
+                train_epoch(ours, context, optimisers[0], number % recipe.epochs, warm_up=False)
             else:
                 _bare(theirs, batches, optimisers[1], given.precision)
             times[which] = time.perf_counter() - begun

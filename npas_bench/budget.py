@@ -12,9 +12,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from npas_bench.errors import BudgetError, OverBudget
 from npas_bench.torch_internals import storage_key
@@ -111,6 +111,7 @@ class Ledger(BaseModel):
         reach: share of the store's scalars that reach some layer's weight; None if there is no store, or if it was
             not measured.
         remark: the method's explanation of why some of the store is dead, or some of the budget unused.
+        deployed: scalars that the network needs once it is trained; None where they are those that are trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -125,6 +126,13 @@ class Ledger(BaseModel):
     budget: int
     reach: float | None = None
     remark: str | None = None
+    deployed: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_equal(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The fields, without `deployed` where it is None, as ledgers were stored before there was the field."""
+        fields: dict[str, Any] = serialise(self)
+        return {name: value for name, value in fields.items() if name != "deployed" or value is not None}
 
     @property
     def total(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,6 +122,6 @@ class Diverged(Exception):
         history: an entry for each epoch before.
     """
 
-    def __init__(self, where: str, history: list[dict[str, float]]) -> None:
+    def __init__(self, where: str, history: list[dict[str, Any]]) -> None:
         self.history = history
         super().__init__(f"diverged {where}")

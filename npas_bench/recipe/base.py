@@ -75,7 +75,7 @@ class Recipe(BaseModel):
         validation: share of the training split that is held out where the task has no validation split.
         stop_metric: metric of the validation split that ends the training once it has stopped improving; None trains
             every epoch.
-        min_delta: for a stop rule, the least gain in the metric, in its own units, that counts as an improvement.
+        min_delta: for a stop rule, the gain in the metric, in its own units, that an improvement must be larger than.
         patience: for a stop rule, epochs without an improvement after which training ends.
         reported: the epoch whose network is evaluated on the test split: `last`, or `best` by `stop_metric` (without
             one, by the task's first metric) on the validation split.

@@ -77,7 +77,8 @@ def count_again(
     """The ledger after training, from the network and again from the file, which must agree."""
     changed = changed_state(before, network)
     counts = {role.value: count for role, count in network.count().items()}
-    counts["reserved"] = network.reserved()
+    # A network of an epoch before the last has not made all of its changes, and will make none.
+    counts["reserved"] = 0 if cell.recipe.validates else network.reserved()
     counts["state"] = sum(count_scalars(changed.items(), {}).values())
     ledger = ledger.model_copy(update=counts).check(f"{cell}, after training,")
     names = set(network.state_names())

@@ -31,14 +31,17 @@ from npas_bench.runner.work import Cost, Outcome, Work
 from npas_bench.training.checkpoint import CheckpointFolder
 from npas_bench.training.evaluation import evaluate, not_finite
 from npas_bench.training.flops import count_forward_flops
-from npas_bench.training.loop import EpochReport, Training, train
+from npas_bench.training.loop import EpochReport, TrainingContext
 from npas_bench.training.parallel import ALONE, Processes
 from npas_bench.training.search import Search
+from npas_bench.training.stages import Fit, run_stages
+from npas_bench.training.stopping import split_training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from npas_bench.allocation import Reading
+    from npas_bench.network import Network
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +116,9 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
     task = plugins.task(cell.task)
     if task.source().digest != work.source.digest:
         raise CheckpointError(f"the data of task {cell.task} differs here from the driver's: {task.source().label}")
-    examples = task.data("train").to(device)
+    split = split_training(task, cell.recipe, cell.seed)
+    examples = split.train.to(device)
+    validation = None if split.validation is None else split.validation.to(device)
     checkpoints = CheckpointFolder(work.folder, cell.identity, work.source.digest, work.token)
     last = checkpoints.latest()
     search = Search(task, examples, cell.recipe, cell.seed, cell.identity, device)
@@ -126,13 +131,14 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
     structure = processes.tell(structure)
     network, ledger = built or build_network(cell, problem_of(cell, task, None, structure))
     searched = search.seconds if last is None else last.search_seconds
-    if isinstance(network, GeneratedNetwork):
-        network.regenerate_in_backward = work.engine.regenerate
-    network.to(device)
+    network = _prepared(network, work, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    training = Training(
-        network=network,
+
+    def rebuild(structure: Mapping[str, Any]) -> Network:
+        return _prepared(build_network(cell, problem_of(cell, task, None, structure)).network, work, device)
+
+    context = TrainingContext(
         task=task,
         examples=examples,
         recipe=cell.recipe,
@@ -143,10 +149,16 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
         search_seconds=searched,
         processes=processes,
         compiled=work.engine.compiled,
+        checkpoints=checkpoints,
+        on_epoch=on_epoch,
+        validation=validation,
+        rebuild=rebuild,
     )
-    trained = train(training, checkpoints, on_epoch)
+    trained = run_stages((Fit(),), network, context)
+    network, history = trained.network, [report.entry() for report in trained.history]
     peak = processes.largest(peak_memory(device))
-    unreadable = {*chain(*processes.gather(examples.unreadable))}
+    seen = (*examples.unreadable, *(() if validation is None else validation.unreadable))
+    unreadable = {*chain(*processes.gather(seen))}
     if processes.rank:
         return None
     ledger = count_again(network, ledger, trained.before, checkpoints, cell)
@@ -156,7 +168,7 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
     evaluated = time.perf_counter() - begun
     wrong = not_finite(evaluation)
     if wrong:
-        raise Diverged(f"in {', '.join(wrong)}", [report.entry() for report in trained.history])
+        raise Diverged(f"in {', '.join(wrong)}", history)
     epochs = [report.seconds for report in trained.history]
     kept = [] if work.keep is None else [keep_weights(work, work.keep, network, test)]
     return Outcome(
@@ -165,7 +177,8 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
         metrics=evaluation.ranking,
         evaluations=evaluation.others,
         subjects=list(evaluation.subjects),
-        history=[report.entry() for report in trained.history],
+        history=history,
+        reported_epoch=trained.reported_epoch,
         cost=Cost(
             train_seconds=searched + sum(epochs),
             search_seconds=searched,
@@ -182,6 +195,13 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
         weights=kept,
         message=_left_out((*sorted(unreadable), *test.unreadable)),
     )
+
+
+def _prepared(network: Network, work: Work, device: torch.device) -> Network:
+    """The network on the device, with the engine's switches."""
+    if isinstance(network, GeneratedNetwork):
+        network.regenerate_in_backward = work.engine.regenerate
+    return network.to(device)
 
 
 def _plain(reading: Reading) -> list[Any]:

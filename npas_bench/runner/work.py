@@ -183,7 +183,7 @@ class Outcome(BaseModel):
     evaluations: list[Measured] = []
     subjects: list[Subject] = []
     reported_epoch: int | None = None
-    history: list[dict[str, float]] = []
+    history: list[dict[str, float | str]] = []
     cost: Cost | None = None
     sharing: list[list[Any]] = []
     structure: dict[str, Any] = {}

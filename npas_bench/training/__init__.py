@@ -1,1 +1,1 @@
-"""Training: the loop, schedules, checkpoints."""
+"""Training: epochs, stages, optimisers, schedules, stop rules and checkpoints."""

@@ -1,8 +1,8 @@
-"""Checkpoints: written at epoch ends by atomic rename, read as weights only.
+"""Checkpoints, which are written at the end of epochs by an atomic rename, and read as weights only.
 
-Every attempt at a run writes and reads a file of its own, named by its token. Before a new one begins, the driver
-hands it what its predecessor had reached; whatever that one computes afterwards, should it still live, is neither
-read nor kept.
+Every attempt at a run writes and reads a file of its own, which is named by its token. Before a new attempt begins, the
+driver hands it what its predecessor had reached. Whatever the predecessor computes after that, in case it still lives,
+is neither read nor kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import os
 import pickle
 import shutil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
@@ -28,28 +28,54 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
+# Before there were stages and best epochs. Such a file is read as one of the only stage that there was.
+_FORMAT_WITHOUT_STAGES = 2
 _DIGEST_BYTES = 32
+
+# The name of the stage that every ordinary training consists of.
+FIT = "fit"
+
+T = TypeVar("T")
+
+
+class BestEpoch(NamedTuple):
+    """A network as it was after the best epoch of its stage so far.
+
+    Attributes:
+        epoch: the number of the epoch within its stage, from 1.
+        network: the state dict of the network.
+        state: the tensors that the state dict leaves out and training may change.
+        structure: what the method's search or refinement had decided by then.
+    """
+
+    epoch: int
+    network: dict[str, Tensor]
+    state: dict[str, Tensor]
+    structure: dict[str, Any]
 
 
 class Checkpoint(NamedTuple):
-    """A training after some whole epochs.
+    """A training after some whole epochs of one of its stages.
 
     Attributes:
-        identity: of the cell it belongs to.
-        source: digest of the data it was trained on.
-        epoch: whole epochs trained.
-        network: state dict of the network.
-        state: tensors that the state dict leaves out and training may change.
-        optimiser: state dict of the optimiser.
-        before: copies of the tensors that only count if training changes them, from before training.
-        structure: what the method's search or refinement decided.
-        search_seconds: that the search took.
-        history: one entry per epoch.
+        identity: the identity of the cell.
+        source: the digest of the data that the network is trained on.
+        stage: the name of the stage.
+        epoch: the number of whole epochs of the stage.
+        network: the state dict of the network.
+        state: the tensors that the state dict leaves out and training may change.
+        optimiser: the state dict of the optimiser.
+        before: copies of the tensors that count only if training changes them, from before the training.
+        structure: what the method's search or refinement has decided.
+        search_seconds: the seconds that the search took.
+        history: an entry for each epoch, those of earlier stages included.
+        best: the network after the best epoch of the stage; None unless the recipe reports the best epoch.
     """
 
     identity: str
     source: str
+    stage: str
     epoch: int
     network: dict[str, Tensor]
     state: dict[str, Tensor]
@@ -57,17 +83,32 @@ class Checkpoint(NamedTuple):
     before: dict[str, Tensor]
     structure: dict[str, Any]
     search_seconds: float
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
+    best: BestEpoch | None = None
+
+    def reported(self) -> dict[str, Tensor]:
+        """The tensors of the network that is reported if the training is over."""
+        held = self if self.best is None else self.best
+        return held.network | held.state
+
+
+def copied(value: T) -> T:
+    """A copy on the CPU of what a checkpoint may hold; tensors that share their storage go on sharing it."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    copy: T = torch.load(buffer, map_location="cpu", weights_only=True)
+    return copy
 
 
 class CheckpointFolder:
     """The checkpoints of one run.
 
     Args:
-        folder: of this run alone; made when the first checkpoint is saved.
-        identity: of the cell; a file of another cell is not taken.
-        source: digest of the data; a file of other data is not taken.
-        token: of this attempt.
+        folder: the folder of this run alone, which is made when the first checkpoint is saved.
+        identity: the identity of the cell; a file of another cell is passed over.
+        source: the digest of the data; a file of other data is passed over.
+        token: the token of this attempt.
     """
 
     def __init__(self, folder: Path, identity: str, source: str, token: str) -> None:
@@ -77,13 +118,14 @@ class CheckpointFolder:
         self.path = folder / f"{token}.pt"
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write this attempt's file anew; a crash leaves the one before or this one, whole.
+        """Write this attempt's file anew; a crash leaves either the old file or the new one, and either is whole.
 
         Raises:
             StorageError: if it cannot be written.
         """
         buffer = io.BytesIO()
-        torch.save({"format": FORMAT, **checkpoint._asdict()}, buffer)
+        best = None if checkpoint.best is None else checkpoint.best._asdict()
+        torch.save({"format": FORMAT, **checkpoint._asdict(), "best": best}, buffer)
         payload = buffer.getbuffer()
         partial = self.path.with_suffix(".partial")
         try:
@@ -99,7 +141,7 @@ class CheckpointFolder:
             raise StorageError(f"the checkpoint {self.path} cannot be written: {error}") from error
 
     def latest(self) -> Checkpoint | None:
-        """What this attempt has reached, or was handed; None if it is unreadable, of another cell or of other data."""
+        """What this attempt has reached or was handed; None if there is nothing that can be read and belongs to it."""
         return self._read(self.path)
 
     def _read(self, path: Path) -> Checkpoint | None:
@@ -113,11 +155,11 @@ class CheckpointFolder:
         return None
 
     def recount(self, statistics: set[str], unchanged: set[str]) -> int:
-        """Count the trained scalars in this attempt's file, from the file alone.
+        """Count the trained scalars of the network that is reported, from this attempt's file alone.
 
         Args:
-            statistics: names of normalisation statistics.
-            unchanged: names of other tensors that training left as they were.
+            statistics: the names of normalisation statistics.
+            unchanged: the names of other tensors that training left as they were.
 
         Raises:
             CheckpointError: if the file cannot be read.
@@ -125,36 +167,40 @@ class CheckpointFolder:
         checkpoint = self._read(self.path)
         if checkpoint is None:
             raise CheckpointError(f"{self.path} cannot be read back as a checkpoint of this run")
-        held = checkpoint.network | checkpoint.state
-        counted = [item for item in held.items() if item[0] not in statistics | unchanged]
+        counted = [item for item in checkpoint.reported().items() if item[0] not in statistics | unchanged]
         return sum(count_scalars(counted, {}).values())
 
 
 def read_checkpoint(path: Path) -> Checkpoint | None:
-    """The checkpoint in a file; None if there is no whole one of this format."""
+    """The checkpoint in a file; None if the file is not whole, or of a format that this version cannot read."""
     try:
         content = path.read_bytes()
         digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() != digest:
             return None
         fields = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        return Checkpoint(**fields) if fields.pop("format") == FORMAT else None
+        number = fields.pop("format")
+        if number == _FORMAT_WITHOUT_STAGES:
+            return Checkpoint(stage=FIT, **fields)
+        if fields["best"] is not None:
+            fields["best"] = BestEpoch(**fields["best"])
+        return Checkpoint(**fields) if number == FORMAT else None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
         return None
 
 
 def hand_over(folder: Path, superseded: str | None, token: str) -> None:
-    """Give a new attempt what the one before it had reached, and remove what other attempts left.
+    """Give a new attempt what the attempt before it had reached, and remove what other attempts have left.
 
     A crash in between leaves the old file, the new one, or both.
 
     Args:
-        folder: of the run.
-        superseded: token of the attempt before; None for the first.
-        token: of the new one.
+        folder: the folder of the run.
+        superseded: the token of the attempt before; None for the first attempt.
+        token: the token of the new attempt.
 
     Raises:
-        StorageError: if what there is cannot be handed over; it is kept then.
+        StorageError: if the old file cannot be handed over; it is kept in that case.
     """
     mine = folder / f"{token}.pt"
     try:
@@ -174,7 +220,7 @@ def hand_over(folder: Path, superseded: str | None, token: str) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     try:
-        # A later save of the old attempt puts another file in the place of its own, and leaves this one alone.
+        # A later save of the old attempt replaces the file under its own name, and leaves this one as it is.
         target.hardlink_to(source)
     except FileNotFoundError:
         raise
@@ -186,6 +232,6 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove a finished run's checkpoints; what cannot be removed stays."""
+    """Remove the checkpoints of a finished run; those that cannot be removed stay."""
     with contextlib.suppress(OSError):
         shutil.rmtree(folder)

@@ -1,7 +1,7 @@
-"""The training loop: a network, a task, a recipe, to the last epoch, from wherever a checkpoint left it.
+"""The training loop: one epoch of a network on a task, by a recipe.
 
-Every epoch draws its order, its augmentation and whatever modules draw themselves from seeds derived from
-the epoch's number, so that an interrupted training goes on to the same result with no generator state stored.
+The order of the examples, their augmentation and what modules draw themselves follow from seeds that are derived from
+the number of the epoch, so that an interrupted training goes on to the same result without stored generators.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from npas_bench.errors import Diverged, NpasBenchError
-from npas_bench.network import state_tensors
+from npas_bench.errors import NpasBenchError
 from npas_bench.seeding import derive_seed, generator, seeded
 from npas_bench.tasks.base import Part, Step
-from npas_bench.training.checkpoint import Checkpoint
-from npas_bench.training.optimisers import make_optimiser, replace_parameter, set_learning_rate
+from npas_bench.training.optimisers import set_learning_rate
 from npas_bench.training.parallel import ALONE, Processes, WrappedNetwork
 from npas_bench.training.schedule import learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from npas_bench.network import Network
     from npas_bench.recipe import Recipe
@@ -36,24 +34,65 @@ if TYPE_CHECKING:
 _WARM_UP_STEPS = 5
 
 
-class Training(NamedTuple):
-    """What is trained, on what, how.
+class EpochReport(NamedTuple):
+    """One epoch of a run's history.
 
     Attributes:
-        network: changed in place.
-        task: gives loss and augmentation.
-        examples: the training split, on the device.
-        recipe: how.
-        seed: the cell's seed: with the task it fixes order and augmentation, for every method alike.
-        identity: of the cell: fixes what modules draw while training (dropout).
-        source: digest of the data.
-        device: where the network is.
-        search_seconds: that the method's search took before.
-        processes: that train it together; the recipe's `parts` are a multiple of their number.
-        compiled: whether torch compiles the network.
+        epoch: the number of the epoch within its stage, from 1.
+        loss: the mean training loss over the examples of the epoch.
+        learning_rate: the learning rate of the last step.
+        seconds: the seconds that the epoch took, validation included.
+        seconds_per_step: the median over the steps, the first ones of an attempt left out.
+        parameters: the number of trainable scalars after the epoch; None if the network did not change at its end.
+        stage: the name of the stage; None for the ordinary one, `fit`.
+        validation: the metric by which an epoch is chosen, on the validation split; None if nothing is validated.
     """
 
-    network: Network
+    epoch: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    seconds_per_step: float
+    parameters: int | None = None
+    stage: str | None = None
+    validation: float | None = None
+
+    def entry(self) -> dict[str, Any]:
+        """The report as an entry of a run's history, without what is None."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> EpochReport:
+        """The report that an entry of a history was made of."""
+        return cls(**entry)
+
+
+def _ignore(report: EpochReport) -> None:
+    """Tell nobody of an epoch."""
+
+
+class TrainingContext(NamedTuple):
+    """What a training is given beside its network.
+
+    Attributes:
+        task: the task, which gives the batches and the loss.
+        examples: the training examples, on the device.
+        recipe: the recipe.
+        seed: the seed of the cell; with the task it fixes order and augmentation, for every method alike.
+        identity: the identity of the cell, which fixes what modules draw while they are trained, as dropout does.
+        source: the digest of the data.
+        device: the device that the network is on.
+        search_seconds: seconds that the method's search took before the training.
+        processes: the processes that train together; the recipe's `parts` are a multiple of their number.
+        compiled: whether torch compiles the network.
+        checkpoints: where checkpoints are read from and saved to; None to keep none.
+        on_epoch: called with the report of every epoch that is trained now, once its checkpoint is saved.
+        validation: the examples, on the device, that an epoch is chosen on; None if every epoch is trained and the
+            last one reported.
+        rebuild: builds a network of the given structure on the device, for an epoch before the structure changed.
+        draws: further names that seeds are derived from, so that no two stages see the examples in the same order.
+    """
+
     task: Task
     examples: Examples
     recipe: Recipe
@@ -64,97 +103,15 @@ class Training(NamedTuple):
     search_seconds: float = 0.0
     processes: Processes = ALONE
     compiled: bool = False
-
-
-class EpochReport(NamedTuple):
-    """One epoch, as it goes into a run's history.
-
-    Attributes:
-        epoch: from 1.
-        loss: mean training loss over the epoch's examples.
-        learning_rate: of the last step.
-        seconds: that the epoch took.
-        seconds_per_step: median, warm-up left out.
-        parameters: trainable scalars after it, where the network changed them at its end; None where not.
-    """
-
-    epoch: int
-    loss: float
-    learning_rate: float
-    seconds: float
-    seconds_per_step: float
-    parameters: int | None = None
-
-    def entry(self) -> dict[str, float]:
-        """As it goes into a run's history: what is None is left out."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
-
-
-class Trained(NamedTuple):
-    """A finished training.
-
-    Attributes:
-        history: one report per epoch, those before an interruption included.
-        before: the tensors that only count if training changes them, as they were before training.
-    """
-
-    history: list[EpochReport]
-    before: dict[str, torch.Tensor]
-
-
-def train(training: Training, checkpoints: CheckpointFolder, on_epoch: Callable[[EpochReport], None]) -> Trained:
-    """Train to the recipe's last epoch, saving a checkpoint after each.
-
-    Args:
-        training: what, on what and how; its network is changed in place.
-        checkpoints: where to go on from and to save to.
-        on_epoch: told of every epoch that this call trains, once its checkpoint is saved.
-
-    Raises:
-        Diverged: if the loss becomes NaN or infinite.
-    """
-    network, recipe = training.network, training.recipe
-    optimiser = make_optimiser(network, recipe)
-    before = {name: tensor.cpu().clone() for name, tensor in state_tensors(network).items()}
-    history: list[EpochReport] = []
-    last = checkpoints.latest()
-    if last is not None:
-        network.load_state_dict(last.network)
-        tensors = state_tensors(network)
-        for name, value in last.state.items():
-            tensors[name].copy_(value)
-        optimiser.load_state_dict(last.optimiser)
-        history = [EpochReport(**entry) for entry in last.history]  # type: ignore[arg-type]
-        before = last.before
-    start = last.epoch if last is not None else 0
-    wrapped = WrappedNetwork(network, training.processes, compiled=training.compiled)
-    with cpu_threads(recipe.threads):
-        for epoch in range(start, recipe.epochs):
-            network.before_epoch(epoch, recipe.epochs)
-            try:
-                report = train_epoch(training, optimiser, epoch, warm_up=epoch == start, wrapped=wrapped)
-            except NotFinite as loss:
-                raise Diverged(f"at epoch {epoch + 1}, step {loss.step}", [e.entry() for e in history]) from None
-            for summed in network.epoch_sums():
-                training.processes.sum(summed)
-            replacements = network.after_epoch(epoch, recipe.epochs)
-            for replaced in replacements:
-                replace_parameter(optimiser, replaced)
-            if replacements:
-                wrapped.renew()
-                report = report._replace(parameters=sum(network.count().values()))
-            history.append(report)
-            if training.processes.rank == 0:
-                checkpoints.save(_checkpoint(training, optimiser, before, history))
-            on_epoch(report)
-    if start == recipe.epochs and training.processes.rank == 0:
-        # Nothing was left to train, but what an attempt is counted by is its own file.
-        checkpoints.save(_checkpoint(training, optimiser, before, history))
-    return Trained(history, before)
+    checkpoints: CheckpointFolder | None = None
+    on_epoch: Callable[[EpochReport], None] = _ignore
+    validation: Examples | None = None
+    rebuild: Callable[[Mapping[str, Any]], Network] | None = None
+    draws: tuple[str, ...] = ()
 
 
 class NotFinite(Exception):
-    """The loss became NaN or infinite at a step, counted from 1."""
+    """A loss that became NaN or infinite at a step, counted from 1."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -163,7 +120,7 @@ class NotFinite(Exception):
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Compute on `count` CPU threads inside the block: another number gives other sums."""
+    """A context in which torch computes on `count` CPU threads; with another number, sums round differently."""
     usual = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -173,34 +130,36 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 def train_epoch(
-    training: Training,
+    network: Network,
+    context: TrainingContext,
     optimiser: torch.optim.Optimizer,
     epoch: int,
     *,
     warm_up: bool,
     wrapped: WrappedNetwork | None = None,
 ) -> EpochReport:
-    """Train one epoch, counted from 0, the first steps left out of timings where it is an attempt's first.
+    """Train a network for one epoch.
 
     Args:
-        training: what, on what and how.
-        optimiser: of the network's parameters.
-        epoch: from 0.
-        warm_up: whether it is an attempt's first.
-        wrapped: runs the network; left out, it runs as it is.
+        network: the network; changed in place.
+        context: what the training is given.
+        optimiser: the optimiser of the network's parameters.
+        epoch: the number of the epoch, from 0.
+        warm_up: whether it is the first epoch of an attempt, whose first steps are left out of timings.
+        wrapped: runs the network; left out, the network runs as it is.
 
     Raises:
         NotFinite: if the loss becomes NaN or infinite.
     """
-    wrapped = wrapped or WrappedNetwork(training.network)
-    task, recipe, device = training.task, training.recipe, training.device
-    steps = _steps(training, epoch)
-    batches = iter(task.batches(training.examples, [part for step in steps for part in step.parts], recipe))
-    losses = _Losses(training)
-    training.network.train()
+    wrapped = wrapped or WrappedNetwork(network)
+    task, recipe, device = context.task, context.recipe, context.device
+    steps = _steps(context, epoch)
+    batches = iter(task.batches(context.examples, [part for step in steps for part in step.parts], recipe))
+    losses = _Losses(context)
+    network.train()
     rate, seconds = 0.0, []
     begun = time.perf_counter()
-    with seeded("modules", training.identity, epoch):
+    with seeded("modules", context.identity, epoch, *context.draws):
         for number, step in enumerate(steps):
             step_begun = time.perf_counter()
             rate = learning_rate(recipe, epoch * len(steps) + number, recipe.epochs * len(steps))
@@ -210,34 +169,36 @@ def train_epoch(
             for place, part in enumerate(step.parts):
                 batch = next(batches)
                 if recipe.parts > 1:
-                    # Whichever process computes a part, its modules draw the same.
-                    torch.manual_seed(derive_seed("modules", training.identity, epoch, number, step.first + place))
+                    # A part's modules draw the same numbers in whichever process they are.
+                    torch.manual_seed(
+                        derive_seed("modules", context.identity, epoch, number, step.first + place, *context.draws)
+                    )
                 with wrapped.collecting(last=place == len(step.parts) - 1):
-                    loss = _part_loss(training, wrapped, batch, now)
-                    # Processes take the mean of their gradients, of which each shall be a share of the batch's.
-                    weight = training.processes.count * len(part.indices) / step.size
+                    loss = _part_loss(context, wrapped, batch, now)
+                    # Processes take the mean of their gradients, so that each is weighted by its share of the batch.
+                    weight = context.processes.count * len(part.indices) / step.size
                     (loss if weight == 1 else weight * loss).backward()  # type: ignore[no-untyped-call]
                 losses.add(loss.detach(), len(part.indices), number + 1)
             if recipe.clip is not None:
-                torch.nn.utils.clip_grad_norm_(training.network.parameters(), recipe.clip)
+                torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
             optimiser.step()
             wrapped.after_step(len(step.parts))
             seconds.append(time.perf_counter() - step_begun)
     mean_loss = losses.mean(sum(step.size for step in steps))
     elapsed = time.perf_counter() - begun
     steady = seconds[_WARM_UP_STEPS:] if warm_up and len(seconds) > _WARM_UP_STEPS else seconds
-    # A GPU runs behind the host: its steps are timed together, the wait at the epoch's end included.
+    # A GPU runs behind the host, so that its steps are timed together with the wait at the end of the epoch.
     per_step = statistics.median(steady) if device.type == "cpu" else elapsed / len(steps)
     return EpochReport(epoch + 1, mean_loss, rate, elapsed, per_step)
 
 
-class _Step(NamedTuple):
-    """A step of an epoch.
+class _StepShare(NamedTuple):
+    """What one process computes in a step.
 
     Attributes:
-        size: examples in its batch.
-        parts: of the batch, those that this process computes.
-        first: number of the first of these in the batch.
+        size: the number of examples in the whole batch.
+        parts: the parts of the batch that this process computes.
+        first: the place of the first of these parts in the batch.
     """
 
     size: int
@@ -245,44 +206,44 @@ class _Step(NamedTuple):
     first: int = 0
 
 
-def _steps(training: Training, epoch: int) -> list[_Step]:
+def _steps(context: TrainingContext, epoch: int) -> list[_StepShare]:
     """The steps of an epoch; a last batch that cannot be cut into the recipe's parts is left out."""
-    task, recipe, count = training.task, training.recipe, len(training.examples)
-    order = torch.randperm(count, generator=generator("order", task.name, training.seed, epoch))
+    task, recipe, count = context.task, context.recipe, len(context.examples)
+    order = torch.randperm(count, generator=generator("order", task.name, context.seed, epoch))
     batches = [batch for batch in torch.split(order, recipe.batch_size) if len(batch) >= recipe.parts]
     if not batches:
         raise NpasBenchError(f"{count} examples cannot be cut into batches of {recipe.parts} parts")
     if recipe.parts == 1:
-        # Batches draw from one generator in turn.
-        draws = generator("augmentation", task.name, training.seed, epoch)
-        return [_Step(len(batch), [Part(batch, draws)]) for batch in batches]
+        # All batches draw from one generator in turn.
+        draws = generator("augmentation", task.name, context.seed, epoch)
+        return [_StepShare(len(batch), [Part(batch, draws)]) for batch in batches]
     steps = []
     for step, batch in enumerate(batches):
-        # Parts are computed by several processes: each has a generator of its own.
+        # Several processes may compute the parts, so that each part has a generator of its own.
         parts = [
-            Part(indices, generator("augmentation", task.name, training.seed, epoch, step, number))
+            Part(indices, generator("augmentation", task.name, context.seed, epoch, step, number))
             for number, indices in enumerate(torch.tensor_split(batch, recipe.parts))
         ]
-        mine = training.processes.share(parts)
-        steps.append(_Step(len(batch), mine, training.processes.rank * len(mine)))
+        mine = context.processes.share(parts)
+        steps.append(_StepShare(len(batch), mine, context.processes.rank * len(mine)))
     return steps
 
 
-def _part_loss(training: Training, wrapped: WrappedNetwork, batch: Any, step: Step) -> torch.Tensor:
-    bf16 = training.recipe.precision == "bf16"
-    with torch.autocast(training.device.type, torch.bfloat16, enabled=bf16):
-        return training.task.loss(wrapped.module, batch, step)
+def _part_loss(context: TrainingContext, wrapped: WrappedNetwork, batch: Any, step: Step) -> torch.Tensor:
+    bf16 = context.recipe.precision == "bf16"
+    with torch.autocast(context.device.type, torch.bfloat16, enabled=bf16):
+        return context.task.loss(wrapped.module, batch, step)
 
 
 class _Losses:
-    """An epoch's losses, and the first step, counted from 1, whose was not finite."""
+    """The losses of an epoch, and the first step, counted from 1, whose loss was not finite."""
 
-    def __init__(self, training: Training) -> None:
-        device = training.device
-        self._processes = training.processes
-        # On a GPU reading a loss waits for it, and a process that stops lets the others wait for ever: there the
-        # losses are looked at when the epoch is over.
-        self._at_once = device.type == "cpu" and training.processes.count == 1
+    def __init__(self, context: TrainingContext) -> None:
+        device = context.device
+        self._processes = context.processes
+        # To read a loss on a GPU is to wait for it, and a process that stops leaves the others waiting for ever: in
+        # both cases the losses are looked at when the epoch is over.
+        self._at_once = device.type == "cpu" and context.processes.count == 1
         self._total = torch.zeros((), dtype=torch.float64, device=device)
         self._broken = torch.zeros((), dtype=torch.int64, device=device)
 
@@ -296,27 +257,6 @@ class _Losses:
     def mean(self, examples: int) -> float:
         mean = self._processes.sum(self._total).item() / examples
         if not math.isfinite(mean):
-            # Of the process whose loss broke first: the others' follow it.
+            # The process whose loss broke first tells; the losses of the others follow it.
             raise NotFinite(-self._processes.largest(-(int(self._broken.item()) or sys.maxsize)))
         return mean
-
-
-def _checkpoint(
-    training: Training,
-    optimiser: torch.optim.Optimizer,
-    before: dict[str, torch.Tensor],
-    history: list[EpochReport],
-) -> Checkpoint:
-    network = training.network.state_dict()
-    return Checkpoint(
-        identity=training.identity,
-        source=training.source,
-        epoch=len(history),
-        network=network,
-        state={name: tensor for name, tensor in state_tensors(training.network).items() if name not in network},
-        optimiser=optimiser.state_dict(),
-        before=before,
-        structure=training.network.structure(),
-        search_seconds=training.search_seconds,
-        history=[report.entry() for report in history],
-    )

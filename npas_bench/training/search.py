@@ -1,17 +1,17 @@
-"""The short training that methods search with."""
+"""The short trainings that methods search with."""
 
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from npas_bench.errors import Diverged
-from npas_bench.training.loop import NotFinite, Training, cpu_threads, train_epoch
-from npas_bench.training.optimisers import make_optimiser
+from npas_bench.training.loop import TrainingContext
+from npas_bench.training.stages import Fit, run_stages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
     from torch import Tensor
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 
 class Search:
-    """Trains networks for a method's search, and keeps the time; a `npas_bench.methods.base.Trial`.
+    """Trains networks for a method's search, and adds up the time that it takes; a `npas_bench.methods.base.Trial`.
 
     Args:
-        task: gives loss and augmentation.
-        examples: the training split, on the device.
-        recipe: of the cell.
-        seed: the cell's seed.
-        identity: of the cell.
-        device: to train on.
+        task: the task, which gives the batches and the loss.
+        examples: the training examples, on the device.
+        recipe: the recipe of the cell.
+        seed: the seed of the cell.
+        identity: the identity of the cell.
+        device: the device to train on.
+
+    Attributes:
+        seconds: the seconds that all trainings together have taken.
     """
 
     def __init__(
@@ -49,12 +52,10 @@ class Search:
             Diverged: if the loss becomes NaN or infinite.
         """
         begun = time.perf_counter()
-        epochs = max(1, round(share * self._recipe.epochs))
-        changes: dict[str, Any] = {"epochs": epochs}
+        changes: dict[str, Any] = {"epochs": max(1, round(share * self._recipe.epochs))}
         if milestones:
             changes |= {"schedule": "step", "milestones": tuple(milestones), "gamma": 0.1}
-        training = Training(
-            network=network.to(self._device),
+        context = TrainingContext(
             task=self._task,
             examples=self._examples,
             recipe=self._recipe.derive(**changes),
@@ -63,17 +64,43 @@ class Search:
             source="",
             device=self._device,
         )
-        optimiser = make_optimiser(network, training.recipe)
-        sums: dict[str, Tensor] = {}
-        with cpu_threads(training.recipe.threads):
-            for epoch in range(epochs):
-                last = gradients and epoch == epochs - 1
-                summing = network.weight_gradients() if last else nullcontext({})
-                with summing as sums:
-                    try:
-                        train_epoch(training, optimiser, epoch, warm_up=epoch == 0)
-                    except NotFinite as loss:
-                        raise Diverged(f"in the search, at epoch {epoch + 1}, step {loss.step}", []) from None
+        stage = _SearchFit(network if gradients else None)
+        try:
+            run_stages((stage,), network.to(self._device), context)
+        except Diverged as diverged:
+            # The epochs of a search are none of the run's.
+            diverged.history = []
+            raise
         network.cpu()
         self.seconds += time.perf_counter() - begun
-        return {layer: gradient.cpu() for layer, gradient in sums.items()}
+        return {layer: gradient.cpu() for layer, gradient in stage.sums.items()}
+
+
+class _SearchFit(Fit):
+    """Fits a network as it is, without changes between epochs.
+
+    Args:
+        watched: the network, if the gradients of its weights are wanted.
+
+    Attributes:
+        sums: the gradient of each weight, summed over the last epoch, by layer; empty unless wanted.
+    """
+
+    adapts = False
+
+    def __init__(self, watched: GeneratedNetwork | None) -> None:
+        super().__init__("search")
+        # Published results rest on searches that see the examples in the same order as the training.
+        self.draws = ()
+        self.place = "in the search, "
+        self.sums: dict[str, Tensor] = {}
+        self._watched = watched
+
+    @contextmanager
+    def around_epoch(self, epoch: int, epochs: int) -> Iterator[None]:
+        """Sum up the gradients in the last epoch."""
+        if self._watched is None or epoch + 1 < epochs:
+            yield
+            return
+        with self._watched.weight_gradients() as self.sums:
+            yield

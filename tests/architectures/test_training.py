@@ -10,7 +10,7 @@ from npas_bench import plugins
 from npas_bench.methods import Problem
 from npas_bench.recipe import ImageRecipe
 from npas_bench.seeding import generator, seeded
-from npas_bench.training.loop import Training, cpu_threads, train_epoch
+from npas_bench.training.loop import TrainingContext, cpu_threads, train_epoch
 from npas_bench.training.optimisers import make_optimiser
 
 STEPS = 100
@@ -54,9 +54,9 @@ def losses(name, task_name, batch):
     with seeded("test"):
         full = plugins.methods.load("full")({})
         network = full.build(Problem(architecture, task.signature, architecture.count(task.signature)))
-    training = Training(network, listening, examples, recipe, 0, "identity", "source", torch.device("cpu"))
+    context = TrainingContext(listening, examples, recipe, 0, "identity", "source", torch.device("cpu"))
     with cpu_threads(1):
-        train_epoch(training, make_optimiser(network, recipe), 0, warm_up=True)
+        train_epoch(network, context, make_optimiser(network, recipe), 0, warm_up=True)
     return seen
 
 

@@ -15,8 +15,8 @@ from npas_bench.cli.main import main
 from npas_bench.database.opening import locate, open_for_reading
 from npas_bench.database.queries.results import find_run, latest_runs
 from npas_bench.errors import DatabaseError
-from npas_bench.training import loop
 from npas_bench.training.checkpoint import read_checkpoint
+from npas_bench.training.stages import fit
 from tests import processes
 
 EPOCHS = 6
@@ -175,14 +175,14 @@ def test_a_full_disk_fails_the_cell_with_a_message_and_loses_no_epoch(undisturbe
 
 def trained_anew(folder):
     """How many epochs the same command trains to its end."""
-    trained, train_epoch = [], loop.train_epoch
+    trained, train_epoch = [], fit.train_epoch
 
     def counted(*arguments, **named):
         trained.append(1)
         return train_epoch(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "train_epoch", counted)
+        patch.setattr(fit, "train_epoch", counted)
         finish(folder)
     return len(trained)
 

@@ -13,7 +13,7 @@ def checkpoint(epoch, identity="cell", source="data"):
     network = {"store": base, "view": base[:4], "mean": torch.zeros(3), "constant": torch.ones(2)}
     state = {"memory": torch.ones(6)}
     return Checkpoint(
-        identity, source, epoch, network, state, {"state": {}}, {}, {"groups": [1]}, 0.5, [{"epoch": epoch}]
+        identity, source, "fit", epoch, network, state, {"state": {}}, {}, {"groups": [1]}, 0.5, [{"epoch": epoch}]
     )
 
 
@@ -112,7 +112,7 @@ def test_a_hostile_checkpoint_is_not_executed(tmp_path):
 
     folder(tmp_path, "a").save(checkpoint(1))
     buffer = io.BytesIO()
-    torch.save({"format": 2, "network": Hostile()}, buffer)
+    torch.save({"format": 3, "network": Hostile()}, buffer)
     content = buffer.getvalue()
     (tmp_path / "run" / "b.pt").write_bytes(hashlib.sha256(content).digest() + content)
     assert folder(tmp_path, "b").latest() is None

@@ -13,7 +13,8 @@ from npas_bench.runner.build import problem_of
 from npas_bench.seeding import seeded
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.training.checkpoint import CheckpointFolder, hand_over
-from npas_bench.training.loop import Training, cpu_threads, train
+from npas_bench.training.loop import TrainingContext, cpu_threads
+from npas_bench.training.stages import Fit, run_stages
 
 CPU = torch.device("cpu")
 
@@ -36,9 +37,13 @@ def network(seed=0):
         return PlainNetwork(WithDropout())
 
 
-def training(net, **fields):
+def context(**fields):
     task = Digits()
-    return Training(net, task, task.data("train"), recipe(**fields), 0, "identity", "source", CPU)
+    return TrainingContext(task, task.data("train"), recipe(**fields), 0, "identity", "source", CPU)
+
+
+def train(net, given, checkpoints, on_epoch=lambda _: None):
+    return run_stages((Fit(),), net, given._replace(checkpoints=checkpoints, on_epoch=on_epoch))
 
 
 def folder(tmp_path, token="t", name="run"):
@@ -56,13 +61,13 @@ def stopped_after(epoch):
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_an_interrupted_training_goes_on_to_the_same_weights_bit_for_bit(tmp_path, stop):
     whole = network()
-    undisturbed = train(training(whole), folder(tmp_path, name="whole"), lambda _: None)
+    undisturbed = train(whole, context(), folder(tmp_path, name="whole"))
     with pytest.raises(KeyboardInterrupt):
-        train(training(network()), folder(tmp_path, "first"), stopped_after(stop))
+        train(network(), context(), folder(tmp_path, "first"), stopped_after(stop))
     hand_over(tmp_path / "run", "first", "second")
     torch.manual_seed(99)  # what ran before must not matter
     resumed, epochs = network(seed=1), []
-    result = train(training(resumed), folder(tmp_path, "second"), lambda report: epochs.append(report.epoch))
+    result = train(resumed, context(), folder(tmp_path, "second"), lambda report: epochs.append(report.epoch))
     assert epochs == list(range(stop + 1, 4))
     assert [r.loss for r in result.history] == [r.loss for r in undisturbed.history]
     for name, tensor in whole.state_dict().items():
@@ -73,7 +78,7 @@ def test_training_leaves_the_callers_generator_and_threads_alone(tmp_path):
     torch.manual_seed(5)
     expected, threads = torch.rand(1), torch.get_num_threads()
     torch.manual_seed(5)
-    train(training(network(), threads=threads + 1, epochs=1), folder(tmp_path), lambda _: None)
+    train(network(), context(threads=threads + 1, epochs=1), folder(tmp_path))
     assert torch.equal(torch.rand(1), expected)
     assert torch.get_num_threads() == threads
 
@@ -84,13 +89,13 @@ def test_the_recipes_threads_are_used():
 
 
 def test_the_loss_falls(tmp_path):
-    history = train(training(network(), epochs=12, crop=0), folder(tmp_path), lambda _: None).history
+    history = train(network(), context(epochs=12, crop=0), folder(tmp_path)).history
     assert history[-1].loss < 0.7 * history[0].loss
 
 
 def test_a_diverging_training_ends_with_its_place_and_history(tmp_path):
     with pytest.raises(Diverged, match=r"diverged at epoch \d+, step \d+") as caught:
-        train(training(network(), learning_rate=1e20, epochs=9), folder(tmp_path), lambda _: None)
+        train(network(), context(learning_rate=1e20, epochs=9), folder(tmp_path))
     assert str(len(caught.value.history) + 1) in str(caught.value)
 
 
@@ -116,8 +121,8 @@ def test_every_example_is_seen_once_an_epoch_in_an_order_fixed_by_task_and_seed(
             return super().augment(batch, recipe, generator)
 
     for attempt in range(2):
-        planned = training(network(seed=attempt), epochs=2)._replace(task=Watching(), identity=f"cell {attempt}")
-        train(planned, CheckpointFolder(tmp_path / str(attempt), f"cell {attempt}", "source", "t"), lambda _: None)
+        given = context(epochs=2)._replace(task=Watching(), identity=f"cell {attempt}")
+        train(network(seed=attempt), given, None)
     steps = len(seen) // 4
     first, second, again, _ = (list(chain(*seen[i * steps : (i + 1) * steps])) for i in range(4))
     assert sorted(first) == sorted(Digits().data("train").labels.tolist())
@@ -133,8 +138,7 @@ def test_a_loss_is_told_how_far_the_training_is(tmp_path):
             told.append(step)
             return super().loss(network, batch, step) * (1 - step.progress)
 
-    planned = training(network(), epochs=2)._replace(task=Annealing())
-    train(planned, folder(tmp_path), lambda _: None)
+    train(network(), context(epochs=2)._replace(task=Annealing()), None)
     steps = len(told) // 2
     assert {step.recipe for step in told} == {recipe(epochs=2)}
     assert [step.epoch for step in told] == [0] * steps + [1] * steps

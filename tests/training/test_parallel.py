@@ -1,7 +1,6 @@
 """Several processes that train one network, against one that computes the same parts of a batch in turn."""
 
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +14,9 @@ from npas_bench.seeding import seeded
 from npas_bench.tasks.classification.base import Images
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.training.checkpoint import CheckpointFolder
-from npas_bench.training.loop import Training, cpu_threads, train
+from npas_bench.training.loop import TrainingContext, cpu_threads
 from npas_bench.training.parallel import ALONE, Processes, WrappedNetwork
+from npas_bench.training.stages import Fit, run_stages
 
 CPU = torch.device("cpu")
 # 1,201 examples: 20 whole batches, and one example that is no two parts.
@@ -48,11 +48,10 @@ def build(method, options, regenerate):
 
 def fit(folder, method, options, regenerate, processes, recipe):
     network = build(method, options, regenerate)
-    training = Training(network, Precise(), Digits().data("train"), recipe, 0, "identity", "source", CPU)
+    context = TrainingContext(Precise(), Digits().data("train"), recipe, 0, "identity", "source", CPU)
+    checkpoints = CheckpointFolder(folder, "identity", "source", "t")
     with cpu_threads(1):
-        trained = train(
-            training._replace(processes=processes), CheckpointFolder(folder, "identity", "source", "t"), lambda _: None
-        )
+        trained = run_stages((Fit(),), network, context._replace(processes=processes, checkpoints=checkpoints))
     return network.state_dict(), trained.history
 
 
@@ -108,13 +107,8 @@ def test_parts_have_draws_of_their_own_and_every_example_once():
             return super().augment(batch, recipe, generator)
 
     network = build("full", {}, False)
-    training = Training(network, Watching(), Digits().data("train"), RECIPE, 0, "identity", "source", CPU)
-
-    class Nowhere(CheckpointFolder):
-        def save(self, checkpoint):
-            pass
-
-    train(training, Nowhere(Path("nowhere"), "identity", "source", "t"), lambda _: None)
+    context = TrainingContext(Watching(), Digits().data("train"), RECIPE, 0, "identity", "source", CPU)
+    run_stages((Fit(),), network, context)
     assert [len(labels) for labels, _ in seen] == [30] * 40
     assert len({seed for _, seed in seen}) == 40
 
