@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import scale_store
+import scale_database
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
@@ -72,9 +72,9 @@ def measure(address: str, repeat: int, chromium: str) -> dict[str, list[float]]:
             for kind in ("first", "again"):
                 page = context.new_page()
                 found[kind].append(seconds(lambda page=page: page.goto(address), page))  # type: ignore[misc]
-            found["task"].append(choose(page, "Task", random.choice(scale_store.TASKS)))  # noqa: S311
+            found["task"].append(choose(page, "Task", random.choice(scale_database.TASKS)))  # noqa: S311
             found["architecture"].append(
-                choose(page, "Architecture", random.choice(scale_store.ARCHITECTURES))  # noqa: S311
+                choose(page, "Architecture", random.choice(scale_database.ARCHITECTURES))  # noqa: S311
             )
             found["all again"].append(choose(page, "Task", "all tasks"))
             context.close()
@@ -98,7 +98,7 @@ def main() -> None:
         with database.engine.connect() as connection:
             runs = connection.exec_driver_sql("SELECT count(*) FROM runs").scalar_one()
         if not runs:
-            scale_store.make(database, arguments.runs, enter(database, CodeVersion("0", "benchmark")))
+            scale_database.make(database, arguments.runs, enter(database, CodeVersion("0", "benchmark")))
             runs = arguments.runs
         database.close()
         with serving(database, Path(folder) / "log") as address:

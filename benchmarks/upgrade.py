@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import scale_store
+import scale_database
 from alembic import command
 from alembic.config import Config
 from rich.console import Console
@@ -74,7 +74,7 @@ def make_old(location: Location, revision: str, runs: int) -> None:
                 )
             )
     random.seed(0)
-    scale_store.make(Database(location, engine), runs, DRIVER)
+    scale_database.make(Database(location, engine), runs, DRIVER)
     engine.dispose()
 
 

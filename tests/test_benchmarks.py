@@ -81,7 +81,7 @@ def test_both_benchmarks_run_and_write_what_they_measured(tmp_path):
 
 
 def test_commands_are_timed_on_a_database_of_many_runs(tmp_path):
-    command = [sys.executable, BENCHMARKS / "scale_store.py", "--runs", "700", "--repeat", "1", "--json", "s.json"]
+    command = [sys.executable, BENCHMARKS / "scale_database.py", "--runs", "700", "--repeat", "1", "--json", "s.json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "s.json").read_text())

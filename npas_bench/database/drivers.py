@@ -1,4 +1,4 @@
-"""Drivers at work on a database: which of them live, and whose runs are left behind.
+"""Drivers at work on a database: which of them are alive, and whose runs are left behind.
 
 A driver's row carries its heartbeat by the database's own clock, so that drivers on several machines need not agree
 about the time. One that has not been heard of for a lease is taken for dead, and its running runs become stale:
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Any number, the same in every version.
+# The key of the lock under which drivers register: any number, the same in every version.
 _ENTRANCE = 0x6E706465
 LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 5.0
 
 
 class CodeVersion(NamedTuple):
-    """What a driver runs.
+    """The code that a driver runs.
 
     Attributes:
-        version: of the package.
-        digest: of its sources.
+        version: version of the package.
+        digest: digest of the package's sources.
     """
 
     version: str
@@ -49,15 +49,15 @@ class CodeVersion(NamedTuple):
 
 
 def enter(database: Database, code: CodeVersion) -> str:
-    """Register a driver and mark what dead ones left behind as stale; the new driver's id.
+    """Register a driver, mark the runs that dead drivers left behind as stale, and return the new driver's id.
 
     Raises:
-        DatabaseError: if a driver that lives runs other code.
+        DatabaseError: if a driver that is alive runs other code.
     """
     reap(database)
     with database.session.begin() as session:
         if session.get_bind().dialect.name == "postgresql":
-            # Of two that come at once, the second sees the first.
+            # If two drivers come at the same time, the second one sees the first.
             session.execute(select(func.pg_advisory_xact_lock(_ENTRANCE)))
         for other in session.scalars(select(DriverRow).where(DriverRow.ended.is_(None))):
             if other.code != code.digest:
@@ -82,9 +82,9 @@ def enter(database: Database, code: CodeVersion) -> str:
 
 
 def beat(database: Database, driver: str, epochs: Mapping[int, int]) -> None:
-    """Say that a driver lives, and how far its runs are.
+    """Record that a driver is alive, and how far its runs are.
 
-    One that was taken for dead meanwhile comes back, with those of its runs that nobody else has taken.
+    A driver that was taken for dead in the meantime gets those of its runs back that no other driver has taken.
 
     Args:
         database: open for writing.
@@ -100,7 +100,7 @@ def beat(database: Database, driver: str, epochs: Mapping[int, int]) -> None:
 
 
 def leave(database: Database, driver: str) -> None:
-    """Say that a driver is done; what it did not finish is pending again."""
+    """Record that a driver has ended, and put the runs that it did not finish back to pending."""
     with database.session.begin() as session:
         session.execute(
             update(RunRow).where(RunRow.driver == driver, RunRow.state.in_(UNDER_WAY)).values(state=RunState.PENDING)
@@ -109,17 +109,17 @@ def leave(database: Database, driver: str) -> None:
 
 
 def reap(database: Database, besides: str | None = None) -> int:
-    """Mark the running runs of dead drivers as stale; how many.
+    """Mark the running runs of dead drivers as stale, and return how many there were.
 
     Args:
         database: open for writing.
-        besides: the driver that asks, which lives.
+        besides: id of the driver that asks, which is alive.
     """
     with database.session.begin() as session:
         dead = _dead(database, session) - {besides}
         if dead:
             session.execute(update(DriverRow).where(DriverRow.id.in_(dead)).values(ended=DriverRow.heartbeat))
-        # Also what a driver left that is known to have ended, and what was running before there were drivers' rows.
+        # Runs of drivers that have ended count too, and runs of the first schema, which had no drivers.
         ended = select(DriverRow.id).where(DriverRow.ended.is_not(None))
         stale: Any = session.execute(
             update(RunRow)
@@ -131,7 +131,7 @@ def reap(database: Database, besides: str | None = None) -> int:
 
 
 def dead_drivers(database: Database) -> set[str]:
-    """The drivers that never said they were done and live no more; for readers, who cannot reap."""
+    """The ids of drivers that ended without saying so; for readers, who cannot mark their runs as stale."""
     with database.session() as session:
         return _dead(database, session)
 
@@ -142,9 +142,9 @@ def _dead(database: Database, session: Session) -> set[str]:
     found = set()
     for driver in session.scalars(select(DriverRow).where(DriverRow.ended.is_(None))):
         if here is not None and driver.born.startswith(f"{here} "):
-            # Here it can be looked at: no clock, however it jumps, is asked.
+            # A process of this machine can be looked at, so that no clock matters, however it jumps.
             birth = _birth(driver.pid)
-            # Nobody's business where a process may be another user's: then its lease decides.
+            # Another user's process may be hidden from us; then the lease decides.
             gone = birth != driver.born if birth or not _hidden(driver.pid) else moment - driver.heartbeat > lease
         else:
             gone = moment - driver.heartbeat > lease
@@ -154,7 +154,7 @@ def _dead(database: Database, session: Session) -> set[str]:
 
 
 def _processes() -> str | None:
-    """What makes a process' number mean one process: machine, since when it is up, container; None if unknown."""
+    """The boot of the machine and the container, within which a process number is unique; None if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot[:18]}-{Path('/proc/self/ns/pid').readlink()}"
@@ -163,7 +163,7 @@ def _processes() -> str | None:
 
 
 def _hidden(pid: int) -> bool:
-    """Whether there is such a process, which must not be looked at."""
+    """Whether there is a process of that number that this user may not look at."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -174,19 +174,19 @@ def _hidden(pid: int) -> bool:
 
 
 def _birth(pid: int) -> str:
-    """When a process of this machine began, as its system counts; empty if there is none, or nobody can tell."""
+    """When a process of this machine began, as its system counts; empty if there is no such process, or if unknown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    # The name before it, in brackets, may hold anything.
+    # The process name before the last bracket may contain any character.
     fields = stat.rpartition(")")[2].split()
     here = _processes()
     return "" if fields[0] == "Z" or here is None else f"{here} {fields[19]}"
 
 
 def clock(session: Session) -> datetime:
-    """The database's own time, in UTC."""
+    """The time by the database's own clock, in UTC."""
     if session.get_bind().dialect.name == "postgresql":
         moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""What stored things are known by."""
+"""Keys of runs and of the tables of boards."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class RunKey(NamedTuple):
-    """What there is one finished run of.
+    """What a cell is run on: boards show one run for each key.
 
     Attributes:
-        identity: of the cell.
-        data_digest: of the decoded arrays.
+        identity: identity of the cell.
+        data_digest: digest of the decoded arrays of the data.
         device_class: `cpu` or `cuda`.
     """
 
@@ -25,12 +25,12 @@ class RunKey(NamedTuple):
 
 
 def board_key(canonical: str, data_digest: str, device_class: str) -> str:
-    """The table of a board that a result belongs to.
+    """The key of the table that a result belongs to.
 
     Args:
-        canonical: the JSON that the cell's identity was made from. By it, not by the recipe's stored fields: a
-            recipe written before a field was added would be another.
-        data_digest: of the data.
+        canonical: the JSON that the cell's identity was made from. It counts, and not the recipe's stored fields,
+            because a recipe that was stored before a field was added has fewer of them.
+        data_digest: digest of the data.
         device_class: `cpu` or `cuda`.
     """
     cell = json.loads(canonical)

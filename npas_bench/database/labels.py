@@ -1,4 +1,4 @@
-"""How stored things are called wherever they are shown."""
+"""What cells are called wherever they are shown, and how text from elsewhere is made safe to show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def cell_label(cell: CellRow) -> str:
-    """A cell in words, its options with it."""
+    """A cell in words, with the options of its method."""
     budget = cell.budget_text or f"{cell.budget:,}"
     return f"{cell.task} {cell.architecture} {method_label(cell.method, cell.options)} {budget} seed {cell.seed}"
 
@@ -19,11 +19,11 @@ def cell_label(cell: CellRow) -> str:
 def printable(text: str, *, lines: bool = False) -> str:
     r"""Text with every character that a terminal would obey, or not draw, replaced by its number: `\x1b`.
 
-    Results may come from anywhere.
+    Results may come from anywhere, so their texts are not to be trusted.
 
     Args:
-        text: any.
-        lines: whether ends of lines and tabs may stay.
+        text: any text.
+        lines: whether line breaks and tabs may stay.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""Where a results database is."""
+"""Where a results database is: a file or a server."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _FORMS = "use a file's path, sqlite:///FILE or postgresql+psycopg://USER@HOST/NA
 
 @dataclass(frozen=True)
 class Location:
-    """Where a database is.
+    """The place of a database.
 
     Attributes:
-        url: SQLAlchemy's URL.
-        path: of an SQLite file; None for a server.
+        url: URL that SQLAlchemy opens it by.
+        path: path of an SQLite file; None for a server.
     """
 
     url: URL
@@ -36,20 +36,20 @@ class Location:
     def __str__(self) -> str:
         if self.path:
             return str(self.path)
-        # A password may stand among the options, too.
+        # A password may also be among the options.
         plain = {name: value for name, value in self.url.query.items() if name in _PLAIN_OPTIONS}
         return self.url.set(query=plain).render_as_string(hide_password=True)
 
     @property
     def name(self) -> str:
-        """What tells it from other databases in a folder that they share."""
+        """A name for its files in a folder that it shares with other databases."""
         if self.path is None:
             return self.work_folder.name
         return f"{self.path.name}-{hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:12]}.work"
 
     @property
     def work_folder(self) -> Path:
-        """Where checkpoints of its runs lie: beside an SQLite file, in the working directory for a server."""
+        """The folder of its runs' checkpoints: beside an SQLite file, in the working directory for a server."""
         if self.path is not None:
             return self.path.with_name(f"{self.path.name}.work")
         place = f"{self.url.host}:{self.url.port}/{self.url.database}?{sorted(self.url.query.items())}"
@@ -57,10 +57,10 @@ class Location:
 
 
 def locate(wanted: str | None) -> Location:
-    """The store a user means: `wanted`, else `NPAS_BENCH_DB`, else `runs.db` in the working directory.
+    """The database that a user means: `wanted`, else `NPAS_BENCH_DB`, else `runs.db` in the working directory.
 
     Raises:
-        DatabaseError: if it is no path and no URL that this installation can open.
+        DatabaseError: if it is neither a path nor a URL that this installation can open.
     """
     written = wanted or os.environ.get("NPAS_BENCH_DB") or DEFAULT
     if "://" not in written:
@@ -68,7 +68,7 @@ def locate(wanted: str | None) -> Location:
     try:
         url = make_url(written)
     except (ArgumentError, ValueError):
-        # The reason could quote the password.
+        # The original message could quote the password.
         raise DatabaseError(f"a database's URL cannot be read: {_FORMS}") from None
     if url.drivername == "sqlite" and not url.query:
         return _file(url.database or "")

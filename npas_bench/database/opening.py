@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _BUSY_SECONDS = 60
 _CONNECT_SECONDS = 10
-# Any number, the same in every version: "npas" in ASCII.
+# The key of the lock under which schemas change: any number, the same in every version ("npas" in ASCII).
 _SERVER_LOCK = 0x6E706173
 
 
@@ -39,21 +39,21 @@ class Database:
     """An open results database.
 
     Attributes:
-        location: where it is.
+        location: place of the database.
         engine: SQLAlchemy's engine.
-        session: makes sessions on it.
+        session: factory of sessions on the engine.
     """
 
     def __init__(self, location: Location, engine: Engine, lock: FileLock | None = None) -> None:
         self.location = location
         self.engine = engine
         self.session = sessionmaker(engine, expire_on_commit=False)
-        # A driver's claim to be the only one, on a file.
+        # The lock by which a driver of a file is the only one; None for readers and servers.
         self._lock = lock
 
     @property
     def alone(self) -> bool:
-        """Whether no other driver can be at work on it."""
+        """Whether no other driver can be at work on the database."""
         return self._lock is not None
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Database:
             self._lock.release()
 
     def _leave_write_ahead_log(self) -> None:
-        # With a reader at work the log cannot be left; it is whole, and the next driver folds it in.
+        # While somebody reads the file, its log has to stay; it is complete, and the next driver merges it.
         with suppress(OperationalError), _outside_transactions(self.engine) as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout=200")
             connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
@@ -90,7 +90,7 @@ def open_for_writing(location: Location, papers: PaperList | None = None) -> Dat
     if location.path is None:
         return _open_server(location, papers)
     if location.path.exists() and location.path.stat().st_size:
-        # What is no database gets no lock file beside it.
+        # A file that is no database shall get no lock file beside it.
         reader = open_for_reading(location)
         if reader is not None:
             reader.close()
@@ -125,7 +125,7 @@ def _open_server(location: Location, papers: PaperList | None) -> Database:
 
 
 def open_beside(location: Location) -> Database | None:
-    """Open a database to change a little in it, whether or not a driver is at work; None where there is none.
+    """Open a database to change a little in it, whether or not a driver is at work on it.
 
     Raises:
         DatabaseError: as `open_for_writing` does, but for the driver.
@@ -139,7 +139,7 @@ def open_beside(location: Location) -> Database | None:
 
 
 def open_for_import(location: Location, papers: PaperList | None = None) -> Database:
-    """Open a database to add to it: as a driver does, or where a file has one at work, beside it.
+    """Open a database to import runs into it: as a driver does, or beside the driver that is at work on the file.
 
     Raises:
         DatabaseError: as `open_for_writing` does, but for the driver.
@@ -154,7 +154,7 @@ def open_for_import(location: Location, papers: PaperList | None = None) -> Data
 
 
 def upgrade(location: Location, papers: PaperList | None = None) -> tuple[str, str]:
-    """Bring a database to the newest schema; the revisions before and after.
+    """Bring a database to the newest schema, and return the revisions before and after.
 
     A file is changed in a copy that takes its place when it is whole, and kept as it was beside it.
 
@@ -194,7 +194,7 @@ def _upgrade_file(location: Location, path: Path, before: str, papers: PaperList
                 copy.unlink(missing_ok=True)
                 with closing(sqlite3.connect(copy)) as target:
                     source.backup(target)
-            # Nothing may be left in a log that would be taken for the new file's.
+            # A log that is left behind would be taken for the new file's.
             source.execute("PRAGMA journal_mode=DELETE")
     except (sqlite3.Error, OSError) as error:
         raise DatabaseError(f"database {location} cannot be copied for the upgrade: {error}") from None
@@ -219,7 +219,7 @@ def _taken(location: Location) -> DatabaseTaken:
 def _lock(location: Location, path: Path) -> FileLock:
     if not path.parent.is_dir():
         raise DatabaseError(f"database {location}: the folder {path.parent} does not exist; make it first")
-    # Two names for one file are one database.
+    # The real path is locked, so that two names for one file are one database.
     lock = FileLock(f"{path.resolve()}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
@@ -231,7 +231,7 @@ def _lock(location: Location, path: Path) -> FileLock:
 
 
 def _make_file(location: Location, path: Path, papers: PaperList | None) -> None:
-    """Make an SQLite database beside its place and move it there, so that a crash leaves none or a whole one."""
+    """Make an SQLite file beside its place and move it there, so that a crash leaves no file or a complete one."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     engine = _engine(Location(location.url.set(database=str(fresh)), fresh))
@@ -248,11 +248,11 @@ def _outside_transactions(engine: Engine) -> Iterator[Connection]:
 
 
 def open_for_reading(location: Location, *, immutable: bool = False, patience: float | None = None) -> Database | None:
-    """Open a database read-only; None where there is no such file.
+    """Open a database to read it; None if there is no such file.
 
     Args:
-        location: where.
-        immutable: promise that nobody writes to the SQLite file, so that it may lie on read-only media.
+        location: place of the database.
+        immutable: whether it is certain that nobody writes to the file; it may then lie on read-only media.
         patience: seconds to wait for a file that is locked, or a server that does not answer.
 
     Raises:
@@ -274,7 +274,7 @@ def _engine(
             return create_engine(
                 location.url,
                 pool_pre_ping=True,
-                # A server that vanishes without a word is missed within a minute and a half.
+                # A server that vanishes without closing its connections is noticed within a minute and a half.
                 connect_args={
                     "connect_timeout": _CONNECT_SECONDS if patience is None else max(1, round(patience)),
                     "keepalives_idle": 30,
@@ -319,7 +319,7 @@ def _explained(location: Location, engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def reaching(location: Location) -> Iterator[None]:
-    """Turns a database that fails in the middle of the work into an error a user can read.
+    """Turn the errors of a database that fails in the middle of the work into one that a user can read.
 
     Raises:
         DatabaseError: instead of the database's own error.
@@ -354,7 +354,7 @@ def _check(location: Location, revision: str | None) -> None:
 
 
 def _known_revision(location: Location, revision: str | None) -> str:
-    """The revision, if it is one that this code can use or upgrade."""
+    """The revision, provided that this code can use or upgrade it."""
     if revision is None:
         raise DatabaseError(f"database {location} holds no npas-bench results: name another with --db or NPAS_BENCH_DB")
     if revision not in REVISIONS:
@@ -379,7 +379,7 @@ def _renew_papers(engine: Engine, papers: PaperList | None) -> None:
 
 def _take_turns(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
-        # Of several drivers that find the same to do, one does it first.
+        # Several drivers may find the same work to do; one does it, and the others find it done.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SERVER_LOCK})
 
 
@@ -392,7 +392,7 @@ def _migrate(engine: Engine, papers: PaperList | None) -> None:
     with engine.begin() as connection:
         _take_turns(connection)
         if engine.dialect.name == "sqlite":
-            # A table that is altered is dropped and made anew, with others still referring to it.
+            # A table is altered by dropping and remaking it, while other tables refer to it.
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -1,4 +1,4 @@
-"""Waiting for a database that is away for a while: a server that restarts, a file that is locked."""
+"""Waiting for a database that does not answer for a while: a server that restarts, a file that is locked."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# A server comes back within minutes, or somebody has to look after it.
+# A server that is not back after some minutes needs somebody to look after it.
 PATIENCE_SECONDS = 300.0
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
-# What SQLite says of a lock, and PostgreSQL's classes of errors that pass: connections, shortage, shut-down, conflicts.
+# SQLite's messages about locks, and PostgreSQL's classes of errors that pass: connections, shortage, shut-down,
+# conflicts.
 _LOCKED = ("database is locked", "database table is locked")
 _PASSING = ("08", "53", "57P", "40")
 _CLOSED = ("connection", "server closed", "terminating", "starting up", "shutting down")
 
 
 def passes(error: DBAPIError) -> bool:
-    """Whether the same may well succeed a little later: nothing was changed."""
+    """Whether an error is of a kind that passes: nothing was changed, and the same call may succeed a little later."""
     if error.connection_invalidated:
         return True
     state = getattr(error.orig, "sqlstate", None)
@@ -39,15 +40,16 @@ def passes(error: DBAPIError) -> bool:
 
 
 def patiently(act: Callable[_P, _R], /, *arguments: _P.args, **named: _P.kwargs) -> _R:
-    """Do something in whole transactions, again and again while the database is away.
+    """Call a function, and call it again as long as the database does not answer.
 
     Args:
-        act: can be done twice: where a transaction's end got lost, it may have been done.
-        arguments: for it.
-        named: likewise.
+        act: the function. It works in whole transactions and can be called twice: if the answer to a commit got lost,
+            the first call may have had its effect.
+        arguments: its positional arguments.
+        named: its keyword arguments.
 
     Raises:
-        DBAPIError: if it is away for longer than five minutes, or something else is wrong.
+        DBAPIError: if the database does not answer for five minutes, or something else is wrong.
     """
     end, failures = time.monotonic() + PATIENCE_SECONDS, 0
     while True:

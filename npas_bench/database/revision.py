@@ -1,4 +1,4 @@
-"""What changes whenever a database's content may have: what a cache of results is kept by."""
+"""Texts that change whenever the content of a database may have changed; caches of results are keyed by them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def file_revision(location: Location) -> str | None:
-    """Of a file and its write-ahead log, without opening them; None for a server, or where there is no file."""
+    """The revision of a file and its write-ahead log, without opening them; None for a server or a missing file."""
     if location.path is None:
         return None
     parts = []
@@ -27,7 +27,7 @@ def file_revision(location: Location) -> str | None:
 
 
 def server_revision(database: Database) -> str:
-    """Of a server's database: which results it has, on an index of runs alone, and which of the papers' lists."""
+    """The revision of a server's database: its results, counted on an index, and its edition of the papers' list."""
     results = select(func.count(), func.max(RunRow.finished)).where(RunRow.current)
     with database.session() as session:
         found = (*session.execute(results).one(), session.scalar(select(func.max(PaperRow.edition))))

@@ -1,4 +1,4 @@
-"""What a driver asks of the database about runs, and writes to it."""
+"""What a driver reads and writes about runs: finding, adding, claiming and finishing them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# SQLite takes 32,766 variables in a statement; older builds took 999.
+# SQLite takes 32,766 variables in a statement, and older builds of it 999.
 _CHUNK = 900
-# Any number, the same in every version, other than the one that migrations use.
+# The key of the lock for choosing what boards show: any number, the same in every version, of its own.
 _CURRENT_LOCK = 0x6E706174
 
 
@@ -31,8 +31,8 @@ class StoredRun(NamedTuple):
     """The newest run of a key.
 
     Attributes:
-        id: its number in its database.
-        state: what has become of it.
+        id: number of the run in its database.
+        state: state of the run.
     """
 
     id: int
@@ -40,11 +40,11 @@ class StoredRun(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A run that is now this driver's.
+    """A run that now belongs to the driver that asked for it.
 
     Attributes:
-        attempt: how many there were, this one included.
-        superseded: token of the attempt before; None for the first.
+        attempt: number of the new attempt, from 1.
+        superseded: token of the attempt before; None if there was none.
     """
 
     attempt: int
@@ -155,10 +155,10 @@ def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapp
 
     Args:
         database: open for writing.
-        run: pending or stale, or running under this driver's own name, whose attempt is given up.
-        driver: that takes it.
-        token: of the new attempt.
-        facts: columns to set.
+        run: number of a run that is pending or stale, or that this driver runs and gives up to begin anew.
+        driver: id of the driver.
+        token: token of the new attempt.
+        facts: columns of the run to set.
 
     Returns:
         The claim; None if the run cannot be had.
@@ -177,7 +177,7 @@ def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapp
             return None
         # A new run goes on from the checkpoints that a failed run of its cell left.
         superseded = row.token or earlier
-        # By a condition, not by what was just read: SQLite locks no rows.
+        # What was just read may have changed, since SQLite locks no rows; the condition decides.
         taken = session.execute(
             update(RunRow)
             .where(RunRow.id == run, RunRow.state == row.state, RunRow.attempt == row.attempt)
@@ -222,7 +222,7 @@ class Findings(NamedTuple):
     """What a finished run measured and kept besides the metrics that rank it, as columns of the rows to store.
 
     Attributes:
-        evaluations: everything that was measured, in order.
+        evaluations: the measured values, in order.
         subjects: what the subjects named in `evaluations` are.
         weights: the files of weights that were kept.
     """
@@ -280,20 +280,21 @@ def finish_run(
 
 
 def hold_current(session: Session, *, alone: bool) -> None:
-    """Until the transaction ends, let no import choose what boards show, nor, where `alone`, a run that finishes.
+    """Keep imports from choosing what boards show until the transaction ends; and finishing runs too, if `alone`.
 
-    Neither sees what the other has not committed, and both would mark a run of theirs. A file has one writer anyway.
+    An import and a finishing run do not see what the other has not committed, and each would mark a run of its own as
+    the one that boards show. A file has only one writer anyway.
     """
     if session.get_bind().dialect.name == "postgresql":
         lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
         session.execute(select(lock(_CURRENT_LOCK)))
     elif alone:
-        # At once, not at the first change: what was read before another's change would be in the way of ours.
+        # The write lock is taken now: what is read before somebody else's change would make our own change fail.
         session.connection().exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def mark_current(session: Session, key: RunKey, run: int) -> None:
-    """Let this run be the one that boards show of its key."""
+    """Make a run the one that boards show of its key."""
     of_key = (
         RunRow.identity == key.identity,
         RunRow.data_digest == key.data_digest,
@@ -304,7 +305,7 @@ def mark_current(session: Session, key: RunKey, run: int) -> None:
 
 
 def note_attempt(database: Database, run: int, entry: Mapping[str, Any]) -> None:
-    """Add how an attempt ended that was not the last one."""
+    """Note with a run how an attempt ended that will not be its last."""
     with database.session.begin() as session:
         row = session.get_one(RunRow, run, with_for_update=True)
         row.attempts = [*(row.attempts or []), dict(entry)]
@@ -316,7 +317,7 @@ def release_runs(database: Database, runs: Iterable[int]) -> None:
 
 
 def still_running(database: Database, tokens: Mapping[int, str]) -> set[int]:
-    """Which of these runs are still running under these tokens: not cancelled, not taken by another driver."""
+    """The runs that are still running under their tokens, neither cancelled nor taken by another driver."""
     found: set[int] = set()
     with database.session() as session:
         for numbers in _chunks(list(tokens)):
@@ -332,7 +333,7 @@ def cancel_runs(
     grid: str | None = None,
     states: Sequence[RunState] = CANCELLABLE,
 ) -> int:
-    """Cancel what is waiting, running or stale; how many.
+    """Cancel runs that are waiting, running or stale, and return how many.
 
     Args:
         database: open for writing, by a driver or beside one.
@@ -351,7 +352,7 @@ def cancel_runs(
 
 
 def states_of(database: Database, runs: Sequence[int]) -> dict[int, RunState]:
-    """The states of runs, by number; without those that there are not."""
+    """The states of runs, by number; numbers that the database does not have are left out."""
     found: dict[int, RunState] = {}
     with database.session() as session:
         for numbers in _chunks(runs):
@@ -361,7 +362,7 @@ def states_of(database: Database, runs: Sequence[int]) -> dict[int, RunState]:
 
 
 def count_states(database: Database, *, grid: str | None = None) -> dict[str, dict[RunState, int]]:
-    """How many runs of each grid are in each state; what was run without a grid is under an empty name."""
+    """The number of runs in each state, by grid; runs without a grid are under an empty name."""
     query = select(RunRow.grid, RunRow.state, func.count()).group_by(RunRow.grid, RunRow.state)
     if grid is not None:
         query = query.where(RunRow.grid == grid)
@@ -373,7 +374,7 @@ def count_states(database: Database, *, grid: str | None = None) -> dict[str, di
 
 
 def now() -> datetime:
-    """The time, in UTC."""
+    """The present time, in UTC."""
     return datetime.now(UTC)
 
 

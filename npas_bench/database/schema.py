@@ -48,7 +48,7 @@ RANKING_SPLIT = "test"
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A moment in UTC, also on SQLite, which keeps no time zone."""
+    """A moment in UTC, on SQLite too, which stores no time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -67,11 +67,11 @@ class RunStateText(TypeDecorator[RunState]):
     cache_ok = True
 
     def process_bind_param(self, value: RunState | None, dialect: Dialect) -> str | None:
-        """The name alone: drivers of databases may treat an enumeration's members in ways of their own."""
+        """Give the plain name: database drivers may treat the members of an enumeration in ways of their own."""
         return None if value is None else str(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> RunState | None:
-        """Give the name its meaning back.
+        """Turn the name into the state.
 
         Raises:
             DatabaseError: If there is no such state.
@@ -87,7 +87,7 @@ class RunStateText(TypeDecorator[RunState]):
 
 
 class Base(DeclarativeBase):
-    """Base of the tables; constraints get names, which migrations need."""
+    """Base class of the tables. It names their constraints, which migrations need."""
 
     metadata = MetaData(
         naming_convention={
@@ -106,7 +106,7 @@ class Base(DeclarativeBase):
 
 
 class CellRow(Base):
-    """A cell, as its identity was made from it."""
+    """A cell, with everything that its identity was made from."""
 
     __tablename__ = "cells"
 
@@ -139,14 +139,14 @@ class DriverRow(Base):
     """A process that runs cells and writes their results.
 
     Attributes:
-        id: random.
-        host: that it runs on; stays in this database.
-        pid: its number there.
-        born: when that process began, as its system counts; tells it from a later one of the same number.
-        version: of the package.
-        code: digest of the package's sources: drivers at work on one database at one time run the same.
-        heartbeat: when it was last known to live, by the database's clock.
-        ended: when it closed the database; None if it never did.
+        id: a random name.
+        host: name of the host that it runs on, which never leaves this database.
+        pid: number of the process on that host.
+        born: when the process began, as its system counts; it tells the process from a later one of the same number.
+        version: version of the package.
+        code: digest of the package's sources; drivers that are at work on one database at the same time run the same.
+        heartbeat: when it was last known to be alive, by the database's clock.
+        ended: when it closed the database; None if it has not.
     """
 
     __tablename__ = "drivers"
@@ -255,7 +255,7 @@ class RunRow(Base):
         ),
         Index("ix_runs_repeats", "repeats", sqlite_where=_REPETITION, postgresql_where=_REPETITION),
         Index("ix_runs_uid", "uid", unique=True),
-        # What `status` and boards of many runs are answered from, without a look at the rows.
+        # `status` and the boards of many runs are answered from these indices, without reading the rows.
         Index("ix_runs_grid", "grid", "state"),
         Index("ix_runs_board", "current", "board", "finished"),
         Index("ix_runs_driver", "driver", "state"),
@@ -345,20 +345,20 @@ class WeightsRow(Base):
 
 
 class PaperRow(Base):
-    """A number that a paper prints: shown beside results, never one of them.
+    """A number that a paper prints, which is shown beside results and is never one of them.
 
     Attributes:
-        position: in the package's list, from 0.
-        edition: of that list.
-        source: the paper.
-        table: where in it.
+        position: place in the package's list, from 0.
+        edition: edition of that list.
+        source: key of the paper.
+        table: table or figure in which the number is printed.
         task: kind of task.
-        dataset: that it is about; empty where it is about none.
-        method: as the paper calls it.
-        variant: of the method; empty if it has none.
-        budget_percent: of the full architecture's parameters; None if not printed.
-        params_millions: as printed; None if not.
-        value: as printed.
+        dataset: data set that the number is about; empty if it is about none.
+        method: name that the paper gives the method.
+        variant: variant of the method; empty if it has none.
+        budget_percent: budget in per cent of the full architecture's parameters; None if not printed.
+        params_millions: parameters in millions, as printed; None if not printed.
+        value: the number, as printed.
         spread: what the paper prints after a plus-minus sign, without saying what it means.
         runs: how many it is the mean of; None if not printed.
         method_here: the method of this suite that it can be set against; None if there is none.

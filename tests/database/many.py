@@ -6,8 +6,8 @@ from tests.conftest import REPOSITORY
 
 
 def load():
-    """The module `benchmarks/scale_store.py`."""
-    spec = importlib.util.spec_from_file_location("scale_store", REPOSITORY / "benchmarks" / "scale_store.py")
+    """The module `benchmarks/scale_database.py`."""
+    spec = importlib.util.spec_from_file_location("scale_database", REPOSITORY / "benchmarks" / "scale_database.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -72,7 +72,7 @@ def test_the_tables_with_the_newest_results_are_chosen(database):
     assert choose_boards(database, task="none") == ([], 0)
 
 
-def test_only_the_newest_version_that_has_a_result_counts_in_the_whole_store(database):
+def test_only_the_newest_version_that_has_a_result_counts_in_the_whole_database(database):
     finished(database, "a", 5.0, method="ssn", canonical=canonical(recipe=1))
     finished(database, "b", 6.0, method="ssn", method_version=2, canonical=canonical(recipe=2))
     add_runs(database, [cell("c", method="ssn", method_version=3)], [run("c")])
@@ -86,7 +86,7 @@ def test_only_the_newest_version_that_has_a_result_counts_in_the_whole_store(dat
     assert [s.mean for t in read_tables(database).shown for s in t.bands[0].standings] == [8.0]
 
 
-def test_names_are_those_of_the_store(database):
+def test_names_are_those_of_the_database(database):
     finished(database, "a", task="one")
     finished(database, "b", task="two")
     assert stored_names(database, "task") == {"one", "two"}

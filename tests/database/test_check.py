@@ -26,7 +26,7 @@ def changed(database, statement):
     return [fault.what for fault in find_faults(database)]
 
 
-def test_a_store_in_use_is_whole(filled):
+def test_a_database_in_use_has_no_faults(filled):
     assert find_faults(filled) == []
     add_records(filled, RESULTS)
     assert find_faults(filled) == []

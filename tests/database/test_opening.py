@@ -22,7 +22,7 @@ from npas_bench.leaderboard.paper_list import paper_list
 from tests.database.test_runs import finished
 
 
-def test_a_new_store_has_the_newest_schema_and_opens_again(location):
+def test_a_new_database_has_the_newest_schema_and_opens_again(location):
     open_for_writing(location).close()
     reopened = open_for_writing(location)
     with reopened.engine.connect() as connection:
@@ -230,7 +230,7 @@ def test_databases_have_work_folders_of_their_own():
     assert locate("postgresql://me:secret@h/a").work_folder == locate("postgresql://you@h/a").work_folder
 
 
-def test_a_store_that_is_closed_is_a_single_file():
+def test_a_database_that_is_closed_is_a_single_file():
     open_for_writing(locate("runs.db")).close()
     assert {path.name for path in Path().iterdir()} == {"runs.db", "runs.db.lock"}
 
@@ -248,7 +248,7 @@ def test_closing_with_a_reader_at_work_loses_nothing():
     open_for_writing(locate("runs.db")).close()
 
 
-def test_a_crash_while_a_store_is_made_leaves_none(monkeypatch):
+def test_a_crash_while_a_database_is_made_leaves_none(monkeypatch):
     from npas_bench.database import opening
 
     def crash(engine, papers):

@@ -16,7 +16,7 @@ from npas_bench.dashboard.pages.links import run_page_link
 from npas_bench.dashboard.words import plain, short
 from npas_bench.database.labels import cell_label, printable
 from npas_bench.database.queries.listing import recent_runs
-from npas_bench.database.queries.reproductions import read_repetitions
+from npas_bench.database.queries.reproductions import read_finished_runs
 from npas_bench.database.queries.results import find_run
 from npas_bench.database.states import RunState
 from npas_bench.leaderboard.texts import cost_lines, direction, number_text, reproducing_command
@@ -228,7 +228,7 @@ def _provenance(row: RunRow) -> None:
 
 
 def _repetitions(look: Look, row: RunRow) -> None:
-    found = ask(look, lambda database: read_repetitions(database, row.identity, row.data_digest))
+    found = ask(look, lambda database: read_finished_runs(database, row.identity, row.data_digest))
     others = [one for one in found if one.run != row.id]
     if not others:
         return

@@ -1,4 +1,4 @@
-"""Results as JSON lines: how they travel from the database they were made in to others, and to the published board.
+"""Files of JSON lines, in which results travel from the database that they were made in to others.
 
 `docs/exchange.md` says what a user can rely on.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from npas_bench.database.exchange.record import Record
     from npas_bench.database.opening import Database
 
-# What only the database that a run was made in has a use for.
+# Columns that are of use only in the database that a run was made in.
 _LOCAL = {"id", "identity", "token", "superseded", "driver", "epoch", "board", "current"}
 _CELL_FIELDS = [column.key for column in CellRow.__table__.columns]
 _RUN_FIELDS = [column.key for column in RunRow.__table__.columns if column.key not in _LOCAL]
@@ -56,7 +56,7 @@ _LISTS: dict[str, tuple[type[Base], tuple[str, ...], Any]] = {
     ),
     "weights": (WeightsRow, ("kind", "file", "sha256", "bytes"), WeightsRow.kind),
 }
-# Texts that may be of any length where a run is made, SQLite's columns included.
+# The longest texts of a record. Where a run is made they may be longer, since SQLite does not limit its columns.
 _LONGEST = {"grid": 1000, "message": 20_000, "detail": 200_000} | dict.fromkeys(
     ("data_name", "data_label", "device", "host"), 200
 )
@@ -67,12 +67,12 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Checked(NamedTuple):
-    """A file whose every line was found to be a record.
+    """A file of which every line was found to be a record.
 
     Attributes:
-        path: of the file.
-        records: how many there are.
-        digest: of the file's content.
+        path: path of the file.
+        records: number of its records.
+        digest: digest of its content.
     """
 
     path: Path
@@ -84,8 +84,8 @@ class Located(NamedTuple):
     """A record with its place.
 
     Attributes:
-        path: of the file.
-        line: from 1.
+        path: path of the file that it is in.
+        line: number of its line, from 1.
         record: the record.
         size: bytes of its line.
     """
@@ -96,12 +96,14 @@ class Located(NamedTuple):
     size: int
 
     def wrong(self, what: str) -> DatabaseError:
-        """An error that names the place."""
+        """An error that names the place of the record."""
         return _wrong(self.path, self.line, what)
 
 
 def export_records(database: Database, *, grid: str | None = None, task: str | None = None) -> Iterator[str]:
-    """Every ended run of a database as a JSON line, oldest first; what ends meanwhile may come or not.
+    """Yield every ended run of a database as a JSON line, the oldest first.
+
+    A run that ends in the meantime may be among them or not.
 
     Args:
         database: open.
@@ -126,7 +128,7 @@ def export_records(database: Database, *, grid: str | None = None, task: str | N
         query = query.where(CellRow.task == task)
     last = 0
     while True:
-        # A transaction a page: an export that a slow pipe holds up keeps no writer from its file.
+        # Every page is a transaction of its own, so that an export into a slow pipe does not keep drivers waiting.
         with database.session() as session:
             rows = session.execute(query.where(RunRow.id > last)).all()
             numbers = [row.id for row in rows]
@@ -181,15 +183,15 @@ def _check_names(database: Database, grid: str | None, task: str | None) -> None
 
 
 def write_records(lines: Iterable[str], out: Path, *, overwrite: bool = False) -> int:
-    """Write lines to a file, which is there whole or not at all; how many.
+    """Write lines to a file, which is there completely or not at all, and return how many there were.
 
     Args:
-        lines: from `export_records`.
-        out: the file.
-        overwrite: whether it may be there.
+        lines: the lines, from `export_records`.
+        out: path of the file.
+        overwrite: whether a file that is there already may be replaced.
 
     Raises:
-        DatabaseError: if it is there, cannot be written, or there are no lines.
+        DatabaseError: if the file is there already or cannot be written, or if there are no lines.
     """
     if not overwrite and (out.exists() or out.is_symlink()):
         raise DatabaseError(f"{out} is there already: add --force to write over it, or name another file")
@@ -197,7 +199,7 @@ def write_records(lines: Iterable[str], out: Path, *, overwrite: bool = False) -
         raise DatabaseError(f"{out} is a folder: name a file in it")
     if not out.parent.is_dir():
         raise DatabaseError(f"{out}: the folder {out.parent} does not exist; make it first")
-    # A link's file is replaced, not the link.
+    # If the path is a link, the file that it points to is replaced, not the link.
     place = out.resolve()
     partial = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.partial")
     try:
@@ -214,7 +216,7 @@ def write_records(lines: Iterable[str], out: Path, *, overwrite: bool = False) -
 
 
 def print_records(lines: Iterable[str]) -> int:
-    """Write lines to the standard output; how many."""
+    """Write lines to the standard output, and return how many there were."""
     return _write_lines(lines, sys.stdout)
 
 
@@ -229,10 +231,11 @@ def _write_lines(lines: Iterable[str], file: TextIO) -> int:
 
 
 def check_files(paths: Sequence[Path]) -> list[Checked]:
-    """Read files through and check every line; nothing is stored.
+    """Read whole files and check every line; nothing is stored.
 
     Raises:
-        DatabaseError: if one cannot be read, holds a line that is no record, or none at all; it names file and line.
+        DatabaseError: if a file cannot be read, has a line that is no record, or is empty; the message names file and
+            line.
     """
     checked = []
     for path in paths:
@@ -245,11 +248,11 @@ def check_files(paths: Sequence[Path]) -> list[Checked]:
 
 
 def read_file(path: Path, digest: Any) -> Iterator[Located]:
-    """The records of a file, one after the other.
+    """Yield the records of a file, one after the other.
 
     Args:
-        path: of the file.
-        digest: a hash that all of its bytes go to.
+        path: path of the file.
+        digest: a hash object, which is updated with all bytes of the file.
 
     Raises:
         DatabaseError: at a line that is no record.
@@ -277,7 +280,7 @@ def read_file(path: Path, digest: Any) -> Iterator[Located]:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        # Files are read twice: a pipe cannot be.
+        # Files are read twice, which a pipe does not allow.
         if path.exists() and not path.is_file():
             raise DatabaseError(
                 f"{shown(path)} is {'a folder' if path.is_dir() else 'no file'}: name a file of JSON lines"
@@ -295,5 +298,5 @@ def _wrong(path: Path, line: int, what: str) -> DatabaseError:
 
 
 def shown(path: Path) -> str:
-    """A file's name as messages have it."""
+    """The name of a file as messages print it."""
     return printable(str(path))

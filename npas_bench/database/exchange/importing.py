@@ -1,4 +1,4 @@
-"""Runs that were made elsewhere, brought into a database: all of them or none, each once, marked with their origin."""
+"""The import of runs that were made elsewhere: all of them or none, each once, and marked with its origin."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 _BATCH = 500
 _BATCH_BYTES = 16 * 2**20
-# A driver waits five minutes for its file; an import this large takes less than one, on a busy machine too.
+# A driver waits five minutes for its file; an import of this size takes less than one, even on a busy machine.
 MOST_BESIDE = 20_000
 _ORIGIN_LENGTH = 200
 _CACHE_KIB = 2**18
 _RUNS = Base.metadata.tables["runs"]
-# What a record lists, each in a table of its own.
+# The lists of a record, each of which has a table of its own.
 _LISTS = {name: Base.metadata.tables[name] for name in ("metrics", "subjects", "evaluations", "weights")}
 _RUN_COLUMNS = [column.key for column in _RUNS.columns if column.key != "id"]
 
@@ -44,10 +44,10 @@ class Imported(NamedTuple):
     """What became of the records of an import.
 
     Attributes:
-        added: that were not there.
-        replaced: that stand now for an earlier attempt at the same run, imported before.
-        known: that were there, or a later attempt.
-        local: that this database has a run of its own for: it stays as it is.
+        added: number of records of runs that the database did not have.
+        replaced: number of records that replaced an earlier attempt at the same run, which was imported too.
+        known: number of records that the database had, or had a later attempt of.
+        local: number of records of runs that were made in this database, which stay as they are.
     """
 
     added: int = 0
@@ -56,12 +56,12 @@ class Imported(NamedTuple):
     local: int = 0
 
     def plus(self, other: Imported) -> Imported:
-        """The sum of two."""
+        """The sum of two imports."""
         return Imported(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 class _Known(NamedTuple):
-    """A stored run as an import sees it."""
+    """What an import needs to know of a run that the database has."""
 
     id: int
     uid: str
@@ -93,7 +93,7 @@ def import_files(database: Database, files: Sequence[Checked]) -> Imported:
 
     Args:
         database: open for writing, alone or beside a driver.
-        files: that were checked.
+        files: the files, which were checked.
 
     Raises:
         DatabaseError: if a file was changed since it was checked, a record contradicts what is stored, or the database
@@ -116,7 +116,7 @@ def _import(database: Database, files: Sequence[Checked]) -> Imported:
     total = Imported()
     with database.session.begin() as session:
         if database.location.path is not None:
-            # Keys are spread all over their indices, whose pages would be written to the log and read back many times.
+            # Keys are spread all over their indices: a small cache would write pages and read them back many times.
             session.connection().exec_driver_sql(f"PRAGMA cache_size=-{_CACHE_KIB}")
         hold_current(session, alone=True)
         for file in files:
@@ -131,7 +131,7 @@ def _import(database: Database, files: Sequence[Checked]) -> Imported:
 
 
 def _batches(records: Iterator[Located]) -> Iterator[list[Located]]:
-    """Some at a time, of different runs."""
+    """Yield some records at a time, no two of them of the same run."""
     batch: list[Located] = []
     uids: set[str] = set()
     size = 0
@@ -187,7 +187,7 @@ def _find(session: Session, condition: Any) -> list[_Known]:
 def _insert(session: Session, fresh: Sequence[Located]) -> None:
     on_conflict: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     cells = {one.record.cell.identity: one.record.cell.model_dump() for one in fresh}
-    # In one order, lest two that add the same cells wait for each other.
+    # Two imports that add the same cells in different orders would wait for each other for ever.
     session.execute(
         on_conflict(CellRow.__table__).on_conflict_do_nothing(), [cells[identity] for identity in sorted(cells)]
     )
@@ -213,7 +213,7 @@ def _insert(session: Session, fresh: Sequence[Located]) -> None:
 
 
 def _insert_lists(session: Session, records: Sequence[tuple[Record, int]]) -> None:
-    """Add what records list to the runs of some numbers."""
+    """Add what records list to their runs, whose numbers are given beside them."""
     for name, table in _LISTS.items():
         rows = [
             part.model_dump() | {"run_id": number} | ({"position": position} if "position" in table.c else {})
@@ -225,7 +225,7 @@ def _insert_lists(session: Session, records: Sequence[tuple[Record, int]]) -> No
 
 
 def _replace(session: Session, located: Located, stored: _Known) -> None:
-    """Let a record stand in the place of an earlier attempt, under the same number."""
+    """Replace an earlier attempt at a run by a record, under the same number."""
     row = _row(located) | {"origin": stored.origin}
     del row["current"]
     session.execute(update(_RUNS).where(_RUNS.c.id == stored.id).values(**row))
@@ -235,7 +235,7 @@ def _replace(session: Session, located: Located, stored: _Known) -> None:
     if stored.repeats is not None:
         return
     of_key = tuple_(RunRow.identity, RunRow.data_digest, RunRow.device_class) == tuple(stored.key)
-    # If it was the one shown, any other may be better now.
+    # If it was the run that boards show, any other run of the key may come before it now.
     rivals = RunRow.state.in_(ENDED) if stored.current else RunRow.current | (RunRow.id == stored.id)
     found = _find(session, of_key & rivals & RunRow.repeats.is_(None))
     winner = max(found, key=lambda run: (run.rank, run.current, run.id))
@@ -249,7 +249,7 @@ def _unmark(session: Session, numbers: Sequence[int]) -> None:
 
 
 def _rank(state: str, finished: datetime | None) -> tuple[bool, float]:
-    """Of a key's runs the one that finished last is shown, and a failed one only where all failed."""
+    """What boards choose by: the run of a key that finished last, and a failed one only if all failed."""
     return state != RunState.FAILED, finished.timestamp() if finished else 0.0
 
 
@@ -260,7 +260,7 @@ def _key(record: Record) -> RunKey:
 def _row(located: Located) -> dict[str, Any]:
     record = located.record
     key = _key(record)
-    # As it was written: a field that has no value is not given one.
+    # Fields that the record leaves out stay empty, whatever their defaults are.
     fields = dict.fromkeys(_RUN_COLUMNS) | record.run.model_dump(exclude_unset=True)
     return fields | {
         "identity": key.identity,
@@ -271,5 +271,5 @@ def _row(located: Located) -> dict[str, Any]:
 
 
 def origin_of(path: Path) -> str:
-    """What runs of a file are marked with: its name, without its folders."""
+    """The origin that runs of a file are marked with: the file's name, without its folders."""
     return printable(path.name)[:_ORIGIN_LENGTH]

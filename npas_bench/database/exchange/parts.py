@@ -20,7 +20,7 @@ from npas_bench.database.exchange.fields import (
 
 
 class LedgerRecord(RecordPart):
-    """What the network trains, by role, against what it may; see `npas_bench.budget.Ledger`."""
+    """The trainable scalars of the network by role, and the budget; see `npas_bench.budget.Ledger`."""
 
     fixed: Count
     store: Count
@@ -36,7 +36,7 @@ class LedgerRecord(RecordPart):
 
     @property
     def total(self) -> int:
-        """All that is trained."""
+        """The number of all trained scalars."""
         return self.fixed + self.store + self.coefficients + self.masks + self.generators + self.state
 
 
@@ -79,7 +79,7 @@ class CostRecord(RecordPart):
 
 
 class AttemptRecord(RecordPart):
-    """How an attempt before the last ended."""
+    """How an attempt before the last one ended."""
 
     why: Annotated[str, StringConstraints(max_length=10_000)]
     seconds: Seconds
@@ -89,7 +89,7 @@ class AttemptRecord(RecordPart):
 
 
 class SharingRecord(NamedTuple):
-    """What one layer reads of the method's stores."""
+    """The part of the method's stores that one layer reads."""
 
     layer: Annotated[str, StringConstraints(max_length=1000)]
     group: Count
@@ -111,7 +111,7 @@ class MetricRecord(RecordPart):
 
 
 class SubjectRecord(RecordPart):
-    """A part of what was evaluated that has results of its own; see `npas_bench.tasks.base.Subject`."""
+    """A part of what was evaluated that has results of its own; see `npas_bench.tasks.Subject`."""
 
     name: Name
     parameters: Count | None = None

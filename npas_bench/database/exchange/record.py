@@ -30,30 +30,30 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 FORMAT = 4
-# Of cells' identities that this code can make again.
+# The versions of cells' identities that this code can compute.
 _IDENTITY_VERSIONS = (1,)
 _LARGEST = 2**63 - 1
 
 
 class CellRecord(RecordPart):
-    """The cell, as its identity was made from it.
+    """The cell, with everything that its identity was made from.
 
     Attributes:
         identity: sha256 of `canonical`, in hexadecimal.
         identity_version: how `canonical` is made.
         canonical: sorted JSON of all that determines the result; the fields below say the same.
-        task: name.
-        architecture: name.
-        method: name.
-        task_version: of the task.
-        method_version: of the method.
+        task: name of the task.
+        architecture: name of the architecture.
+        method: name of the method.
+        task_version: version of the task.
+        method_version: version of the method.
         options: the method's options that differ from their defaults.
         budget: trainable scalars that the network may have.
         budget_text: the budget as it was asked for.
         full: trainable scalars of the full architecture.
         recipe: how the network was trained, every field of it.
         recipe_name: the recipe's name.
-        seed: of initial values, order and augmentation.
+        seed: seed of initial values, order and augmentation.
     """
 
     identity: Digest
@@ -88,7 +88,7 @@ class CellRecord(RecordPart):
         return self
 
     def determining(self) -> dict[str, Any]:
-        """What the canonical form holds, out of the other fields.
+        """What the canonical form has to hold, according to the other fields.
 
         Of the recipe it is every field that differs from its default. A field that this version does not know, or a
         record of another version did not have, is at its default exactly if the canonical form leaves it out.
@@ -118,43 +118,43 @@ def _difference(said: dict[str, Any], canonical: str) -> str:
 
 
 class RunRecord(RecordPart):
-    """The run: how it ended, where it ran, what it cost.
+    """The run: how it ended, where it ran, and what it cost.
 
     Attributes:
-        uid: the same in every database that the run was brought to.
+        uid: name of the run, the same in every database that it was brought to.
         repeats: uid of the run that this one repeats; none where it repeats nothing.
         state: how it ended.
-        attempt: how many attempts it took.
-        attempts: how those before the last ended.
+        attempt: number of attempts that it took.
+        attempts: how the attempts before the last one ended.
         origin: name of the file that the run first came from; none where it was exported by the database it ran in.
-        grid: that it was run for.
+        grid: name of the grid that it was run for.
         created: when it was asked for.
         started: when its first attempt began.
         finished: when it ended.
-        data_name: the data that the task wants.
-        data_label: what the data really used is called.
-        data_digest: of the data.
+        data_name: name of the data that the task asks for.
+        data_label: name of the data that was used.
+        data_digest: digest of that data.
         data_official: whether it is the official data.
         device_class: `cpu` or `cuda`.
         device: model of the processor or GPU.
-        host: kind of machine; never its name.
-        versions: of Python and the packages that determine results.
-        commit: of the code.
+        host: kind of the machine, never its name.
+        versions: versions of Python and of the packages that determine results.
+        commit: commit of the code.
         dirty: whether the code differed from that commit.
-        parameters: trainable scalars.
-        ledger: of what they are.
+        parameters: number of trainable scalars.
+        ledger: what these scalars are.
         sharing: which layers read which parameters.
         structure: what the method's search or refinement decided.
         history: one entry per epoch.
         reported_epoch: epoch whose network was evaluated; none where it is the last one.
-        seconds_per_step: median.
-        train_seconds: spent on training.
-        peak_memory: bytes.
-        cost: all that is known of it.
+        seconds_per_step: median time of a training step.
+        train_seconds: time of training.
+        peak_memory: bytes at the peak.
+        cost: everything that is known of what the run cost.
         message: why it failed or is unsupported.
         detail: the traceback of an unexpected error.
-        smallest: the smallest budget the method can meet.
-        largest: the largest.
+        smallest: the smallest budget that the method can meet, where it said so.
+        largest: the largest budget that the method can meet, where it said so.
     """
 
     uid: Uid

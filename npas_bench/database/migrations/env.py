@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `npas_bench.database.opening` hands over."""
+"""The environment that Alembic runs migrations in, on the connection that `npas_bench.database.opening` gives it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ context.configure(
     connection=connection,
     target_metadata=Base.metadata,
     version_table=VERSION_TABLE,
-    # SQLite alters a table by copying it.
+    # SQLite can alter a table only by copying it.
     render_as_batch=connection.dialect.name == "sqlite",
 )
 with context.begin_transaction():

@@ -1,4 +1,4 @@
-"""Which tables a database's results make, and the results of some of them: what a board of many runs is answered from.
+"""The tables that a database's results make, and the results of some of them: the source of boards of many runs.
 
 Tables are chosen on an index of runs alone, and only the chosen ones' rows are looked at.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Board(NamedTuple):
-    """A table of results, not looked at yet.
+    """A table of results that have not been read yet.
 
     Attributes:
-        key: of its runs, `RunRow.board`.
-        results: how many it has, of older versions of its task and methods, too.
+        key: key of the table, `RunRow.board` of its runs.
+        results: number of its results, those of older versions of its task and methods included.
     """
 
     key: str
@@ -35,11 +35,11 @@ class Board(NamedTuple):
 
 
 class Boards(NamedTuple):
-    """Tables of a database.
+    """The tables of a database that were chosen.
 
     Attributes:
-        chosen: those to show, the newest result first.
-        total: how many there are to choose from.
+        chosen: the tables to show, the one with the newest result first.
+        total: number of tables to choose from.
     """
 
     chosen: list[Board]
@@ -47,16 +47,16 @@ class Boards(NamedTuple):
 
 
 class BoardFacts(NamedTuple):
-    """What a table is about.
+    """The facts that all results of a table have in common.
 
     Attributes:
-        key: of its runs.
+        key: key of the table.
         task: name of the task.
         architecture: name of the architecture.
         recipe: name of the recipe.
-        data_label: what the data is to be called.
+        data_label: name of the data that was used.
         device_class: `cpu` or `cuda`.
-        results: how many it has.
+        results: number of its results.
     """
 
     key: str
@@ -69,7 +69,7 @@ class BoardFacts(NamedTuple):
 
 
 class BudgetCount(NamedTuple):
-    """How many results of a table have a budget."""
+    """The number of results that a table has at a budget."""
 
     budget: int
     results: int
@@ -78,13 +78,13 @@ class BudgetCount(NamedTuple):
 def choose_boards(
     database: Database, *, task: str | None = None, architecture: str | None = None, limit: int | None = None
 ) -> Boards:
-    """The tables with the newest results.
+    """Choose the tables with the newest results.
 
     Args:
         database: open.
-        task: only of this task.
-        architecture: only of this architecture.
-        limit: at most so many; all if left out.
+        task: only tables of this task; all if left out.
+        architecture: only tables of this architecture; all if left out.
+        limit: the largest number of tables; all if left out.
     """
     with database.session() as session:
         found = [Board(*row) for row in session.execute(_boards_query(session, task, architecture))]
@@ -105,7 +105,7 @@ def _boards_query(session: Session, task: str | None, architecture: str | None) 
         if name is not None
     ]
     if wanted:
-        # All runs of a table have one task and architecture: any of them tells.
+        # All runs of a table have the same task and architecture, so one of them is enough.
         one = aliased(RunRow)
         identity = (
             select(one.identity)
@@ -118,7 +118,7 @@ def _boards_query(session: Session, task: str | None, architecture: str | None) 
     outdated = outdated_versions(session)
     if outdated:
         run, cell = aliased(RunRow), aliased(CellRow)
-        # With a limit, no planner takes it for a join of everything with everything.
+        # The limit keeps planners from joining every run with every cell.
         shown = (
             select(run.id)
             .join(cell, cell.identity == run.identity)
@@ -132,21 +132,21 @@ def _boards_query(session: Session, task: str | None, architecture: str | None) 
 
 
 class Versions(NamedTuple):
-    """The newest version with an ended run of tasks and methods that have several versions."""
+    """The version that counts of each task and method that has several: the newest one with an ended run."""
 
     tasks: dict[str, int]
     methods: dict[str, int]
 
 
 def outdated_versions(session: Session) -> Versions | None:
-    """What has several versions, and which counts; None if nothing has."""
+    """The tasks and methods that have several versions, with the one that counts; None if there are none."""
     tasks = _newest(session, CellRow.task, CellRow.task_version)
     methods = _newest(session, CellRow.method, CellRow.method_version)
     return Versions(tasks, methods) if tasks or methods else None
 
 
 def newest_only(versions: Versions, cell: Any = CellRow) -> ColumnElement[bool]:
-    """That a cell is of the version that counts of its task and of its method."""
+    """The condition that a cell has the versions that count of its task and its method."""
     return and_(
         *(not_(and_(cell.task == name, cell.task_version != newest)) for name, newest in versions.tasks.items()),
         *(not_(and_(cell.method == name, cell.method_version != newest)) for name, newest in versions.methods.items()),
@@ -160,7 +160,7 @@ def _newest(session: Session, name: InstrumentedAttribute[str], version: Instrum
     newest = {}
     for one, numbers in there.items():
         if len(numbers) > 1:
-            # A version that was only planned, or is under way, shows nothing yet, and hides nothing.
+            # A version that has no ended run yet shows nothing, so it hides nothing either.
             falling = sorted(numbers, reverse=True)
             shown = (number for number in falling if _has_result(session, name == one, version == number))
             newest[one] = next(shown, falling[0])
@@ -173,7 +173,7 @@ def _has_result(session: Session, *conditions: ColumnElement[bool]) -> bool:
 
 
 def one_board(database: Database, key: str) -> Boards:
-    """The table of a key; none where no result has it."""
+    """The table of a key; no table if no result has the key."""
     query = select(func.count()).where(RunRow.current, RunRow.board == key)
     with database.session() as session:
         results = session.scalar(query) or 0
@@ -181,7 +181,7 @@ def one_board(database: Database, key: str) -> Boards:
 
 
 def describe_boards(database: Database, boards: Iterable[Board]) -> list[BoardFacts]:
-    """What tables are about, in the order of their names."""
+    """The facts about tables, in the order of task, architecture and recipe."""
     columns = (CellRow.task, CellRow.architecture, CellRow.recipe_name, RunRow.data_label, RunRow.device_class)
     found = []
     with database.session() as session:
@@ -199,7 +199,7 @@ def describe_boards(database: Database, boards: Iterable[Board]) -> list[BoardFa
 
 
 def board_full(database: Database, board: Board) -> int:
-    """Trainable scalars of the full architecture that a table is about."""
+    """The number of trainable scalars of the full architecture of a table."""
     query = (
         select(CellRow.full)
         .join(RunRow, CellRow.identity == RunRow.identity)
@@ -211,7 +211,7 @@ def board_full(database: Database, board: Board) -> int:
 
 
 def board_budgets(database: Database, board: Board) -> list[BudgetCount]:
-    """The budgets of a table, rising."""
+    """The budgets of a table in rising order, with the number of results at each."""
     query = (
         select(CellRow.budget, func.count())
         .join(RunRow, CellRow.identity == RunRow.identity)
@@ -223,7 +223,7 @@ def board_budgets(database: Database, board: Board) -> list[BudgetCount]:
 
 
 def method_budgets(database: Database, board: Board, method: str) -> list[int]:
-    """The budgets at which a table has results of a method."""
+    """The budgets at which a table has results of a method, in rising order."""
     query = (
         select(CellRow.budget)
         .join(RunRow, CellRow.identity == RunRow.identity)
@@ -242,14 +242,14 @@ def read_boards(
     budgets: Collection[int] | None = None,
     methods: Collection[str] | None = None,
 ) -> list[Result]:
-    """The results of some tables, of the versions that count.
+    """Read the results of some tables, of the versions that count.
 
     Args:
         database: open.
         boards: the tables.
-        metric: the metric to read; left out, each task's primary one.
-        budgets: only these.
-        methods: only these, by name.
+        metric: name of the metric to read; each task's primary one if left out.
+        budgets: only these budgets; all if left out.
+        methods: only methods of these names; all if left out.
     """
     with database.session() as session:
         outdated = outdated_versions(session)

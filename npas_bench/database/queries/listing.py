@@ -1,4 +1,4 @@
-"""Runs in a line each, newest first."""
+"""Lists of runs, one line for each, the newest first."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class RunLine(NamedTuple):
-    """A run in a line.
+    """One run of a list.
 
     Attributes:
-        run: its id.
-        grid: that it was run for.
-        cell: in words.
-        state: how it ended, or that it has not.
-        message: why it failed or is unsupported.
-        finished: when.
+        run: number of the run.
+        grid: name of the grid that it was run for; None if there was none.
+        cell: the cell in words.
+        state: state of the run.
+        message: why it failed or is unsupported; None otherwise.
+        finished: when it ended; None if it has not.
     """
 
     run: int
@@ -44,9 +44,9 @@ def recent_runs(
 
     Args:
         database: open.
-        states: only in these.
-        grid: only of this grid.
-        limit: at most so many.
+        states: only runs in these states; all if left out.
+        grid: only runs of this grid; all if left out.
+        limit: the largest number of runs.
     """
     query = (
         select(RunRow.id, RunRow.grid, RunRow.state, RunRow.message, RunRow.finished, CellRow)

@@ -36,7 +36,7 @@ class PaperNumber(NamedTuple):
 
     @property
     def percent(self) -> float | None:
-        """The budget in per cent of the full architecture, printed or inferred; None if it is told otherwise."""
+        """The budget in per cent of the full architecture, printed or inferred; None if it is given otherwise."""
         return self.budget_here if self.budget_percent is None else self.budget_percent
 
 

@@ -1,4 +1,7 @@
-"""Further runs of a cell on the same data: on a board they are reproductions of the one that counts, never seeds."""
+"""Further runs of a cell on the same data: reproductions of the run that boards show, which never count as seeds.
+
+They are runs of another device class, repetitions, older runs, and runs that were imported.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,16 @@ _T = TypeVar("_T")
 _CHUNK = 900
 
 
-class Repetition(NamedTuple):
+class FinishedRun(NamedTuple):
     """A finished run of a cell.
 
     Attributes:
-        run: its id in its database.
-        uid: the same in every database.
-        counts: whether it is the one that boards show, for its device class.
+        run: number of the run in its database.
+        uid: uid of the run, the same in every database.
+        counts: whether it is the one that boards show for its device class.
         device_class: `cpu` or `cuda`.
-        finished: when.
-        metrics: name -> value.
+        finished: when it ended.
+        metrics: values of the metrics by their names.
     """
 
     run: int
@@ -62,16 +65,19 @@ def related_runs(database: Database, row: RunRow) -> Related:
 
 
 def reproduced_runs(results: Sequence[Result], *databases: Database) -> set[int]:
-    """Which results' cells were done more than once.
+    """Find the results whose cells were finished more than once.
 
     Args:
-        results: of the first database.
-        databases: to look in. The same run in several of them is one.
+        results: results of the first database.
+        databases: databases to look in. A run that is in several of them counts once.
+
+    Returns:
+        The numbers of the results' runs.
     """
     done: dict[tuple[str, str], list[int]] = {}
     for result in results:
         if result.state == RunState.DONE:
-            # One for each device class.
+            # A cell has one result for each device class.
             done.setdefault((result.identity, result.data_digest), []).append(result.run)
     wanted = sorted({identity for identity, _ in done})
     uids: dict[tuple[str, str], set[str]] = {}
@@ -83,7 +89,7 @@ def reproduced_runs(results: Sequence[Result], *databases: Database) -> set[int]
 
 
 def _several(database: Database, identities: Sequence[str], *, alone: bool) -> Iterator[tuple[str, str, str]]:
-    """Identity, data digest and uid of runs that are done; alone, a database tells at once which cells have several."""
+    """Identity, data digest and uid of finished runs; if `alone`, of cells with several, and a number for the uid."""
     key = (RunRow.identity, RunRow.data_digest)
     where = RunRow.identity.in_(identities), RunRow.state == RunState.DONE
     with database.session() as session:
@@ -96,16 +102,16 @@ def _several(database: Database, identities: Sequence[str], *, alone: bool) -> I
             yield from ((identity, digest, str(number)) for number in range(count))
 
 
-def read_repetitions(database: Database, identity: str, data_digest: str) -> list[Repetition]:
-    """All finished runs of a cell on some data, oldest first."""
+def read_finished_runs(database: Database, identity: str, data_digest: str) -> list[FinishedRun]:
+    """Read all finished runs of a cell on some data, repetitions among them, the oldest first."""
     runs = (
         select(RunRow.id, RunRow.uid, RunRow.current, RunRow.device_class, RunRow.finished)
         .where(RunRow.identity == identity, RunRow.data_digest == data_digest, RunRow.state == RunState.DONE)
         .order_by(RunRow.id)
     )
     with database.session() as session:
-        found = [Repetition(*row, {}) for row in session.execute(runs)]
-        numbers = {repetition.run: repetition for repetition in found}
+        found = [FinishedRun(*row, {}) for row in session.execute(runs)]
+        numbers = {one.run: one for one in found}
         for part in _parts(list(numbers)):
             values = select(MetricRow.run_id, MetricRow.name, MetricRow.value).where(MetricRow.run_id.in_(part))
             for run, name, value in session.execute(values.order_by(MetricRow.position)):

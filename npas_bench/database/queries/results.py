@@ -1,4 +1,4 @@
-"""What boards read from the database."""
+"""The results that boards are made from, and single runs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Result(NamedTuple):
     """The newest ended run of a cell, on some data and device class, with one metric of it.
 
     Attributes:
-        run: its id in its database.
-        identity: of its cell.
+        run: number of the run in its database.
+        identity: identity of its cell.
         board: key of the table that it belongs to.
-        seconds_per_step: median.
-        peak_memory: bytes.
+        seconds_per_step: median time of a training step.
+        peak_memory: bytes at the peak.
         forward_flops: floating-point operations of one example's forward pass, weights as they are.
-        generation_flops: of generating all weights once.
-        metric: name of the metric; None where the run is not done.
-        value: the metric's value.
-        unit: its unit.
-        higher_is_better: its direction.
+        generation_flops: floating-point operations of generating all weights once.
+        metric: name of the metric; None if the run is not done or does not have it.
+        value: value of the metric.
+        unit: unit of the value.
+        higher_is_better: whether a higher value is better.
     """
 
     run: int
@@ -69,7 +69,7 @@ class Result(NamedTuple):
     higher_is_better: bool | None
 
 
-# SQLite takes 32,766 variables in a statement; older builds took 999.
+# SQLite takes 32,766 variables in a statement, and older builds of it 999.
 _AT_ONCE = 500
 _COLUMNS = (
     RunRow.id,
@@ -94,7 +94,7 @@ _COLUMNS = (
     RunRow.parameters,
     RunRow.seconds_per_step,
     RunRow.peak_memory,
-    # As numbers of any size: a server's integers would end at two thousand million.
+    # Read as floating-point numbers, since PostgreSQL's integers would end at two thousand million.
     RunRow.cost["forward_flops"].as_float(),
     RunRow.cost["generation_flops"].as_float(),
     RunRow.message,
@@ -114,15 +114,15 @@ def read_results(
     boards: Sequence[str] | None = None,
     conditions: Iterable[ColumnElement[bool]] = (),
 ) -> list[Result]:
-    """Every cell's newest ended run, in a fixed order.
+    """Read the newest ended run of every cell, in a fixed order.
 
     Args:
         database: open.
-        task: only this task.
-        architecture: only this architecture.
-        metric: the metric to read; left out, each task's primary one.
-        boards: only these tables, by key.
-        conditions: more of them, on runs and cells.
+        task: only cells of this task; all if left out.
+        architecture: only cells of this architecture; all if left out.
+        metric: name of the metric to read; each task's primary one if left out.
+        boards: keys of the tables to read; all if left out.
+        conditions: further conditions on runs and cells.
     """
     wanted = MetricRow.position == 0 if metric is None else MetricRow.name == metric
     query: Any = (
@@ -141,16 +141,16 @@ def read_results(
         queries = [query.where(RunRow.board.in_(part)) for part in parts]
     with database.session() as session:
         results = [Result(*row) for one in queries for row in session.execute(one)]
-    # Here, not in the database: what is sorted there it may look for in another index, and by a locale's rules.
+    # Not sorted by the database, which might choose a slower index for it, and would follow a locale's rules.
     return sorted(results, key=lambda r: (r.task, r.architecture, r.budget, r.method, r.seed, r.run))
 
 
-# Columns of names that a user may choose by.
+# The columns of the names that a user may choose by.
 _NAMES = {"task": CellRow.task, "architecture": CellRow.architecture, "metric": MetricRow.name}
 
 
 def has_name(database: Database, kind: str, name: str) -> bool:
-    """Whether a database knows a task, architecture or metric by a name."""
+    """Whether a database has a task, architecture or metric of a name."""
     column = _NAMES[kind]
     with database.session() as session:
         return session.scalar(select(column).where(column == name).limit(1)) is not None
@@ -167,10 +167,10 @@ def stored_methods(database: Database, *, task: str | None = None, architecture:
 
     Args:
         database: open.
-        task: only of this task.
-        architecture: only of this architecture.
+        task: only of cells of this task; of all if left out.
+        architecture: only of cells of this architecture; of all if left out.
     """
-    # Servers do not compare JSON.
+    # PostgreSQL does not compare values of type JSON, but it compares their texts.
     query = select(CellRow.method, cast(CellRow.options, Text)).distinct()
     if task is not None:
         query = query.where(CellRow.task == task)
@@ -181,7 +181,7 @@ def stored_methods(database: Database, *, task: str | None = None, architecture:
 
 
 def count_unfinished(database: Database) -> int:
-    """How many runs are pending or were interrupted."""
+    """The number of runs that are pending or were interrupted."""
     return sum(count for states in count_states(database).values() for state, count in states.items() if state.open)
 
 

@@ -41,14 +41,14 @@ class UnderWay(NamedTuple):
     """A run that has begun and not ended.
 
     Attributes:
-        run: its number.
-        grid: that it was run for; None for none.
+        run: number of the run.
+        grid: name of the grid that it was run for; None if there was none.
         cell: the cell in words, and whether it is repeated.
         state: `running`, or `stale` if its driver is dead.
-        epoch: whole epochs that its driver has told of; None for none yet.
-        epochs: of its recipe; None if it does not say.
-        attempt: how many there were, this one included.
-        since: when its first attempt began.
+        epoch: whole epochs that its driver has reported; None before the first one.
+        epochs: epochs of its recipe; None if the recipe does not say.
+        attempt: number of the attempt, from 1.
+        since: when the first attempt began.
         driver: id of the driver that has it, or had it.
     """
 
@@ -67,14 +67,14 @@ class Driver(NamedTuple):
     """A driver at work, or one that left runs behind.
 
     Attributes:
-        id: in the database.
-        host: that it runs on.
-        pid: its number there.
-        version: of the package.
+        id: id of the driver in the database.
+        host: name of the host that it runs on.
+        pid: number of the process on that host.
+        version: version of the package that it runs.
         started: when it began.
-        heartbeat: when it was last heard of.
+        heartbeat: when it was last known to be alive.
         alive: whether it is at work.
-        running: how many runs it has, or had.
+        running: number of runs that it has, or left behind.
     """
 
     id: str
@@ -91,11 +91,11 @@ class Status(NamedTuple):
     """How the runs of a database are getting on.
 
     Attributes:
-        moment: when this was so, by the database's clock.
-        counts: how many runs of each grid are in each state; what was run without a grid is under an empty name.
+        moment: the time of this status, by the database's clock.
+        counts: number of runs in each state, by grid; runs without a grid are under an empty name.
         under_way: running and stale runs, running ones first, as many as were asked for.
-        hidden: how many more of these there are.
-        drivers: those at work, and those that left runs behind.
+        hidden: number of further runs that are running or stale.
+        drivers: the drivers at work, and those that left runs behind.
     """
 
     moment: datetime
@@ -111,12 +111,12 @@ class Status(NamedTuple):
 
 
 def read_status(database: Database, *, grid: str | None = None, limit: int = 20) -> Status:
-    """How the runs of a database, or of one grid, are getting on.
+    """Tell how the runs of a database, or of one grid, are getting on.
 
     Args:
         database: open.
-        grid: only this grid.
-        limit: how many running and stale runs to tell of one by one.
+        grid: only runs of this grid; all if left out.
+        limit: the largest number of running and stale runs to list one by one.
     """
     dead = dead_drivers(database)
     counts = count_states(database, grid=grid)
@@ -135,7 +135,7 @@ def read_status(database: Database, *, grid: str | None = None, limit: int = 20)
                 running[driver] += count
             if state is RunState.RUNNING and driver not in alive:
                 states = counts[name or ""]
-                # They were counted a moment ago, and may have got on since.
+                # They were counted a moment ago, and some may have moved to another state since.
                 moved = min(count, states.get(RunState.RUNNING, 0))
                 states[RunState.RUNNING] = states.get(RunState.RUNNING, 0) - moved
                 states[RunState.STALE] = states.get(RunState.STALE, 0) + moved
@@ -155,7 +155,7 @@ def read_status(database: Database, *, grid: str | None = None, limit: int = 20)
 
 
 def _had(session: Session, here: ColumnElement[bool]) -> list[Any]:
-    """How many runs of each grid are stored as running or stale under each driver."""
+    """The number of runs that are stored as running or stale, by grid, state and driver."""
     query = (
         select(RunRow.grid, RunRow.state, RunRow.driver, func.count())
         .where(here, RunRow.state.in_(UNDER_WAY))

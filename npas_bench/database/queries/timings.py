@@ -1,4 +1,4 @@
-"""What forecasts read from the database: what finished runs took."""
+"""What forecasts read from the database: the time and memory that finished runs took."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
     from npas_bench.database.opening import Database
 
-# A database may hold a million runs: the newest tell most about the next ones, and some of all the others.
+# A database may hold a million runs. The newest tell most about the next ones; a sample of the others is enough.
 MOST = 10_000
-# SQLite takes 32,766 variables in a statement; older builds took 999.
+# SQLite takes 32,766 variables in a statement, and older builds of it 999.
 _CHUNK = 900
 
 
 class Timing(NamedTuple):
-    """What a finished run took.
+    """The time and memory that a finished run took. Repetitions tell as much as other runs.
 
     Attributes:
-        uid: of the run, the same in every database.
-        options: of the method, as JSON.
-        recipe: its fields, as JSON.
-        device: its name.
-        host: class of the host; None where it was not noted.
-        engine: switches that were on, as JSON; None for none.
-        train_seconds: all of training, the search included.
-        evaluate_seconds: of evaluation.
-        seconds_per_step: of training.
-        peak_memory: bytes.
+        uid: uid of the run, the same in every database.
+        options: options of the method, as JSON.
+        recipe: fields of the recipe, as JSON.
+        device: name of the device.
+        host: class of the host; None if it was not noted.
+        engine: switches that were on, as JSON; None if there were none.
+        train_seconds: time of all training, the search included.
+        evaluate_seconds: time of the evaluation.
+        seconds_per_step: median time of a training step.
+        peak_memory: bytes at the peak.
         trained_epochs: how many epochs it trained, where its recipe has a stop rule; None trained them all.
     """
 
@@ -57,14 +57,15 @@ class Timing(NamedTuple):
 
 
 def read_timings(database: Database, device_class: str, *, most: int = MOST) -> list[Timing]:
-    """What finished runs on a class of devices took, newest first.
+    """Read what finished runs on a class of devices took, the newest first.
 
     Args:
         database: open.
         device_class: `cpu` or `cuda`.
-        most: runs to read; where there are more, half of them are the newest, and the others are picked evenly.
+        most: the largest number of runs. If there are more, half of those read are the newest ones, and the other half
+            are picked evenly from the rest.
     """
-    # As text: alike ones are parsed once, by whoever needs them.
+    # JSON is read as text, so that whoever needs it parses equal texts once.
     query: Any = (
         select(
             RunRow.id,

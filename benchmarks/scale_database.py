@@ -1,6 +1,6 @@
 """How long `npas-bench leaderboard` and `status` take on a database of many runs, as whole processes.
 
-python benchmarks/scale_store.py [--runs 100000] [--db FILE|URL] [--repeat 5] [--json FILE]
+python benchmarks/scale_database.py [--runs 100000] [--db FILE|URL] [--repeat 5] [--json FILE]
 """
 
 from __future__ import annotations
