@@ -50,9 +50,9 @@ def plan(
     Time and memory are learned from the finished runs of the database and of the published board, and counted
     from the networks' operations where there are none.
     """
-    from npas_bench.cli.expectation import learned_forecast
     from npas_bench.database.opening import locate, open_for_reading, reaching
     from npas_bench.database.runs import newest_runs
+    from npas_bench.forecast.learned import learned_forecast
     from npas_bench.forecast.outlook import lanes_here, look_out
 
     items = choose.chosen_items(

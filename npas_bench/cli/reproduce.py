@@ -76,7 +76,6 @@ def _read(location: Location, run: int, published: bool) -> RunRow:
 
 def _repeat(repeat: Repeat, location: Location, workdir: Path | None, keep: bool) -> RunRow:
     """Run a cell again, and read what came of it."""
-    from npas_bench.cli.run import checkpoint_folder
     from npas_bench.cli.terminal.progress import reporter_for
     from npas_bench.database.opening import open_for_writing, reaching
     from npas_bench.database.queries.results import find_run
@@ -84,6 +83,7 @@ def _repeat(repeat: Repeat, location: Location, workdir: Path | None, keep: bool
     from npas_bench.runner.driver import Terms, run_items
     from npas_bench.runner.executors import InlineExecutor
     from npas_bench.runner.journal import default_log, logged
+    from npas_bench.runner.launch import checkpoint_folder
 
     with reaching(location):
         database = open_for_writing(location)

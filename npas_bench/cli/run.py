@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import errors, output
 from npas_bench.errors import NpasBenchError
-
-if TYPE_CHECKING:
-    from npas_bench.database.opening import Database, Location
-    from npas_bench.runner.driver import Expected
-    from npas_bench.runner.executors import Executor
-    from npas_bench.runner.item import Item
-    from npas_bench.runner.work import Engine
 
 
 class ExecutorName(StrEnum):
@@ -94,12 +87,8 @@ def run(
     The exit code is 0 if every cell is done or unsupported, 1 if one is not, 2 for a mistake in the command.
     """
     from npas_bench.cli.terminal.progress import reporter_for
-    from npas_bench.database.opening import locate, open_for_writing, reaching
-    from npas_bench.leaderboard.paper_list import paper_list
-    from npas_bench.leaderboard.published import refuse_published
-    from npas_bench.runner.driver import Terms, run_items, to_repeat
-    from npas_bench.runner.executors import InlineExecutor
-    from npas_bench.runner.journal import default_log, logged
+    from npas_bench.database.opening import locate
+    from npas_bench.runner.launch import Launch, launch
     from npas_bench.runner.work import Engine
 
     items = choose.chosen_items(
@@ -132,76 +121,29 @@ def run(
     if again and only is not None:
         raise NpasBenchError(f"--again runs finished cells and --only {only.value} leaves them out: leave one out")
     location = locate(db)
-    refuse_published(location)
-    seconds = _deadline(deadline)
-    with reaching(location):
-        database = open_for_writing(location, paper_list())
-        try:
-            folder = checkpoint_folder(workdir, location)
-            items = to_repeat(items, database) if again else items
-            chosen = _executor(executor, items, ray_address, folder)
-            engine = Engine(regenerate, compiled, processes)
-            with logged(log or default_log(folder)), chosen:
-                terms = Terms(
-                    grid=grid,
-                    only=only.value if only else None,
-                    engine=engine,
-                    deadline=seconds,
-                    folder=folder,
-                    # One after the other, cells take as long in any order.
-                    expected=None if isinstance(chosen, InlineExecutor) else _expected(items, database, engine),
-                    keep=keep_weights,
-                )
-                summary = run_items(items, database, chosen, reporter_for(output), terms)
-        except KeyboardInterrupt:
-            errors.print("stopped; the same command goes on from here", style="yellow")
-            raise typer.Exit(130) from None
-        finally:
-            database.close()
+    how = Launch(
+        grid=grid,
+        only=only.value if only else None,
+        again=again,
+        keep_weights=keep_weights,
+        executor=executor.value if executor else None,
+        ray_address=ray_address,
+        engine=Engine(regenerate, compiled, processes),
+        deadline=_deadline(deadline),
+        workdir=workdir,
+        log=log,
+    )
+    try:
+        summary = launch(items, location, reporter_for(output), how)
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from here", style="yellow")
+        raise typer.Exit(130) from None
     ended = [f"{count} {state}" for state, count in summary._asdict().items() if count]
     unrun = len(items) - sum(summary)
     ended += [f"{unrun} not run"] if unrun else []
     output.print(f"{len(items)} cells: {', '.join(ended)}. Results in {location}", soft_wrap=True)
     if summary.failed or unrun:
         raise typer.Exit(1)
-
-
-def _expected(items: list[Item], database: Database, engine: Engine) -> dict[str, Expected]:
-    from npas_bench.cli.expectation import learned_forecast
-    from npas_bench.runner.driver import Expected
-
-    estimates = learned_forecast(database, items[0].device).all(items, engine)
-    # Cells of a kind have one estimate between them. What others of the task took says nothing of this one's memory.
-    expected = {
-        id(estimate): Expected(
-            estimate.seconds, estimate.memory if estimate.measured and estimate.basis == "runs" else None
-        )
-        for estimate in estimates
-    }
-    return {item.cell.identity: expected[id(estimate)] for item, estimate in zip(items, estimates, strict=True)}
-
-
-def _executor(wanted: ExecutorName | None, items: list[Item], address: str | None, folder: Path) -> Executor:
-    import os
-    from importlib.util import find_spec
-
-    from npas_bench.runner.executors import InlineExecutor
-
-    one_gpu = ":" in items[0].device
-    if wanted is None:
-        several = len(items) > 1 and (os.cpu_count() or 1) > 1 and not one_gpu
-        wanted = ExecutorName.ray if address or (several and find_spec("ray")) else ExecutorName.inline
-    if wanted is ExecutorName.inline:
-        if address:
-            raise NpasBenchError("--ray-address goes with --executor ray: leave one of the two out")
-        return InlineExecutor()
-    if not find_spec("ray"):
-        raise NpasBenchError("--executor ray: Ray is not installed; pip install ray, or use --executor inline")
-    if one_gpu:
-        raise NpasBenchError("--executor ray hands out GPUs itself: use --device cuda, or --executor inline")
-    from npas_bench.runner.cluster import RayExecutor
-
-    return RayExecutor(address, folder)
 
 
 def _deadline(written: str | None) -> float | None:
@@ -218,25 +160,3 @@ def _deadline(written: str | None) -> float | None:
     if not 0 < seconds < math.inf:
         raise NpasBenchError(f"--deadline '{written}': seconds, or a number with s, m or h is wanted, as 90, 30m or 2h")
     return seconds
-
-
-def checkpoint_path(written: Path | None, location: Location) -> Path:
-    """Where the folder for checkpoints is: in the one that `--workdir` names, or beside the database."""
-    # Of several databases that share a folder each has a part of its own.
-    return (written / location.name if written else location.work_folder).expanduser()
-
-
-def checkpoint_folder(written: Path | None, location: Location) -> Path:
-    """The folder for checkpoints, which is made if it does not exist.
-
-    Raises:
-        NpasBenchError: if it cannot be made.
-    """
-    folder = checkpoint_path(written, location)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NpasBenchError(
-            f"the folder for checkpoints, {folder}, cannot be made: {error}; name another with --workdir"
-        ) from None
-    return folder.resolve()

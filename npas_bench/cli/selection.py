@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 import yaml
 
-from npas_bench.errors import DataError, NpasBenchError, OptionError, RecipeError
+from npas_bench.errors import NpasBenchError, OptionError, RecipeError
 
 if TYPE_CHECKING:
     from npas_bench.cells.grid import Grid
@@ -92,31 +92,13 @@ def chosen_items(selection: Selection) -> list[Item]:
     Raises:
         NpasBenchError: if a name, budget or option is wrong, data is missing, or there is no such device.
     """
-    from npas_bench.cells.grid import Expander
     from npas_bench.cells.recipes import Change
-    from npas_bench.runner.device import resolve_device
-    from npas_bench.runner.item import Item
+    from npas_bench.runner.launch import plan_cells
 
     recipe, fields = _recipe(selection.recipes)
-    grid = _grid(selection, recipe)
     precision = selection.precision.value if selection.precision else None
-    expander = Expander(Change(selection.short, selection.epochs, selection.parts, precision, fields))
-    cells = expander.cells(grid)
-    device = resolve_device(selection.device, elsewhere=selection.elsewhere)
-    sources = {name: expander.task(name).source() for name in {cell.task for cell in cells}}
-    for name in sources:
-        task = expander.task(name)
-        if "train" not in task.splits():
-            raise DataError(f"task {name}: the training split is missing, and nothing can be trained without it")
-    return [
-        Item(
-            cell,
-            expander.full_size(expander.task(cell.task), expander.architecture(cell.architecture)),
-            sources[cell.task],
-            device,
-        )
-        for cell in cells
-    ]
+    change = Change(selection.short, selection.epochs, selection.parts, precision, fields)
+    return plan_cells(_grid(selection, recipe), change, selection.device, elsewhere=selection.elsewhere)
 
 
 def _grid(selection: Selection, recipe: str | None) -> Grid:

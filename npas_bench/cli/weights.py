@@ -33,10 +33,10 @@ def weights(
 
     A plain file is loaded with torch and safetensors alone. Its header says how.
     """
-    from npas_bench.cli.run import checkpoint_path
     from npas_bench.cli.show import read_run
     from npas_bench.database.opening import locate
     from npas_bench.runner.kept import check_kept
+    from npas_bench.runner.launch import checkpoint_path
     from npas_bench.runner.work import KeptWeights, weights_folder
     from npas_bench.weights_file import copy_weights, read_weights, write_weights
 

@@ -77,7 +77,7 @@ class Workers(Executor):
 
 def test_a_run_on_several_workers_begins_with_the_longest(past, call, monkeypatch):
     workers = Workers()
-    monkeypatch.setattr("npas_bench.cli.run._executor", lambda *_: workers)
+    monkeypatch.setattr("npas_bench.runner.launch.choose_executor", lambda *_: workers)
     methods = ("--method", "full", "--method", "superweights", "--budget", "25%")
     ran = call("run", "--task", "digits", *methods, "--epochs", "4", "--seeds", "1", "--db", past)
     assert ran.returncode == 0, ran.stderr

@@ -1,4 +1,4 @@
-"""What commands expect cells to take: from the runs of a database and of the published board."""
+"""What cells are expected to take, learned from the runs of a database and of the published board."""
 
 from __future__ import annotations
 
