@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -23,7 +22,7 @@ from npas_bench.network import state_tensors
 from npas_bench.torch_internals import storage_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -175,10 +174,10 @@ def write_weights(path: Path, weights: Weights) -> WrittenFile:
     Raises:
         StorageError: if it cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    metadata = weights.header.as_metadata()
-    return _write(path, lambda partial: save_file(weights.tensors, partial, metadata=metadata))
+    # Made in memory: what the library writes by itself can be read by its owner alone.
+    return _write(path, save(weights.tensors, weights.header.as_metadata()))
 
 
 def copy_weights(source: Path, path: Path) -> WrittenFile:
@@ -187,25 +186,26 @@ def copy_weights(source: Path, path: Path) -> WrittenFile:
     Raises:
         StorageError: if it cannot be read or written.
     """
-    return _write(path, lambda partial: shutil.copyfile(source, partial))
+    try:
+        return _write(path, source.read_bytes())
+    except OSError as error:
+        raise StorageError(f"the weights {source} cannot be read: {error}") from error
 
 
-def _write(path: Path, fill: Callable[[Path], object]) -> WrittenFile:
-    from safetensors import SafetensorError
-
+def _write(path: Path, content: bytes) -> WrittenFile:
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fill(partial)
-        with partial.open("rb") as file:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
-        written = measure_file(partial)
         partial.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise StorageError(f"the weights {path} cannot be written: {error}") from error
-    return written
+    return WrittenFile(hashlib.sha256(content).hexdigest(), len(content))
 
 
 def measure_file(path: Path) -> WrittenFile:

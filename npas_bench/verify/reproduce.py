@@ -57,7 +57,7 @@ class Reproduction(NamedTuple):
     """What came of repeating a run.
 
     Attributes:
-        metrics: every metric of the run, in its order.
+        metrics: everything that the run measured: the metrics that rank it, in their order, then all others.
         parted: the first epoch, from 1, whose mean training loss was another; None if all were the same.
         tolerance: how far the metrics may differ.
     """
@@ -115,19 +115,24 @@ def circumstances_of(row: RunRow) -> Circumstances:
 
 
 def compare_runs(then: RunRow, now: RunRow, tolerance: Tolerance) -> Reproduction:
-    """Every metric of a run beside its repetition's, and the first epoch whose losses differ."""
-    values = {metric.name: metric.value for metric in now.metrics}
+    """Everything that a run measured beside its repetition's, and the first epoch whose losses differ."""
+    before, after = _measured(then), _measured(now)
     compared = [
-        Compared(
-            name=metric.name,
-            unit=metric.unit,
-            then=metric.value,
-            now=values.get(metric.name),
-            holds=metric.name in values and tolerance.allows(metric.value, values[metric.name]),
-        )
-        for metric in sorted(then.metrics, key=lambda metric: metric.position)
+        Compared(name, unit, value, after[name][0], tolerance.allows(value, after[name][0]))
+        if name in after
+        else Compared(name, unit, value, None, holds=False)
+        for name, (value, unit) in before.items()
     ]
     return Reproduction(compared, _first_difference(then, now), tolerance)
+
+
+def _measured(row: RunRow) -> dict[str, tuple[float, str]]:
+    """The value and the unit of all that a run measured, by name: what ranks it, then each subject on each split."""
+    ranking = sorted(row.metrics, key=lambda metric: metric.position)
+    others = sorted(row.evaluations, key=lambda one: one.position)
+    return {metric.name: (metric.value, metric.unit) for metric in ranking} | {
+        f"{one.metric}, {one.subject} on {one.split}": (one.value, one.unit) for one in others
+    }
 
 
 def _first_difference(then: RunRow, now: RunRow) -> int | None:

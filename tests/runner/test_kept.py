@@ -24,6 +24,7 @@ from npas_bench.weights_file import (
     trained_weights,
     write_weights,
 )
+from tests.conftest import REPOSITORY
 
 RECIPE = Digits().recipes("wrn-10-1")["short"].derive(epochs=1)
 RUN = "0123456789abcdef" * 2
@@ -39,9 +40,11 @@ HEADER = WeightsHeader(
     data_digest="d",
 )
 
-# A network of this architecture as somebody without this package would write it down.
-STRANGER = """
-import importlib.abc, json, sys
+# The code in the documentation, run as somebody would run it who does not have this package.
+PAGE = (REPOSITORY / "docs" / "weights.md").read_text(encoding="utf-8")
+EXAMPLE = PAGE.split("```python\n")[1].split("```")[0]
+STRANGER = f"""
+import importlib.abc, sys
 
 class Blocked(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -49,57 +52,12 @@ class Blocked(importlib.abc.MetaPathFinder):
             raise ImportError("npas_bench is not installed here")
 
 sys.meta_path.insert(0, Blocked())
-
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
+{EXAMPLE}
 from sklearn.datasets import load_digits
-from torch import nn
-from torch.nn.functional import relu
 
-class Block(nn.Module):
-    def __init__(self, into, out, stride):
-        super().__init__()
-        self.norm1, self.norm2 = nn.BatchNorm2d(into), nn.BatchNorm2d(out)
-        self.conv1 = nn.Conv2d(into, out, 3, stride, padding=1, bias=False)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
-        changes = into != out or stride != 1
-        self.shortcut = nn.Conv2d(into, out, 1, stride, bias=False) if changes else None
-
-    def forward(self, x):
-        active = relu(self.norm1(x))
-        skip = x if self.shortcut is None else self.shortcut(active)
-        return self.conv2(relu(self.norm2(self.conv1(active)))) + skip
-
-class WRN(nn.Module):
-    def __init__(self, blocks):
-        super().__init__()
-        self.stem = nn.Conv2d(1, 16, 3, padding=1, bias=False)
-        widths = ((16, 16, 1), (16, 32, 2), (32, 64, 2))
-        self.stages = nn.Sequential(
-            *(
-                nn.Sequential(Block(*width), *(Block(width[1], width[1], 1) for _ in range(blocks - 1)))
-                for width in widths
-            )
-        )
-        self.norm, self.classifier = nn.BatchNorm2d(64), nn.Linear(64, 10)
-
-    def forward(self, x):
-        return self.classifier(relu(self.norm(self.stages(self.stem(x)))).mean((2, 3)))
-
-path, out, depth = sys.argv[1:]
-with safe_open(path, "pt") as file:
-    normalisation = json.loads(file.metadata()["normalisation"])
-network = WRN((int(depth) - 4) // 6)
-network.load_state_dict(load_file(path))
-network.eval()
-digits = load_digits()
-pixels = torch.tensor(digits.images, dtype=torch.float32)[:, None]
-mean, deviation = (torch.tensor(normalisation[name]).view(-1, 1, 1) for name in ("mean", "deviation"))
-with torch.no_grad():
-    outputs = network((pixels - mean) / deviation)
+outputs = classify(torch.tensor(load_digits().images, dtype=torch.float32)[:, None])
 assert not any(name.startswith("npas_bench") for name in sys.modules)
-torch.save(outputs, out)
+torch.save(outputs, sys.argv[2])
 """
 
 
@@ -138,7 +96,7 @@ def test_a_plain_file_gives_the_run_s_outputs_and_its_error_without_this_package
     write_weights(plain, plain_weights_of(chosen, weights))
     out = tmp_path / "outputs.pt"
     done = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(plain), str(out), str(depth)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", STRANGER, str(plain), str(out)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     outputs = torch.load(out, weights_only=True)
