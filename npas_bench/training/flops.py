@@ -1,4 +1,4 @@
-"""Floating-point operations of a network."""
+"""The floating-point operations of a network."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ log = logging.getLogger(__name__)
 
 
 def count_forward_flops(network: Network, problem: Problem, task: Task) -> int | None:
-    """Floating-point operations of one example's forward pass, two for every multiply-add, weights as they are.
+    """The floating-point operations of one example's forward pass, two for every multiply-add.
 
-    Those of convolutions, linear layers and products, which torch counts; norms and activations are left out.
+    Operations of convolutions, linear layers and matrix products count, as torch counts them; those of norms and
+    activations do not, nor does the generation of weights.
 
     Args:
-        network: what was trained.
-        problem: that it solves; gives the architecture of a generated network.
-        task: gives an example.
+        network: the network that was trained.
+        problem: the problem that it solves, which gives the architecture of a generated network.
+        task: the task, which gives an example.
 
     Returns:
-        None where a plain network of the kind does not run on the meta device.
+        The number of operations; None if a plain network of the architecture does not run on the meta device.
     """
     try:
         with torch.device("meta"):
@@ -39,7 +40,7 @@ def count_forward_flops(network: Network, problem: Problem, task: Task) -> int |
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
             plain(*task.example())
-    # A network of anyone's, on a device that not every operation knows.
+    # The network may be anyone's, and the meta device does not know every operation.
     except Exception:
         log.debug("the operations of %s cannot be counted", type(network).__name__, exc_info=True)
         return None

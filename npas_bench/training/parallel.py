@@ -1,7 +1,8 @@
-"""One training in several processes, each with a device of its own: torch's DistributedDataParallel.
+"""One training in several processes, each with a device of its own, by torch's DistributedDataParallel.
 
-A recipe's `parts` say into how many parts a batch is cut; every part is normalised by itself. Processes share the
-parts among them, so that one process that computes them in turn gets the same network but for rounding.
+A recipe's `parts` say into how many parts a batch is cut, and every part is normalised by itself. The processes share
+the parts out among themselves, so that a single process that computes all parts in turn gets the same network except
+for rounding.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train one network.
+    """The processes that train one network together.
 
     Attributes:
-        rank: of this one.
-        count: how many there are.
+        rank: the number of this process, from 0.
+        count: the number of processes.
     """
 
     rank: int = 0
     count: int = 1
 
     def share(self, parts: list[T]) -> list[T]:
-        """Which of a batch's parts are this process's."""
+        """The parts of a batch that this process computes."""
         each = len(parts) // self.count
         return parts[self.rank * each : (self.rank + 1) * each]
 
     def tell(self, value: Any) -> Any:
-        """What the first process says, in each of them; JSON."""
+        """The first process's value, in every process."""
         if self.count == 1:
             return value
         told = [value]
@@ -52,11 +53,11 @@ class Processes:
         return told[0]
 
     def largest(self, value: int) -> int:
-        """The largest of all processes' values, in each of them."""
+        """The largest of the processes' values, in every process."""
         return max(self.gather(value))
 
     def gather(self, value: T) -> list[T]:
-        """All processes' values, in each of them."""
+        """The values of all processes in the order of their ranks, in every process."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -64,7 +65,7 @@ class Processes:
         return values
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum of a value over all processes, in each of them."""
+        """The sum of a tensor over all processes, which replaces it in every process."""
         if self.count > 1:
             distributed.all_reduce(value)
         return value
@@ -74,12 +75,15 @@ ALONE = Processes()
 
 
 class WrappedNetwork:
-    """Runs a network as the engine's switches say: compiled, together with other processes.
+    """A network as the engine's switches want it run: compiled, or together with other processes.
 
     Args:
-        network: to run; its parameters may be replaced between epochs, `renew` must then be called.
-        processes: that train it.
-        compiled: whether torch compiles it.
+        network: the network; when its parameters are replaced between epochs, `renew` must be called.
+        processes: the processes that train the network.
+        compiled: whether torch compiles the network.
+
+    Attributes:
+        module: what a loss calls in place of the network.
     """
 
     def __init__(self, network: Network, processes: Processes = ALONE, *, compiled: bool = False) -> None:
@@ -87,32 +91,32 @@ class WrappedNetwork:
         self.renew()
 
     def renew(self) -> None:
-        """Look at the network's parameters again."""
+        """Wrap the network anew, after some of its parameters were replaced."""
         module: Any = torch.compile(self._network) if self._compiled else self._network
         if self._processes.count > 1:
-            # Norms see each part by itself; their running statistics are put together after each step.
+            # Norms see each part by itself, and their running statistics are combined after each step.
             module = DistributedDataParallel(module, broadcast_buffers=False)
             self._statistics = _Statistics(self._network)
         self.module: nn.Module = module
 
     def after_step(self, parts: int) -> None:
-        """A step is over, in which this process computed so many parts."""
+        """Combine the norms' running statistics after a step in which this process computed so many parts."""
         if self._processes.count > 1:
-            self._statistics.put_together(self._processes, parts)
+            self._statistics.combine(self._processes, parts)
 
     def collecting(self, *, last: bool) -> AbstractContextManager[object]:
-        """Around a part's forward and backward pass: only after a batch's last part do processes add up."""
+        """A context for the forward and backward pass of a part; processes add up gradients after the last part only."""
         if last or not isinstance(self.module, DistributedDataParallel):
             return nullcontext()
         return self.module.no_sync()
 
 
 class _Statistics:
-    """The running statistics of a network's norms, which move by an exponential average with every part.
+    """The running statistics of a network's norms, which every part of a batch changes by an exponential average.
 
-    A part with statistics s moves them from r to (1 - m) r + m s. Each process begins a step at the same r and moves
-    its own by its k parts; what one process gets that computes all parts in turn is (1 - m)^kN r and, of each
-    process, what it added, times (1 - m)^k for every process after it.
+    A part with statistics s moves them from r to (1 - m) r + m s. Each of N processes begins a step at the same r and
+    moves its own copy by its k parts. A single process that computes all parts in turn ends at (1 - m)^kN r, plus what
+    each process added, times (1 - m)^k for every process that comes after it.
     """
 
     def __init__(self, network: Network) -> None:
@@ -127,7 +131,7 @@ class _Statistics:
         return torch.cat([buffer.flatten() for buffer in self._buffers]) if self._buffers else torch.empty(0)
 
     @torch.no_grad()
-    def put_together(self, processes: Processes, parts: int) -> None:
+    def combine(self, processes: Processes, parts: int) -> None:
         if not self._buffers:
             return
         kept = self._keep**parts
