@@ -9,39 +9,28 @@ import traceback
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from npas_bench import plugins
 from npas_bench.database.states import RunState
-from npas_bench.errors import (
-    CheckpointError,
-    Diverged,
-    NpasBenchError,
-    StorageError,
-    UnsupportedBudget,
-)
-from npas_bench.network import GeneratedNetwork
-from npas_bench.runner.build import Built, build_network, count_again, problem_of
+from npas_bench.errors import Diverged, NpasBenchError, StorageError, UnsupportedBudget
+from npas_bench.runner.build import count_again, problem_of
 from npas_bench.runner.device import describe_device
 from npas_bench.runner.failures import Overdue, out_of_memory, overdue_outcome, unstorable_outcome
 from npas_bench.runner.kept import keep_weights
 from npas_bench.runner.machine import begin_peak_memory, host_class, peak_memory, versions
+from npas_bench.runner.preparation import prepare
 from npas_bench.runner.together import run_together
 from npas_bench.runner.work import Cost, Outcome, Work
-from npas_bench.training.checkpoint import CheckpointFolder
 from npas_bench.training.evaluation import evaluate, not_finite
 from npas_bench.training.flops import count_forward_flops
-from npas_bench.training.loop import EpochReport, TrainingContext
-from npas_bench.training.parallel import ALONE, Processes
-from npas_bench.training.search import Search
+from npas_bench.training.parallel import ALONE
 from npas_bench.training.stages import Fit, run_stages
-from npas_bench.training.stopping import split_training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from npas_bench.allocation import Reading
-    from npas_bench.network import Network
+    from npas_bench.training.loop import EpochReport, TrainingContext
+    from npas_bench.training.parallel import Processes
+    from npas_bench.training.stages import TrainingState
 
 log = logging.getLogger(__name__)
 
@@ -112,108 +101,66 @@ def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Pro
 
 
 def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
-    cell, device = work.cell, _device(work, processes)
-    task = plugins.task(cell.task)
-    if task.source().digest != work.source.digest:
-        raise CheckpointError(f"the data of task {cell.task} differs here from the driver's: {task.source().label}")
-    split = split_training(task, cell.recipe, cell.seed)
-    examples = split.train.to(device)
-    validation = None if split.validation is None else split.validation.to(device)
-    checkpoints = CheckpointFolder(work.folder, cell.identity, work.source.digest, work.token)
-    last = checkpoints.latest()
-    search = Search(task, examples, cell.recipe, cell.seed, cell.identity, device)
-    structure = last.structure if last is not None else None
-    built: Built | None = None
-    if processes.rank == 0:
-        built = build_network(cell, problem_of(cell, task, search, structure))
-        structure = built.network.structure()
-    # A search is one process's: all build what it decided.
-    structure = processes.tell(structure)
-    network, ledger = built or build_network(cell, problem_of(cell, task, None, structure))
-    searched = search.seconds if last is None else last.search_seconds
-    network = _prepared(network, work, device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-    def rebuild(structure: Mapping[str, Any]) -> Network:
-        return _prepared(build_network(cell, problem_of(cell, task, None, structure)).network, work, device)
-
-    context = TrainingContext(
-        task=task,
-        examples=examples,
-        recipe=cell.recipe,
-        seed=cell.seed,
-        identity=cell.identity,
-        source=work.source.digest,
-        device=device,
-        search_seconds=searched,
-        processes=processes,
-        compiled=work.engine.compiled,
-        checkpoints=checkpoints,
-        on_epoch=on_epoch,
-        validation=validation,
-        rebuild=rebuild,
-    )
-    trained = run_stages((Fit(),), network, context)
-    network, history = trained.network, [report.entry() for report in trained.history]
-    peak = processes.largest(peak_memory(device))
-    seen = (*examples.unreadable, *(() if validation is None else validation.unreadable))
-    unreadable = {*chain(*processes.gather(seen))}
+    prepared = prepare(work, on_epoch, processes)
+    context = prepared.context
+    trained = run_stages((Fit(),), prepared.network, context)
+    peak = processes.largest(peak_memory(context.device))
+    unreadable = {*chain(*processes.gather(prepared.unreadable()))}
     if processes.rank:
         return None
-    ledger = count_again(network, ledger, trained.before, checkpoints, cell)
+    ledger = count_again(trained.network, prepared.ledger, trained.before, prepared.checkpoints, work.cell)
     begun = time.perf_counter()
-    test = task.data("test").to(device)
-    evaluation = evaluate(task, network, test, cell.recipe, device)
+    test = context.task.data("test").to(context.device)
+    evaluation = evaluate(context.task, trained.network, test, work.cell.recipe, context.device)
     evaluated = time.perf_counter() - begun
     wrong = not_finite(evaluation)
     if wrong:
-        raise Diverged(f"in {', '.join(wrong)}", history)
-    epochs = [report.seconds for report in trained.history]
-    kept = [] if work.keep is None else [keep_weights(work, work.keep, network, test)]
+        raise Diverged(f"in {', '.join(wrong)}", trained.entries())
+    kept = [] if work.keep is None else [keep_weights(work, work.keep, trained.network, test)]
     return Outcome(
         state=RunState.DONE,
         ledger=ledger,
         metrics=evaluation.ranking,
         evaluations=evaluation.others,
         subjects=list(evaluation.subjects),
-        history=history,
+        history=trained.entries(),
         reported_epoch=trained.reported_epoch,
-        cost=Cost(
-            train_seconds=searched + sum(epochs),
-            search_seconds=searched,
-            seconds_per_step=statistics.median_high(report.seconds_per_step for report in trained.history),
-            seconds_per_epoch=statistics.median(epochs[1:] or epochs),
-            evaluate_seconds=evaluated,
-            peak_memory=max(peak, peak_memory(device)),
-            forward_flops=count_forward_flops(network, problem_of(cell, task), task),
-            generation_flops=network.generation_flops(),
-            engine=work.engine.names(),
-        ),
-        sharing=[_plain(reading) for reading in network.sharing()],
-        structure=network.structure(),
+        cost=_cost(work, context, trained, evaluate_seconds=evaluated, peak=peak),
+        sharing=[_plain(reading) for reading in trained.network.sharing()],
+        structure=trained.network.structure(),
         weights=kept,
         message=_left_out((*sorted(unreadable), *test.unreadable)),
     )
 
 
-def _prepared(network: Network, work: Work, device: torch.device) -> Network:
-    """The network on the device, with the engine's switches."""
-    if isinstance(network, GeneratedNetwork):
-        network.regenerate_in_backward = work.engine.regenerate
-    return network.to(device)
+def _cost(work: Work, context: TrainingContext, trained: TrainingState, *, evaluate_seconds: float, peak: int) -> Cost:
+    """What a run cost that reached its end.
+
+    Args:
+        work: the cell and the engine's switches.
+        context: what the training was given.
+        trained: what the training has left.
+        evaluate_seconds: seconds spent on the test split.
+        peak: bytes at the peak of any process before the evaluation.
+    """
+    epochs = [report.seconds for report in trained.history]
+    return Cost(
+        train_seconds=context.search_seconds + sum(epochs),
+        search_seconds=context.search_seconds,
+        seconds_per_step=statistics.median_high(report.seconds_per_step for report in trained.history),
+        seconds_per_epoch=statistics.median(epochs[1:] or epochs),
+        evaluate_seconds=evaluate_seconds,
+        peak_memory=max(peak, peak_memory(context.device)),
+        forward_flops=count_forward_flops(trained.network, problem_of(work.cell, context.task), context.task),
+        generation_flops=trained.network.generation_flops(),
+        engine=work.engine.names(),
+    )
 
 
 def _plain(reading: Reading) -> list[Any]:
     """A reading as JSON has it, without coefficients where there are none."""
     *fields, coefficients = reading
     return fields if coefficients is None else [*fields, list(coefficients)]
-
-
-def _device(work: Work, processes: Processes) -> torch.device:
-    if work.device == "cuda" and processes.count > 1:
-        return torch.device("cuda", processes.rank)
-    return torch.device(work.device)
 
 
 def _left_out(unreadable: tuple[str, ...]) -> str | None:

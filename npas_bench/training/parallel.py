@@ -105,7 +105,7 @@ class WrappedNetwork:
             self._statistics.combine(self._processes, parts)
 
     def collecting(self, *, last: bool) -> AbstractContextManager[object]:
-        """A context for the forward and backward pass of a part; processes add up gradients after the last part only."""
+        """A context for a part's forward and backward pass; processes add up gradients after the last part only."""
         if last or not isinstance(self.module, DistributedDataParallel):
             return nullcontext()
         return self.module.no_sync()

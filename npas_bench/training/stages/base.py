@@ -7,7 +7,7 @@ and the stage itself goes on from the checkpoint.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npas_bench.errors import CheckpointError
 from npas_bench.network import state_tensors
@@ -39,6 +39,10 @@ class TrainingState(NamedTuple):
     history: tuple[EpochReport, ...] = ()
     reported_epoch: int | None = None
     resumed: Checkpoint | None = None
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The history as it is stored."""
+        return [report.entry() for report in self.history]
 
 
 class Stage(ABC):
