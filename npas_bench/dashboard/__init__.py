@@ -1,1 +1,1 @@
-"""Drawing boards: every number comes from `leaderboard` and `database`."""
+"""The dashboard. It only draws: every number comes from `leaderboard` and `database`."""

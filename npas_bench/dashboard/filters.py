@@ -1,4 +1,4 @@
-"""What a page is asked to show: widgets whose values stand in the page's address, so that a link restores the view."""
+"""Widgets to choose what a page shows. Their values are part of the page's address, so a link restores the view."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.standings import BoardTable
 
 ALL_TASKS, ALL_ARCHITECTURES, PRIMARY = "all tasks", "all architectures", "primary metric"
-# Marks that a band of budgets can begin and end at; the first and the last leave it open.
+# A range of budgets begins and ends at these marks; the first and the last mark leave it open.
 _MARKS = ("0%", "1%", "2%", "5%", "10%", "25%", "50%", "100%", "any")
-# Tables to choose from at a time.
+# How many tables can be chosen from at a time.
 _LISTED = 200
-# Values stay when another page is looked at.
+# What is chosen stays chosen on the other pages.
 _KEPT: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
 def tell_if_gone(key: str, options: Sequence[str]) -> None:
-    """Say so where the page's address names something that cannot be chosen here: what is shown is something else."""
+    """Warn where the page's address names something that cannot be chosen, because the page then shows something else.
+
+    Args:
+        key: the key in the address.
+        options: the names that can be chosen.
+    """
     named = [name for name in st.query_params.get_all(key) if name not in options]
     if named:
         st.warning(
@@ -38,7 +43,7 @@ def tell_if_gone(key: str, options: Sequence[str]) -> None:
 
 
 def choose_source(looks: list[Look]) -> list[Look]:
-    """Whose results: all, a user's own, or the published board."""
+    """Choose whose results to show: all, the user's own, or those of the published board."""
     if len(looks) < 2:
         return looks
     chosen = st.segmented_control(
@@ -48,20 +53,25 @@ def choose_source(looks: list[Look]) -> list[Look]:
 
 
 def choose_task(looks: list[Look]) -> tuple[str | None, str | None]:
-    """Task and architecture; None for all."""
+    """Choose a task and an architecture; None stands for all of them."""
     task = choose_name("Task", "task", [ALL_TASKS, *_names(looks, "task")])
     architecture = choose_name("Architecture", "architecture", [ALL_ARCHITECTURES, *_names(looks, "architecture")])
     return None if task == ALL_TASKS else task, None if architecture == ALL_ARCHITECTURES else architecture
 
 
 def choose_metric(looks: list[Look]) -> str | None:
-    """A metric; None for each task's primary one."""
+    """Choose a metric; None stands for each task's primary one."""
     metric = choose_name("Metric", "metric", [PRIMARY, *_names(looks, "metric")])
     return None if metric == PRIMARY else metric
 
 
 def choose_view(looks: list[Look], limit: int) -> View:
-    """Task, architecture, metric and a band of budgets."""
+    """Choose a task, an architecture, a metric and a range of budgets.
+
+    Args:
+        looks: the sources of results.
+        limit: the largest number of tables that the view shows.
+    """
     task, architecture = choose_task(looks)
     metric = choose_metric(looks)
     lowest, highest = st.select_slider(
@@ -77,14 +87,22 @@ def choose_view(looks: list[Look], limit: int) -> View:
         architecture=architecture,
         metric=metric,
         lowest=None if lowest in (_MARKS[0], _MARKS[-1]) else lowest,
-        # Up to nothing: one parameter.
+        # No network is as small as one parameter, so this shows nothing.
         highest={_MARKS[-1]: None, _MARKS[0]: "1"}.get(highest, highest),
         limit=limit,
     )
 
 
 def choose_name(label: str, key: str, options: Sequence[str], *, at_first: int = 0, width: int = 180) -> str:
-    """One of some names, which the page's address holds under a key."""
+    """Choose one of some names.
+
+    Args:
+        label: what is chosen, as the page shows it.
+        key: the key of the choice in the page's address.
+        options: the names.
+        at_first: the index of the name that is chosen at first.
+        width: the width of the widget in pixels.
+    """
     tell_if_gone(key, options)
     chosen: str = st.selectbox(
         label, options, index=at_first, key=key, width=width, bind="query-params", persist_state="session"
@@ -97,7 +115,7 @@ def _names(looks: list[Look], kind: str) -> list[str]:
 
 
 def choose_method() -> str:
-    """Part of a method's name or options."""
+    """Enter a part of a method's name or options to search for."""
     written: str = st.text_input(
         "Method", key="method", placeholder="search", type="search", live=True, width=180, **_KEPT
     )
@@ -105,7 +123,7 @@ def choose_method() -> str:
 
 
 def choose_table(looks: list[Look]) -> tuple[Look, BoardTable] | None:
-    """One table, by task, architecture and what else tells tables apart; None if there is none."""
+    """Choose one table, by task, architecture and whatever else differs between tables; None if there is none."""
     chosen = choose_source(looks)
     task, architecture = choose_task(looks)
     metric = choose_metric(looks)
@@ -119,9 +137,9 @@ def choose_table(looks: list[Look]) -> tuple[Look, BoardTable] | None:
     titles = [_title(look, facts) for look, facts in pairs]
     for place, (_, facts) in enumerate(pairs):
         if titles.count(titles[place]) > 1:
-            # Recipes or data of one name that are not the same.
+            # The recipes or the data have the same name but are not the same.
             titles[place] = f"{titles[place]} · {facts.key[-4:]}"
-    # At first, the one that has most to show.
+    # The table with the most results is chosen at first.
     most = max(range(len(pairs)), key=lambda place: pairs[place][1].results)
     table = choose_name("Table", "table", titles, at_first=most, width=420)
     look, facts = pairs[titles.index(table)]
@@ -131,6 +149,6 @@ def choose_table(looks: list[Look]) -> tuple[Look, BoardTable] | None:
 
 
 def _title(look: Look, facts: BoardFacts) -> str:
-    """Of a table, the same wherever it is listed: links name it so."""
+    """The title of a table, the same wherever it is listed, because links use it."""
     parts = (facts.task, facts.architecture, facts.recipe, facts.data_label, facts.device_class, look.short)
     return short(" · ".join(parts), 160)

@@ -1,4 +1,4 @@
-"""Tables of a board as data frames; columns that say the same in every row are told once, above."""
+"""Tables of a board as data frames. A column with the same value in every row is shown once, above the table."""
 
 from __future__ import annotations
 
@@ -20,35 +20,39 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.frontier import Frontier
     from npas_bench.leaderboard.papers import Line
     from npas_bench.leaderboard.standings import BoardTable
+    from npas_bench.leaderboard.statistics import Difference
 
 column = st.column_config
 
 
 class Framed(NamedTuple):
-    """A data frame, how its columns are shown, and what all its rows have in common."""
+    """A data frame, the way its columns are shown, and the facts that all its rows have in common."""
 
     frame: pd.DataFrame
     columns: dict[str, Any]
     common: dict[str, str]
 
 
-# Of a table's facts, what a row shows before its numbers.
+# The facts of a table that a row shows before its numbers.
 _FIRST = ("Task", "Architecture")
 
 
-def _facts(table: BoardTable) -> dict[str, Any]:
+def _setting(table: BoardTable) -> dict[str, Any]:
     return {
         "Task": printable(table.task),
         "Architecture": printable(table.architecture),
         "Recipe": printable(table.recipe),
         "Data": printable(table.data),
         "Device": table.device_class,
-        "Metric": with_unit(table.metric or "none", table.unit),
     }
 
 
+def _facts(table: BoardTable) -> dict[str, Any]:
+    return {**_setting(table), "Metric": with_unit(table.metric or "none", table.unit)}
+
+
 def board_frame(tables: Sequence[BoardTable]) -> Framed:
-    """Standings one below the other, best first within each budget."""
+    """A data frame of all standings, best first within each budget."""
     rows = [
         {
             "Method": printable(standing.label),
@@ -83,8 +87,8 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
         "Mean": column.NumberColumn(mean, format=number, help="Mean over seeds"),
         "±": column.NumberColumn(format=number, width="small", help="Half the 95 % t-interval, from three seeds up"),
         "Seeds": column.NumberColumn(width="small"),
-        "Parameters": column.NumberColumn(format="localized", help="Trainable scalars really used"),
-        "Step": column.NumberColumn("Step (× full)", format="%.2f", help="Time of a training step relative to full"),
+        "Parameters": column.NumberColumn(format="localized", help="Trainable scalars that are really used"),
+        "Step": column.NumberColumn("Step (× full)", format="%.2f", help="Time of a training step, relative to full"),
         "Memory": column.NumberColumn("Memory (MiB)", format="%.0f", help="Peak memory of the process or GPU"),
         "Notes": column.ListColumn(width="medium"),
         "Why": column.TextColumn("Why not", width="large"),
@@ -93,12 +97,12 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
 
 
 def _whole_numbers(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """Columns of whole numbers some of which are missing."""
+    """The frame with some columns as whole numbers, of which some may be missing."""
     return frame.astype({name: "Int64" for name in names})
 
 
 def score_frame(found: Frontier) -> pd.DataFrame:
-    """Frontier scores, best first."""
+    """A data frame of frontier scores, best first."""
     rows = [
         {
             "Rank": score.rank,
@@ -114,7 +118,7 @@ def score_frame(found: Frontier) -> pd.DataFrame:
 
 
 def cost_frame(results: Sequence[Spent], cost: CostAxis) -> pd.DataFrame:
-    """Results with their cost, cheapest first."""
+    """A data frame of results with their cost, cheapest first."""
     return pd.DataFrame(
         [
             {
@@ -134,21 +138,15 @@ def cost_frame(results: Sequence[Spent], cost: CostAxis) -> pd.DataFrame:
 
 
 def encounter_frame(found: HeadToHead) -> pd.DataFrame:
-    """Every shared budget of two methods."""
+    """A data frame of two methods, with a row for every shared budget."""
     rows = [
         {
-            "Task": printable(one.table.task),
-            "Architecture": printable(one.table.architecture),
-            "Recipe": printable(one.table.recipe),
-            "Data": printable(one.table.data),
-            "Device": one.table.device_class,
+            **_setting(one.table),
             "Budget": printable(one.text),
             "Metric": with_unit(one.table.metric or "", one.table.unit),
             "First": one.first.mean,
             "Second": one.second.mean,
-            "Difference": None if one.difference is None else one.difference.mean,
-            "±": None if one.difference is None else one.difference.half_width,
-            "Pairs": 0 if one.difference is None else one.difference.pairs,
+            **_difference(one.difference),
             "Better": printable(one.winner or "cannot be told apart"),
         }
         for one in found.encounters
@@ -157,28 +155,28 @@ def encounter_frame(found: HeadToHead) -> pd.DataFrame:
 
 
 def overall_frame(found: HeadToHead) -> pd.DataFrame:
-    """Every shared table of two methods."""
+    """A data frame of two methods, with a row for every shared table."""
     return pd.DataFrame(
         [
             {
-                "Task": printable(one.table.task),
-                "Architecture": printable(one.table.architecture),
-                "Recipe": printable(one.table.recipe),
-                "Data": printable(one.table.data),
-                "Device": one.table.device_class,
+                **_setting(one.table),
                 "Budgets": one.budgets,
                 "Metric": with_unit(one.table.metric or "", one.table.unit),
-                "Difference": None if one.difference is None else one.difference.mean,
-                "±": None if one.difference is None else one.difference.half_width,
-                "Pairs": 0 if one.difference is None else one.difference.pairs,
+                **_difference(one.difference),
             }
             for one in found.overall
         ]
     )
 
 
+def _difference(difference: Difference | None) -> dict[str, Any]:
+    if difference is None:
+        return {"Difference": None, "±": None, "Pairs": 0}
+    return {"Difference": difference.mean, "±": difference.half_width, "Pairs": difference.pairs}
+
+
 def paper_frame(lines: Sequence[Line]) -> pd.DataFrame:
-    """A paper's table with a measured column."""
+    """A data frame of a paper's table, with columns for what was measured."""
     rows = []
     for line in lines:
         row, standing = line.row, line.standing

@@ -1,4 +1,4 @@
-"""Between a page and a person: what goes wrong is said in words, a traceback goes to the log."""
+"""The frame of every page: errors are shown in plain words, and tracebacks go to the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ log = logging.getLogger(__name__)
 
 
 def page(title: str, about: str) -> Callable[[Callable[[list[Look]], None]], Callable[[], None]]:
-    """A page: its title, what it is about, and what draws it from the sources that there are."""
+    """Make a page of a function that draws it from the sources that can be read.
+
+    Args:
+        title: the title of the page.
+        about: a sentence on what the page shows.
+    """
 
     def wrap(draw: Callable[[list[Look]], None]) -> Callable[[], None]:
         @functools.wraps(draw)
@@ -50,7 +55,7 @@ def page(title: str, about: str) -> Callable[[Callable[[list[Look]], None]], Cal
 
 
 def nothing_yet(what: str = "No results yet.") -> None:
-    """Say that there is nothing to show, and what makes some."""
+    """Say that there is nothing to show yet, and which command changes that."""
     st.info(f"{what} `npas-bench run --grid lowbudget` makes some in a few minutes.", icon=":material/info:")
 
 
@@ -60,7 +65,7 @@ def nothing_to_draw() -> None:
 
 
 def tell_if_many(table: BoardTable) -> None:
-    """Say that a page shows only some of a table's methods or budgets, where there are too many."""
+    """Say that a page shows only some of a table's methods or budgets, if there are too many of them."""
     if table.cut is not None:
         st.warning(
             f"{table.cut.budgets:,} larger budgets, from {table.cut.after:,} parameters on, are left out.",
@@ -68,6 +73,4 @@ def tell_if_many(table: BoardTable) -> None:
         )
     methods = {standing.label for band in table.bands for standing in band.standings}
     if len(methods) > MOST_METHODS:
-        st.caption(
-            f"Of {len(methods):,} methods the chart shows the {MOST_METHODS} that come nearest the top at a budget."
-        )
+        st.caption(f"Of {len(methods):,} methods the chart shows the {MOST_METHODS} that come nearest to the top.")

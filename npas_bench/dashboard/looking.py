@@ -1,4 +1,4 @@
-"""What pages read: databases opened for reading, for as long as it takes, and results kept until a database changes."""
+"""Reading for pages: databases are opened for each question, and answers are kept until the database changes."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from npas_bench.database.queries.papers import PaperNumber
 
 _T = TypeVar("_T")
-# A page shall say that a database is locked, not hang until it is free.
+# After this many seconds a page says that a database is locked instead of waiting longer.
 _PATIENCE = 3.0
 _KEPT = 64
 
 
 @dataclass(frozen=True)
 class Look:
-    """A source of results as it is now.
+    """A source of results in its present state.
 
     Attributes:
         name: `mine` or `published`.
-        title: for people.
-        short: the same in a word or two, without the place.
-        place: of its database, as `locate` understands it.
-        revision: changes with its content.
+        title: the source as people read it, with its place.
+        short: the source in a word or two, without its place.
+        place: the place of its database, as `locate` understands it.
+        revision: a text that changes with the content of the database.
     """
 
     name: str
@@ -52,11 +52,11 @@ class Look:
 
 
 class Looks(NamedTuple):
-    """The sources of results that there are.
+    """The sources of results.
 
     Attributes:
-        there: a user's own first.
-        problems: of sources that cannot be read, in words.
+        there: the sources that can be read, the user's own first.
+        problems: why other sources cannot be read, a sentence each.
     """
 
     there: list[Look]
@@ -64,7 +64,7 @@ class Looks(NamedTuple):
 
 
 def looks() -> Looks:
-    """The sources that can be read now."""
+    """Find the sources of results, and read their present revisions."""
     there, problems = [], []
     try:
         mine = locate(None)
@@ -86,7 +86,7 @@ def _place(location: Location) -> str:
 
 
 def _revision(location: Location) -> str | None:
-    """Of a database that can be opened; None where there is none."""
+    """The revision of a database, which is opened once to see that it can be; None if there is no database."""
     revision = file_revision(location)
     if location.path is not None and revision is None:
         return None
@@ -99,7 +99,7 @@ def _revision(location: Location) -> str | None:
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def _checked(look: Look) -> None:
-    """Whether it opens at all."""
+    """Open a source once, so that one that cannot be read is reported."""
     with _opened(look):
         pass
 
@@ -120,10 +120,10 @@ def _opened(look: Look) -> Iterator[Database]:
 
 
 def ask(look: Look, question: Callable[[Database], _T]) -> _T:
-    """Ask a database something.
+    """Ask the database of a source a question.
 
     Raises:
-        DatabaseError: if it cannot be read.
+        DatabaseError: if the database cannot be read.
     """
     with _opened(look) as database:
         return question(database)
@@ -131,19 +131,19 @@ def ask(look: Look, question: Callable[[Database], _T]) -> _T:
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def names(look: Look, kind: str) -> list[str]:
-    """The names of tasks, architectures or metrics that a database has results of."""
+    """The names of the tasks, architectures or metrics that a source has results of."""
     return ask(look, lambda database: sorted(stored_names(database, kind)))
 
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def papers(look: Look) -> list[PaperNumber]:
-    """The papers' numbers of a database."""
+    """The papers' numbers in the database of a source."""
     return ask(look, read_papers)
 
 
 @dataclass(frozen=True)
 class View:
-    """What of a source to show; budgets as they are written."""
+    """Which results of a source to show. These are the fields of `Choice`, with budgets as text."""
 
     task: str | None = None
     architecture: str | None = None
@@ -157,13 +157,13 @@ class View:
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def methods(look: Look, task: str | None, architecture: str | None) -> list[str]:
-    """The methods, with their options, that a source has cells of."""
+    """The methods that a source has cells of, with their options."""
     return ask(look, lambda database: sorted(stored_methods(database, task=task, architecture=architecture)))
 
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def listed(look: Look, task: str | None, architecture: str | None, limit: int) -> tuple[list[BoardFacts], int]:
-    """What a source's tables are about, of those with the newest results, and how many there are."""
+    """The facts of the tables with the newest results in a source, and how many tables there are in all."""
 
     def read(database: Database) -> tuple[list[BoardFacts], int]:
         boards = choose_boards(database, task=task, architecture=architecture, limit=limit)
@@ -174,12 +174,12 @@ def listed(look: Look, task: str | None, architecture: str | None, limit: int) -
 
 @st.cache_data(max_entries=_KEPT, show_spinner=False)
 def tables(look: Look, view: View, beside: tuple[Look, ...] = ()) -> Tables:
-    """The tables of a source.
+    """Read tables of a source.
 
     Args:
         look: the source.
-        view: which.
-        beside: other sources, where its cells may have been run again.
+        view: which tables to read.
+        beside: other sources, in which its cells may have been run again.
     """
     choice = Choice(
         task=view.task,

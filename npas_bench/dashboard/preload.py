@@ -1,4 +1,4 @@
-"""Imports what pages need, so that nobody waits for it at the first page."""
+"""Imports everything that the pages need, so that the first visitor does not wait for it."""
 
 import pandas
 import plotly.graph_objects

@@ -1,4 +1,4 @@
-"""A dashboard in a process of its own, for whoever visits it: tests, benchmarks, pictures of the docs."""
+"""A dashboard in a process of its own, to be visited by tests, benchmarks and what takes the docs' pictures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _START_SECONDS = 60
 
 @contextlib.contextmanager
 def serving(database: str | Path, log: Path) -> Iterator[str]:
-    """Serve a database for as long as the block lasts; the address.
+    """Serve a database for as long as the block lasts, and return the server's address.
 
     Args:
-        database: file or URL; a file need not be there.
-        log: file that what the server says goes to.
+        database: a file or the URL of a database; a file need not exist.
+        log: the file that the server's output goes to.
 
     Raises:
-        RuntimeError: if it ends or does not answer within a minute; with what it said.
+        RuntimeError: if the server ends, or does not answer within a minute; the message holds its output.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Names and numbers as pages show them: names may hold anything, and numbers have units."""
+"""Names and numbers as pages show them: names may contain any character, and numbers have units."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from npas_bench.database.labels import printable
 from npas_bench.leaderboard.texts import decimals
 
-# What Streamlit's Markdown would take for markup, emoji and icon codes, colours or formulas.
+# Streamlit's Markdown would take these for markup, emoji and icon codes, colours or formulas.
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()<>#+-!|~$:&^="})
 _LONGEST = 60
 _WHOLE_TABLE = 24
@@ -16,48 +16,48 @@ _WINDOW = 720
 
 
 def plain(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Escape a text so that Streamlit's Markdown shows it literally, in one line."""
     return printable(text).translate(_MARKS)
 
 
 def short(text: str, longest: int = _LONGEST) -> str:
-    """Text in one line, cut to a length."""
+    """A text in one line, cut to a length."""
     text = printable(text)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def drawn(text: str, longest: int = _LONGEST) -> str:
-    """Text that a chart draws as it is, which would else obey some HTML and its own marks; cut to a length."""
+    """Escape a text, cut to a length, so that a chart draws it literally instead of obeying HTML and Plotly's marks."""
     return html.escape(short(text, longest), quote=False).replace("%{", "% {")
 
 
 def with_unit(name: str, unit: str) -> str:
-    """A quantity with its unit: `error@1 (%)`."""
+    """A quantity with its unit, such as `error@1 (%)`."""
     return printable(f"{name} ({unit})" if unit else name)
 
 
 def number_format(*units: str) -> str:
-    """The printf format of a column of metrics in some units: with as many decimals as one of them needs."""
+    """The printf format of a column of metrics in some units, with as many decimals as any of them needs."""
     return f"%.{max(map(decimals, units))}f"
 
 
 def mebibytes(count: float | None) -> float | None:
-    """Bytes as MiB."""
+    """A number of bytes in MiB."""
     return None if count is None else count / 2**20
 
 
 def millions(count: float | None) -> float | None:
-    """Operations as MFLOP."""
+    """A number of operations in MFLOP."""
     return None if count is None else count / 1e6
 
 
 def share_text(percent: float) -> str:
-    """A share of the full architecture, three digits."""
+    """A percentage of the full architecture, with three digits."""
     return f"{percent:.3g} %"
 
 
 def count_text(count: float) -> str:
-    """A number of parameters, short: `3.65M`."""
+    """A number of parameters in short, such as `3.65M`."""
     for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= scale:
             return f"{count / scale:.3g}{unit}"
@@ -65,5 +65,5 @@ def count_text(count: float) -> str:
 
 
 def height_for(rows: int) -> int | Literal["content"]:
-    """Of a table on a page: all of a short one, a window onto a long one."""
+    """The height of a table on a page: a short table is shown whole, a long one scrolls in a window."""
     return "content" if rows <= _WHOLE_TABLE else _WINDOW

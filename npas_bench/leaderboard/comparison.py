@@ -1,8 +1,8 @@
-"""Two methods head to head: over all budgets, architectures and tasks at which both have results.
+"""Two methods head to head, over all budgets, architectures and tasks at which both have results.
 
-Methods see the same data in the same order for a seed, so results are paired by seed. Every shared budget is one
-comparison, a paired t-test; Holm's procedure over all of them keeps the error of the family at 5 %. Cells that one
-of the two lacks, or that failed or were unsupported, take no part, and are counted.
+For a given seed, all methods see the same data in the same order, so results are paired by seed. Every shared budget
+is one comparison, made by a paired t-test. Holm's procedure over all comparisons keeps the familywise error rate at
+5 %. Budgets at which one of the two methods has no result take no part; they are counted.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Encounter(NamedTuple):
     """One budget of a table at which both methods have results.
 
     Attributes:
-        table: that it is in.
-        budget: trainable scalars allowed.
+        table: the table.
+        budget: how many trainable scalars are allowed.
         text: the budget as it was asked for.
-        first: standing of the first method.
-        second: of the second.
-        difference: first minus second, over the seeds that both have; None where they share none.
-        winner: label of the method that is significantly better; None if they cannot be told apart.
+        first: the standing of the first method.
+        second: the standing of the second method.
+        difference: first minus second, over the seeds that both have; None if they share no seed.
+        winner: the label of the method that is significantly better; None if neither is.
     """
 
     table: BoardTable
@@ -41,12 +41,13 @@ class Encounter(NamedTuple):
 
 
 class Overall(NamedTuple):
-    """A table's encounters together.
+    """All encounters of a table together.
 
     Attributes:
         table: the table.
-        budgets: how many are shared.
-        difference: of the means over all shared budgets, paired by seed; None where no seed is done at all of them.
+        budgets: how many budgets the methods share.
+        difference: the difference of the means over all shared budgets, paired by seed; None if no seed is done at
+            all of them.
     """
 
     table: BoardTable
@@ -55,15 +56,15 @@ class Overall(NamedTuple):
 
 
 class HeadToHead(NamedTuple):
-    """Two methods over all that they share.
+    """Two methods compared at all budgets that they share.
 
     Attributes:
-        first: label of one method.
-        second: of the other.
-        encounters: in the order of tables and budgets.
-        overall: a line for each table with encounters.
-        missing: at how many budgets one of the two has a row, and not both a result.
-        unseen: tables with older results that were not looked at.
+        first: the label of one method.
+        second: the label of the other.
+        encounters: the shared budgets, in the order of tables and budgets.
+        overall: each table's encounters together.
+        missing: at how many budgets at least one of the two has a row, but not both have a result.
+        unseen: how many tables with older results were not looked at.
     """
 
     first: str
@@ -81,21 +82,22 @@ class HeadToHead(NamedTuple):
 
     @property
     def left_out(self) -> str:
-        """What takes no part, in words; empty if nothing."""
+        """A sentence on what takes no part in the comparison; empty if everything does."""
         said = []
         if self.missing:
             those = f"{self.missing:,} more budgets take" if self.missing > 1 else "One more budget takes"
-            said.append(f"{those} no part: not both have a result there.")
+            where = "at least one of the methods has no result there"
+            said.append(f"{those} no part: {where}.")
         if self.unseen:
             said.append(f"{self.unseen:,} tables with older results were not looked at.")
         devices = {encounter.table.device_class for encounter in self.encounters}
         if len(devices) > 1:
-            said.append(f"Results on {' and '.join(sorted(devices))} count each.")
+            said.append(f"Results on {' and '.join(sorted(devices))} count separately.")
         return " ".join(said)
 
     @property
     def verdict(self) -> str:
-        """The outcome in words."""
+        """The outcome in a sentence or two."""
         count = len(self.encounters)
         if not count:
             return f"{self.first} and {self.second} have no budget in common at which both have a result."
@@ -119,10 +121,10 @@ def head_to_head(tables: Iterable[BoardTable], first: str, second: str, *, unsee
     """Compare two methods.
 
     Args:
-        tables: to compare them in.
-        first: label of a method, with its options.
-        second: of another.
-        unseen: tables that were left out.
+        tables: the tables to compare them in.
+        first: the label of a method, with its options.
+        second: the label of another.
+        unseen: how many tables were left out.
     """
     encounters: list[Encounter] = []
     missing = 0
@@ -170,7 +172,7 @@ def _overall(encounters: list[Encounter]) -> list[Overall]:
 
 
 def _mean(standings: Iterable[Standing]) -> dict[int, float]:
-    """Of each seed that is done at all budgets, its mean over them."""
+    """The mean over all budgets, for each seed that is done at all of them."""
     values = [standing.values for standing in standings]
     seeds = set.intersection(*map(set, values))
     return {seed: math.fsum(value[seed] for value in values) / len(values) for seed in seeds}

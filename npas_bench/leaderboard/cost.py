@@ -1,4 +1,4 @@
-"""What a result costs, and which results nothing beats at their cost."""
+"""What a result costs, and which results no other result beats at their cost."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class CostAxis(NamedTuple):
     """A way to count what a result costs.
 
     Attributes:
-        name: for people.
-        unit: of the number.
-        of: reads it off a standing; None if it is not known.
+        name: what is counted, as people read it.
+        unit: the unit that it is counted in.
+        of: reads the cost off a standing; None if it is not known.
     """
 
     name: str
@@ -44,10 +44,11 @@ class Spent(NamedTuple):
     """A result and its cost.
 
     Attributes:
-        band: budget that it was made within.
+        band: the budget that the result was made within.
         standing: the result.
-        cost: in the unit of its `CostAxis`.
-        best: whether no other result of the table costs as little or less and is better, or as good and costs less.
+        cost: what the result costs, in the unit of its `CostAxis`.
+        best: whether the result is in the Pareto set: no other result of the table is better at the same or a lower
+            cost, or as good at a lower cost.
     """
 
     band: Band
@@ -57,7 +58,10 @@ class Spent(NamedTuple):
 
 
 def spent(table: BoardTable, cost: CostAxis) -> list[Spent]:
-    """All results of a table with their cost, cheapest first; those without a mean or a known cost are left out."""
+    """The results of a table with their cost, cheapest first.
+
+    Results without a mean or without a known cost are left out.
+    """
     found = []
     for band in table.bands:
         for standing in band.standings:

@@ -1,4 +1,4 @@
-"""A board in files: JSON, CSV, Markdown, LaTeX. The numbers are those of `leaderboard.record`."""
+"""Boards, comparisons and the papers' numbers as JSON, CSV, Markdown and LaTeX, from the plain data of `record`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ _LATEX = str.maketrans(
 
 
 def board_json(boards: Sequence[tuple[str, Sequence[BoardTable], Sequence[PaperNumber]]]) -> str:
-    """Boards by the name of their source, each with its database's list of papers' numbers, as one JSON text."""
+    """Write boards as one JSON text.
+
+    Args:
+        boards: for each source, its name, its tables and its database's list of papers' numbers.
+    """
     content = {
         "format": FORMAT,
         "boards": [
@@ -48,7 +52,7 @@ def board_json(boards: Sequence[tuple[str, Sequence[BoardTable], Sequence[PaperN
 
 
 def board_csv(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
-    """A flat table, a row a method and budget."""
+    """Write boards as one flat table, with a row for each method and budget."""
     import pandas as pd
 
     rows = [row for source, tables in boards for row in flat_rows(tables, source)]
@@ -58,7 +62,7 @@ def board_csv(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
 
 
 def cell_text(value: Any) -> Any:
-    """Text that a spreadsheet takes for text, and not for a formula."""
+    """The content of a cell, marked so that no spreadsheet takes text for a formula."""
     if isinstance(value, str):
         value = printable(value)
         return f"'{value}" if value[:1] in ("=", "+", "-", "@") else value
@@ -66,7 +70,7 @@ def cell_text(value: Any) -> Any:
 
 
 def board_markdown(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
-    """A heading and a table for each of the board's tables."""
+    """Write boards in Markdown: a heading and a table for each of their tables."""
     parts = []
     for source, tables in boards:
         for table in tables:
@@ -79,7 +83,7 @@ def board_markdown(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
 
 
 def board_latex(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
-    """A `table` with `booktabs` rules for each of the board's tables."""
+    """Write boards in LaTeX: a `table` with `booktabs` rules for each of their tables."""
     parts = []
     for source, tables in boards:
         for table in tables:
@@ -92,7 +96,7 @@ def board_latex(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
                 r"\toprule",
                 " & ".join(frame.columns) + r" \\",
                 r"\midrule",
-                # What begins with a bracket would be taken for an argument of the line before.
+                # The braces keep LaTeX from taking a bracket for an argument of the line before.
                 *("{}" + " & ".join(row) + r" \\" for row in frame.itertuples(index=False)),
                 r"\bottomrule",
                 r"\end{tabular}",
@@ -131,27 +135,31 @@ def _alignment(frame: pd.DataFrame) -> list[str]:
 
 
 def heading(table: BoardTable) -> str:
-    """What a table is about, in a line."""
+    """One line that says what a table is about."""
     return printable(f"{table.task} · {table.architecture} ({table.full:,} parameters)")
 
 
 def subheading(table: BoardTable) -> str:
-    """How its results were made, in a line."""
+    """One line that says how the results of a table were made."""
     return printable(f"recipe {table.recipe} · data {table.data} · device {table.device_class} · {metric_text(table)}")
 
 
 def markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Escape a text so that Markdown shows it literally, in one line."""
     return printable(text).translate(_MARKDOWN)
 
 
 def latex(text: str) -> str:
-    """Text that LaTeX sets as it is, in one line."""
+    """Escape a text so that LaTeX sets it literally, in one line."""
     return printable(text).translate(_LATEX)
 
 
 def comparison_csv(found: Mapping[str, HeadToHead]) -> str:
-    """Every shared budget of two methods, by source."""
+    """Write the comparison of two methods as a flat table, with a row for each source and shared budget.
+
+    Args:
+        found: the comparison, for the name of each source.
+    """
     import pandas as pd
 
     rows = []
@@ -167,7 +175,7 @@ def comparison_csv(found: Mapping[str, HeadToHead]) -> str:
 
 
 def lines_csv(lines: Iterable[Line]) -> str:
-    """The papers' numbers and what was measured, a row a number."""
+    """Write the papers' numbers and what was measured as a flat table, with a row for each line."""
     import pandas as pd
 
     rows = []
@@ -181,5 +189,5 @@ def lines_csv(lines: Iterable[Line]) -> str:
 
 
 def lines_json(lines: Iterable[Line]) -> str:
-    """The papers' numbers and what was measured, as JSON."""
+    """Write the papers' numbers and what was measured as JSON."""
     return json.dumps({"format": FORMAT, "lines": [line_record(line) for line in lines]}, indent=2, allow_nan=False)

@@ -1,13 +1,15 @@
-"""The frontier: how a method's metric follows the budget, as one number and as the parameters it saves.
+"""The frontier: how a method's metric changes with the budget, as one number and as the parameters it saves.
 
-The frontier score of a method is the area under the metric over the logarithm of the budget, divided by that range:
-its mean over a range of budgets, each halving weighing the same. All methods of a table are scored over one range, so
-that scores can be compared. What a method did not do is not made up:
+The metric of a method is plotted over the logarithm of the budget. Its frontier score is the area under this curve
+divided by the width of the range: the mean of the metric over a range of budgets, in which every halving of the budget
+has the same weight. All methods of a table are scored over the same range, so that scores can be compared. Missing
+results are not made up:
 
-- A method that lacks a result at either end of the range, or whose cells failed or were unsupported at a budget in
-  between, has no score, and it is said why.
-- A budget in between that a method was never run at is bridged by a straight line, as any two neighbours are.
-- Only seeds that a method has at all of its budgets in the range count.
+- A method has no score if it lacks a result at either end of the range, or if its cells failed or were unsupported at
+  a budget in between. The score then comes with the reason.
+- Where a method was never run at a budget in between, its neighbours are joined by a straight line, as any two
+  neighbouring budgets are.
+- Only seeds that a method has finished at all of its budgets in the range count.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from npas_bench.leaderboard.standings import Band, BoardTable, Standing
 
-# What others are asked to match, at this share of the full architecture.
+# The method that others are compared with, and its budget as a percentage of the full architecture.
 BASELINE = "reduced"
 BASELINE_SHARE = 10
 
@@ -34,11 +36,11 @@ class Score(NamedTuple):
 
     Attributes:
         label: the method with its options.
-        score: mean of the metric over the logarithm of the budget; None if there is none.
-        half_width: of the 95 % t-interval over seeds; None below three.
-        seeds: that it is the mean over.
+        score: the mean of the metric over the logarithm of the budget; None if the method has no score.
+        half_width: half the width of the 95 % t-interval over seeds; None below three seeds.
+        seeds: how many seeds the score is the mean of.
         rank: one plus the number of methods whose score is significantly better; None where nothing is ranked.
-        reason: why there is no score.
+        reason: why the method has no score; None if it has one.
     """
 
     label: str
@@ -50,13 +52,13 @@ class Score(NamedTuple):
 
 
 class Match(NamedTuple):
-    """The parameters from which on a method is as good as the baseline at its budget.
+    """The number of parameters from which on a method is as good as the baseline is at the baseline's budget.
 
     Attributes:
         label: the method with its options.
-        parameters: interpolated between measured budgets, over their logarithm.
-        bound: `at`; `below`, where it is as good at its smallest measured budget already; `above`, where it is not
-            even at its largest.
+        parameters: this number, interpolated between the logarithms of measured budgets.
+        bound: `at`; or `below`, if the method is as good at its smallest measured budget already; or `above`, if it
+            is not even as good at its largest.
     """
 
     label: str
@@ -68,11 +70,11 @@ class Frontier(NamedTuple):
     """The frontier of a table.
 
     Attributes:
-        lowest: budget that scores begin at; None if no two budgets have results of one method.
-        highest: budget that they end at.
-        scores: best first; those without a score last.
-        target: mean of the baseline at its share of the parameters; None if it has no result there.
-        matches: fewest parameters first.
+        lowest: the budget at which the range of the scores begins; None if no method has results at two budgets.
+        highest: the budget at which the range ends.
+        scores: the methods' scores, best first, and methods without a score last.
+        target: the baseline's mean at the baseline's budget; None if it has no result there.
+        matches: what each method needs to match the baseline, fewest parameters first.
     """
 
     lowest: int | None
@@ -83,7 +85,10 @@ class Frontier(NamedTuple):
 
 
 def frontier(table: BoardTable) -> Frontier:
-    """Scores of a table's methods, and what they need to match the baseline; whatever of the table is shown."""
+    """The scores of a table's methods, and the parameters that they need to match the baseline.
+
+    Both come from the whole table, even if only some of its rows are shown.
+    """
     curves = _curves(table.all_bands)
     ends = _range(table.all_bands)
     target = _target(table)
@@ -99,7 +104,7 @@ _Curve = list[tuple[int, str, "Standing"]]
 
 
 def _curves(bands: Iterable[Band]) -> dict[str, _Curve]:
-    """What each method did, by rising budget."""
+    """The standings of each method, by rising budget."""
     curves: dict[str, _Curve] = {}
     for band in bands:
         for standing in band.standings:
@@ -108,9 +113,10 @@ def _curves(bands: Iterable[Band]) -> dict[str, _Curve]:
 
 
 def _range(bands: Sequence[Band]) -> tuple[int, int] | None:
-    """The budgets that scores begin and end at: those that most methods reach over the widest range.
+    """The budgets at which the range of the scores begins and ends, so that many methods share a wide range.
 
-    The number of methods with results at both ends, times the logarithm of the ends' quotient, is largest.
+    They are the pair of budgets for which the number of methods with results at both, times the logarithm of the
+    budgets' quotient, is largest.
     """
     labels = sorted({standing.label for band in bands for standing in band.standings if standing.mean is not None})
     places = {label: place for place, label in enumerate(labels)}
@@ -125,7 +131,7 @@ def _range(bands: Sequence[Band]) -> tuple[int, int] | None:
     logs = np.log([bands[row].budget for row in used])
     methods = there[used] @ there[used].T
     worth = methods * np.maximum(logs[None, :] - logs[:, None], 0)
-    # Rounded, so that of equals the first is taken on any machine.
+    # Rounding makes every machine take the first of equal pairs.
     low, high = divmod(int(np.argmax(np.round(worth, 6))), len(used))
     if worth[low, high] <= 0:
         return None
@@ -153,7 +159,7 @@ def _scores(curves: Mapping[str, _Curve], table: BoardTable, lowest: int, highes
 
 
 def _score_by_seed(curve: _Curve, lowest: int, highest: int, texts: Mapping[int, str]) -> dict[int, float] | str:
-    """The score of each seed, or why there is none."""
+    """The score of each seed, or the reason why there is none."""
     inside = [point for point in curve if lowest <= point[0] <= highest]
     for _, text, standing in inside:
         if standing.mean is None:
@@ -173,7 +179,7 @@ def _score_by_seed(curve: _Curve, lowest: int, highest: int, texts: Mapping[int,
 
 
 def _area(places: Sequence[float], heights: Sequence[float]) -> float:
-    """Under the straight lines from point to point."""
+    """The area under the straight lines from point to point."""
     steps = zip(places, places[1:], heights, heights[1:], strict=False)
     return math.fsum((right - left) * (first + second) / 2 for left, right, first, second in steps)
 
@@ -187,7 +193,10 @@ def _target(table: BoardTable) -> float | None:
 
 
 def _match(label: str, curve: _Curve, target: float, table: BoardTable) -> Match | None:
-    """From which budget on a method stays as good as the target, up to its largest; None below two budgets."""
+    """The budget from which on a method stays as good as the target, up to its largest budget.
+
+    None if the method has fewer than two budgets with a mean.
+    """
     sign = 1 if table.higher_is_better else -1
     points = [(budget, sign * (s.mean - target)) for budget, _, s in curve if s.mean is not None]
     if len(points) < 2:

@@ -1,6 +1,6 @@
-"""The papers' numbers beside measured ones: which can be set against which, and how far they are apart.
+"""The papers' numbers beside measured ones: which can be compared, and how far they are apart.
 
-A paper's number is never ranked or pooled with measured ones, nor with another paper's: their protocols differ.
+A paper's number is never ranked or pooled with measured ones, nor with another paper's, because protocols differ.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from npas_bench.database.queries.papers import PaperNumber
     from npas_bench.leaderboard.standings import Band, BoardTable, Standing
 
-# How a paper is cited.
+# How each paper is cited in running text.
 CITATIONS = {
     "plummer2022npas": "Plummer et al. 2022",
     "teterwak2023superweights": "Teterwak et al. 2023",
@@ -34,10 +34,10 @@ class Point(NamedTuple):
     """A paper's number, in the metric of a table that it stands beside.
 
     Attributes:
-        row: the number as printed, with where.
-        share: of the full architecture's parameters, in per cent; None if the budget is not known.
-        value: in the table's metric.
-        spread: as printed; None if not.
+        row: the number as printed, and where it is printed.
+        share: the budget as a percentage of the full architecture's parameters; None if the budget is not known.
+        value: the number in the table's metric.
+        spread: the spread as printed; None if none is printed.
     """
 
     row: PaperNumber
@@ -50,16 +50,16 @@ class Line(NamedTuple):
     """A paper's number and what was measured for it.
 
     Attributes:
-        row: the number as printed, with where.
+        row: the number as printed, and where it is printed.
         value: the number.
-        spread: as printed; None if not.
-        source: of the measured result; None if there is none.
-        table: that the measured result is in; None if there is none.
+        spread: the spread as printed; None if none is printed.
+        source: the name of the source of the measured result; None if there is no result.
+        table: the table of the measured result; None if there is no result.
         standing: the measured result; None if there is none.
-        mean: of the measured result, in the paper's metric; None where no seed is done.
-        half_width: of its 95 % t-interval; None below three seeds.
-        difference: measured minus printed.
-        within: whether the measured mean lies within the printed spread; None if the paper prints none.
+        mean: the mean of the measured result, in the paper's metric; None if no seed is done.
+        half_width: half the width of the mean's 95 % t-interval; None below three seeds.
+        difference: measured minus printed; None if there is no mean.
+        within: whether the measured mean lies within the printed spread; None if there is no mean, or no spread.
     """
 
     row: PaperNumber
@@ -98,22 +98,25 @@ def count_lines(lines: Sequence[Line]) -> Tally:
 
 
 def citation(source: str) -> str:
-    """How a paper is cited in running text."""
+    """The citation of a paper in running text."""
     return CITATIONS.get(source, source)
 
 
 def method_there(row: PaperNumber) -> str:
-    """The method as the paper calls it, with its variant."""
+    """The name of the method in the paper, with its variant."""
     return f"{row.method} ({row.variant})" if row.variant else row.method
 
 
 def place_of(row: PaperNumber) -> str:
-    """Where a number is printed, as grids name it: `plummer2022npas Table 5`."""
+    """The place where a number is printed, as grids name it: `plummer2022npas Table 5`."""
     return f"{row.source} {row.table}"
 
 
 def in_metric(row: PaperNumber, metric: str | None) -> float | None:
-    """A paper's number in a metric; None if it is another. Errors and accuracies in per cent are complements."""
+    """A paper's number in a metric; None if it is printed in another one.
+
+    Errors and accuracies in per cent are complements, so each is turned into the other.
+    """
     if metric is None:
         return None
     if row.metric == metric:
@@ -127,7 +130,7 @@ def _complement(metric: str) -> str | None:
 
 
 def points_beside(table: BoardTable, rows: Iterable[PaperNumber]) -> list[Point]:
-    """The papers' numbers of a table's task, architecture and metric; of methods of this suite and of others."""
+    """The papers' numbers for a table's task, architecture and metric, whether this suite has their method or not."""
     found = []
     for row in rows:
         if (row.dataset, row.architecture) == (table.task, table.architecture):
@@ -144,14 +147,14 @@ def _share(row: PaperNumber, full: int) -> float | None:
 
 
 def choose_rows(rows: Sequence[PaperNumber], places: Iterable[str]) -> list[PaperNumber]:
-    """The numbers printed at some places.
+    """Choose the numbers that are printed at some places.
 
     Args:
-        rows: all of them.
-        places: as `plummer2022npas Table 5`.
+        rows: all the numbers.
+        places: papers and tables, such as `plummer2022npas Table 5`.
 
     Raises:
-        UnknownName: if nothing is printed at one of them.
+        UnknownName: if nothing is printed at one of the places.
     """
     known = {place_of(row) for row in rows}
     wanted = set(places)
@@ -161,11 +164,11 @@ def choose_rows(rows: Sequence[PaperNumber], places: Iterable[str]) -> list[Pape
 
 
 def set_beside(rows: Iterable[PaperNumber], sources: Mapping[str, Mapping[str, Sequence[BoardTable]]]) -> list[Line]:
-    """Each number with what was measured for it: once for each result, and once where there is none.
+    """Set each number beside what was measured for it: a line for each result, or one line if there is none.
 
     Args:
-        rows: papers' numbers.
-        sources: measured results by the name of their source, and by the metric that was read.
+        rows: the papers' numbers.
+        sources: the tables of measured results, by the name of their source and the metric that was read.
     """
     lines = []
     for row in rows:
@@ -176,7 +179,7 @@ def set_beside(rows: Iterable[PaperNumber], sources: Mapping[str, Mapping[str, S
             for table in (tables.get(metric, ()) if metric else ())
             for standing in _standings(row, table)
             if table.metric == metric
-            # Of cells none of which is done nobody knows the metric: they are told of once.
+            # As long as no cell is done, the metric of a table is not known. Such tables come once, not per metric.
             or (table.metric is None and metric == row.metric and (standing.failed or standing.unsupported))
         ]
         found.sort(key=lambda line: line.table is not None and line.table.recipe != "default")
@@ -185,7 +188,7 @@ def set_beside(rows: Iterable[PaperNumber], sources: Mapping[str, Mapping[str, S
 
 
 def measured(lines: Iterable[Line]) -> list[Line]:
-    """Those with a result beside them, of whatever kind."""
+    """The lines with a result beside the number, even if it has no mean."""
     return [line for line in lines if line.standing is not None]
 
 
@@ -202,12 +205,12 @@ def _standings(row: PaperNumber, table: BoardTable) -> Iterator[Standing]:
 def _same_budget(row: PaperNumber, band: Band, full: int) -> bool:
     percent = row.percent
     if percent is not None:
-        # As a budget in per cent is resolved; in integers, as 1.4 is no binary fraction.
+        # Budgets in per cent are resolved in this way: in integers, since 1.4 is not a binary fraction.
         return band.budget == round(percent * 1000) * full // 100_000
     if row.params_millions is None:
         return False
     printed = 1e6 * row.params_millions
-    # Papers cut digits as well as round them, but what is printed as 4M is not 5M.
+    # Some papers cut digits instead of rounding, so the last printed digit may be off by one, but 4M is never 5M.
     digits = len(f"{row.params_millions:g}".partition(".")[2])
     return abs(band.budget - printed) <= min(10.0 ** (6 - digits), _ROUNDED * printed)
 
@@ -226,6 +229,6 @@ def _line(row: PaperNumber, source: str, table: BoardTable, standing: Standing) 
 
 
 def metrics_of(rows: Iterable[PaperNumber]) -> list[str]:
-    """The metrics to read of measured results, so that they can be set beside some numbers."""
+    """The metrics that measured results must be read in, so that they can be set beside some numbers."""
     names = {metric for row in rows for metric in (row.metric, _complement(row.metric)) if metric is not None}
     return sorted(names)

@@ -21,7 +21,7 @@ NAME = "leaderboard.db"
 
 
 def published_location() -> Location | None:
-    """The shipped board: in an installed package beside this module, in a checkout at its root."""
+    """The place of the shipped board: beside this module in an installed package, at the root of a checkout."""
     here = Path(__file__).resolve()
     for folder in (here.parent, here.parent.parent.parent):
         if (folder / NAME).is_file():
@@ -43,13 +43,13 @@ def refuse_published(location: Location) -> None:
 
 
 def open_published() -> Database | None:
-    """The shipped board, read-only; None where there is none."""
+    """Open the shipped board for reading; None if there is none."""
     location = published_location()
     return open_for_reading(location, immutable=True) if location else None
 
 
 def export_file(path: Path, out: Path) -> int:
-    """Write every ended run of a database to a file of JSON lines; how many."""
+    """Write every run of a database that has ended to a file of JSON lines, and return how many there are."""
     database = open_for_reading(locate(str(path)))
     if database is None:
         raise DatabaseError(f"database {path} does not exist")
@@ -60,10 +60,10 @@ def export_file(path: Path, out: Path) -> int:
 
 
 def build_board(results: Path, out: Path) -> int:
-    """Make the published board anew from every `*.jsonl` in a folder; how many runs it holds."""
+    """Make the published board anew from every `*.jsonl` in a folder, and return how many runs it holds."""
     files = sorted(results.glob("*.jsonl"))
     if not files:
-        raise DatabaseError(f"{results} holds no *.jsonl to make a board from")
+        raise DatabaseError(f"{results} holds no *.jsonl file to make a board from")
     fresh = out.with_name(f"{out.name}.building")
     fresh.unlink(missing_ok=True)
     database = open_for_writing(locate(str(fresh)), paper_list())

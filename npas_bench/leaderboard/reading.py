@@ -1,4 +1,4 @@
-"""From a database to the tables of a board: as many as can be read, however many there are."""
+"""Reading the tables of a board from a database, in parts where the database or a table is very large."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from npas_bench.database.opening import Database
     from npas_bench.database.queries.boards import Board, BudgetCount
 
-# Results of a table that are shown at a time: budgets are added up to this, the first one however large it is.
+# How many results of a table are shown at a time: budgets are added up to this number. The first is always shown.
 PAGE = 5_000
-# Tables that comparisons look at unless told otherwise.
+# How many tables a comparison looks at unless told otherwise.
 MOST_COMPARED = 500
 
 
@@ -36,10 +36,10 @@ class Tables(NamedTuple):
     """Tables of a board.
 
     Attributes:
-        shown: in the order of their names; those without a row that was asked for are left out.
-        total: how many there are to choose from.
-        looked_at: how many of these, with the newest results, were read.
-        without: how many of these hold finished runs without the metric that was asked for.
+        shown: the tables with a row that was asked for, in the order of their names.
+        total: how many tables there are to choose from.
+        looked_at: how many of them were read: those with the newest results.
+        without: how many of the tables read hold finished runs, but not the metric that was asked for.
     """
 
     shown: list[BoardTable]
@@ -50,17 +50,17 @@ class Tables(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a database to show.
+    """Which results of a database to show. What is None does not limit the choice.
 
     Attributes:
-        task: only of this task.
-        architecture: only of this architecture.
-        metric: the metric to read; left out, each task's primary one.
-        lowest: leave out smaller budgets.
-        highest: leave out larger budgets.
-        limit: at most so many tables, those with the newest results; all if left out.
-        table: key of the only table to show.
-        methods: only these, by label: ranks and step times are then of no use.
+        task: the only task to show.
+        architecture: the only architecture to show.
+        metric: the metric to read; if None, each task's primary one.
+        lowest: the smallest budget to show.
+        highest: the largest budget to show.
+        limit: the largest number of tables to read; those with the newest results are read.
+        table: the key of the only table to show.
+        methods: the labels of the only methods to read; ranks and step times are then meaningless.
         page: how many results of a table are shown at a time.
     """
 
@@ -76,14 +76,14 @@ class Choice:
 
 
 def read_tables(database: Database, choice: Choice | None = None, *, beside: Sequence[Database] = ()) -> Tables:
-    """The tables with the newest results.
+    """Read the tables with the newest results.
 
-    Ranks and step times are those of whole tables, whatever of them is shown.
+    Ranks and step times come from whole tables, even if only some of their rows are shown.
 
     Args:
-        database: open.
-        choice: which, all if left out.
-        beside: other databases, where cells may have been run again.
+        database: the database to read, open.
+        choice: which results to show; all if left out.
+        beside: other databases, in which cells may have been run again.
     """
     choice = choice or Choice()
     if choice.table is not None:
@@ -106,7 +106,7 @@ def read_tables(database: Database, choice: Choice | None = None, *, beside: Seq
 
 
 def _without_metric(table: BoardTable) -> bool:
-    """Whether runs are done, none of which tells the metric that was asked for."""
+    """Whether a table has finished runs, but none with the metric that was asked for."""
     runs = (run for band in table.all_bands for standing in band.standings for run in standing.runs)
     return table.metric is None and any(run.state == RunState.DONE for run in runs)
 
@@ -126,7 +126,7 @@ class _Reader:
         return tabulate(results, reproduced_runs(results, *self.databases))
 
     def within(self, table: BoardTable) -> BoardTable:
-        """A table without the budgets that were not asked for."""
+        """The table with only those budgets that were asked for."""
         if self.choice.lowest is None and self.choice.highest is None:
             return table
         low, high = self._ends(table.full)
@@ -136,11 +136,11 @@ class _Reader:
         return _scalars(self.choice.lowest, full, 0), _scalars(self.choice.highest, full, float("inf"))
 
     def part(self, board: Board) -> list[BoardTable]:
-        """As many budgets of a large table as a page takes."""
+        """The first budgets of a large table, as many as fit a page."""
         low, high = self._ends(board_full(self.database, board))
         there = [count for count in board_budgets(self.database, board) if low <= count.budget <= high]
         taken = _taken(there, self.choice.page)
-        # Step times are told relative to this method's, wherever in the table it stands.
+        # Step times are relative to this method's, so its budgets are read wherever they are in the table.
         wanted = {*(count.budget for count in taken), *method_budgets(self.database, board, REFERENCE)}
         left = [count.budget for count in there[len(taken) :] if count.budget not in wanted]
         return [
@@ -151,7 +151,7 @@ class _Reader:
 
 
 def _possible_names(label: str) -> Iterator[str]:
-    """What a method may be called whose label, with or without options, is this."""
+    """The names that a method with this label may have: the label may end with options or not."""
     yield label
     end = label.find(" (")
     while end >= 0:
@@ -165,7 +165,7 @@ def _scalars(budget: Budget | None, full: int, otherwise: float) -> float:
     try:
         return budget.resolve(full)
     except BudgetError:
-        # Less than one parameter of this architecture, or more than any network has.
+        # The budget is less than one parameter of this architecture, or more than any network has.
         return float(budget.amount * full if budget.relative else budget.amount)
 
 

@@ -1,4 +1,4 @@
-"""A board as plain data: what `leaderboard --format json` prints, and what every page of the dashboard shows."""
+"""A board as plain data, as `leaderboard --format json` prints it and the pages of the dashboard show it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 def table_record(table: BoardTable, papers: Iterable[PaperNumber] = ()) -> dict[str, Any]:
-    """A table with its frontier, and the papers' numbers beside it."""
+    """A table as plain data, with its frontier and the papers' numbers beside it."""
     return {
         **table_facts(table),
         "budgets": [_band(band, table.full) for band in table.bands],
@@ -31,7 +31,7 @@ def table_record(table: BoardTable, papers: Iterable[PaperNumber] = ()) -> dict[
 
 
 def table_facts(table: BoardTable) -> dict[str, Any]:
-    """What a table is about."""
+    """The facts that all results of a table share."""
     return {
         "task": table.task,
         "architecture": table.architecture,
@@ -56,7 +56,7 @@ def _band(band: Band, full: int) -> dict[str, Any]:
 
 
 def standing_record(standing: Standing) -> dict[str, Any]:
-    """One method at one budget."""
+    """One method at one budget as plain data."""
     fields = standing._asdict()
     runs, badges = fields.pop("runs"), fields.pop("badges")
     return {
@@ -83,7 +83,7 @@ def _point(point: Point) -> dict[str, Any]:
 
 
 def paper_facts(row: PaperNumber) -> dict[str, Any]:
-    """Where a number is printed, and what it is about."""
+    """The facts about a paper's number: where it is printed and what was measured."""
     return {
         "paper": citation(row.source),
         "table": row.table,
@@ -96,7 +96,7 @@ def paper_facts(row: PaperNumber) -> dict[str, Any]:
 
 
 def line_record(line: Line) -> dict[str, Any]:
-    """A paper's number and what was measured for it."""
+    """A paper's number and what was measured for it, as plain data."""
     table, standing, row = line.table, line.standing, line.row
     return {
         **paper_facts(row),
@@ -126,7 +126,7 @@ def line_record(line: Line) -> dict[str, Any]:
 
 
 def comparison_record(found: HeadToHead) -> dict[str, Any]:
-    """Two methods head to head."""
+    """Two methods head to head, as plain data."""
     return {
         "format": FORMAT,
         "first": found.first,
@@ -159,7 +159,7 @@ def comparison_record(found: HeadToHead) -> dict[str, Any]:
 
 
 def flat_rows(tables: Sequence[BoardTable], source: str) -> list[dict[str, Any]]:
-    """Standings one below the other, each with what its table is about: for CSV and spreadsheets."""
+    """All standings as flat rows, each with the facts of its table, for CSV and spreadsheets."""
     return [
         {
             "source": source,

@@ -1,4 +1,4 @@
-"""Whose results a board shows: a user's own, and those of the published board. They are never mixed."""
+"""The databases that a board is read from: a user's own and the published board, which are never mixed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """Results of one database.
+    """A database that results are read from.
 
     Attributes:
         name: `mine` or `published`.
-        title: for people.
-        database: open for reading.
+        title: the source as people read it.
+        database: the database, open for reading.
     """
 
     name: str
@@ -33,15 +33,15 @@ class Source(NamedTuple):
 def open_sources(
     location: Location, which: Which = Which.all, *, patience: float | None = None
 ) -> Iterator[list[Source]]:
-    """Open what there is of a user's own database and the published board, for as long as the block lasts.
+    """Open a user's own database and the published board, those that exist, for as long as the block lasts.
 
     Args:
-        location: of the user's database, which may not be there.
-        which: of the two.
-        patience: seconds to wait for a file that is locked.
+        location: the place of the user's database, which need not exist.
+        which: which of the two to open.
+        patience: how many seconds to wait for a file that is locked.
 
     Raises:
-        DatabaseError: if one of them cannot be read.
+        DatabaseError: if one of them exists and cannot be read.
     """
     found = []
     with ExitStack() as stack:

@@ -1,9 +1,9 @@
-"""Standings: results grouped into tables, aggregated over seeds, ranked within a budget.
+"""Standings: results grouped into tables, aggregated over seeds, and ranked within each budget.
 
-What counts: each cell's newest ended run, of the newest version of its task and method that has one.
-Methods are compared within one task, architecture, recipe, data
-and device class, and ranked within one budget. Unsupported and failed cells keep their row and say so; they
-take no part in means and ranks; nor does a metric that is no finite number, whose cell counts as failed.
+A cell counts by its newest run that has ended, if that run was made with the newest version of its task and of its
+method that has results. Methods are compared within one task, architecture, recipe, data set and device class, and
+ranked within one budget. Unsupported and failed cells keep their row, which says so, but take no part in means and
+ranks. A cell whose metric is not a finite number counts as failed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from npas_bench.database.queries.results import Result
 
-# The method that step times are given relative to.
+# Step times are given relative to this method.
 REFERENCE = "full"
-# Sums and squares of what is beyond are not finite.
+# Sums and squares of larger values may not be finite.
 _LARGEST = 1e100
-# What is said of a standing beside its numbers.
+# The badges of a standing.
 UNOFFICIAL = "unofficial data"
 FEWER_SEEDS = "not all seeds"
 REPRODUCED = "reproduced"
@@ -36,10 +36,10 @@ class SeedRun(NamedTuple):
     """One seed of a standing.
 
     Attributes:
-        seed: its number.
-        run: its id in its database.
-        state: how it ended.
-        value: of the metric; None where there is none.
+        seed: the number of the seed.
+        run: the id of its run, in the database that it came from.
+        state: how the run ended.
+        value: the value of the metric; None if there is none.
     """
 
     seed: int
@@ -52,23 +52,23 @@ class Standing(NamedTuple):
     """One method at one budget.
 
     Attributes:
-        method: its name.
-        options: its options that differ from their defaults.
-        rank: one plus the number of methods significantly better; None where there is nothing to rank.
-        mean: of the metric over seeds; None if no seed is done.
-        half_width: of the 95 % t-interval; None below three seeds.
-        seeds: how many are done.
-        parameters: trainable scalars really used, of the largest run.
-        seconds_per_step: median over seeds.
-        relative_time: that over the reference method's; None without one.
-        peak_memory: bytes, the most of any seed.
-        forward_flops: of one example's forward pass, weights as they are.
-        generation_flops: of generating all weights once.
-        unsupported: how many cells the method could not support.
+        method: the name of the method.
+        options: the method's options that differ from their defaults.
+        rank: one plus the number of methods that are significantly better; None where there is nothing to rank.
+        mean: the mean of the metric over seeds; None if no seed is done.
+        half_width: half the width of the 95 % t-interval of the mean; None below three seeds.
+        seeds: how many seeds are done.
+        parameters: how many trainable scalars are really used, in the largest run.
+        seconds_per_step: the time of a training step, the median over seeds.
+        relative_time: that time divided by the reference method's; None if there is no such result.
+        peak_memory: the largest peak memory of any seed, in bytes.
+        forward_flops: operations of one example's forward pass, without generating weights.
+        generation_flops: operations of generating all weights once.
+        unsupported: how many cells the method does not support.
         failed: how many cells failed.
-        note: why, in the words of the first such cell.
+        note: why, as the first unsupported or failed cell puts it.
         runs: the seeds one by one, in order.
-        badges: what a reader must know of it.
+        badges: what a reader must know about the result.
     """
 
     method: str
@@ -104,9 +104,9 @@ class Band(NamedTuple):
     """One budget of a table.
 
     Attributes:
-        budget: trainable scalars allowed.
+        budget: how many trainable scalars are allowed.
         text: the budget as it was asked for.
-        standings: best first; those without a result last.
+        standings: the results, best first, and methods without a result last.
     """
 
     budget: int
@@ -115,11 +115,11 @@ class Band(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """What of a table is left out, as it would be too much.
+    """The budgets that are left out of a very large table.
 
     Attributes:
-        budgets: how many larger ones there are.
-        after: the smallest of these.
+        budgets: how many larger budgets are left out.
+        after: the smallest of them.
     """
 
     budgets: int
@@ -131,20 +131,20 @@ class BoardTable:
     """One table of a board.
 
     Attributes:
-        key: of the table, the same in every database.
-        task: name of the task.
-        architecture: name of the architecture.
-        recipe: name of the recipe.
-        data_label: what the data is to be called.
-        data_official: whether it is the official data.
+        key: what identifies the table, the same in every database.
+        task: the name of the task.
+        architecture: the name of the architecture.
+        recipe: the name of the recipe.
+        data_label: the name of the data.
+        data_official: whether the data is the official one.
         device_class: `cpu` or `cuda`.
-        full: trainable scalars of the full architecture.
-        metric: name of the metric; None if no cell is done.
-        unit: of the metric.
-        higher_is_better: its direction.
-        bands: by rising budget.
-        cut: what of a very large table is not among them.
-        whole: all bands, where some rows were left out of `bands` by choice.
+        full: how many trainable scalars the full architecture has.
+        metric: the name of the metric; None if no cell is done.
+        unit: the unit of the metric.
+        higher_is_better: whether higher values of the metric are better.
+        bands: the budgets in rising order, with their results.
+        cut: the budgets that are left out of `bands` because the table is very large; None if none are.
+        whole: all bands, if some rows were left out of `bands` by choice.
     """
 
     key: str
@@ -164,16 +164,16 @@ class BoardTable:
 
     @property
     def data(self) -> str:
-        """What its data is called, with a word where it is not the official one."""
+        """The name of the data, marked where the data is not the official one."""
         return self.data_label if self.data_official else f"{self.data_label}, {UNOFFICIAL}"
 
     @property
     def all_bands(self) -> list[Band]:
-        """Everything that was read of it, whatever is shown."""
+        """All bands that were read, even if only some rows are shown."""
         return self.bands if self.whole is None else self.whole
 
     def choose(self, bands: list[Band]) -> BoardTable:
-        """The same with fewer rows to show."""
+        """The same table with fewer rows to show."""
         return replace(self, bands=bands, whole=self.all_bands)
 
 
@@ -181,8 +181,8 @@ def tabulate(results: Iterable[Result], reproduced: Collection[int] = ()) -> lis
     """Group results into tables, in the order of task, architecture, recipe, data and device class.
 
     Args:
-        results: of one database.
-        reproduced: runs whose cells were run again, to the same or another result.
+        results: the results of one database.
+        reproduced: ids of runs whose cells were run again, whatever came out.
     """
     groups: dict[str, list[Result]] = defaultdict(list)
     for result in _newest_versions([_finite(result) for result in results]):
@@ -191,11 +191,11 @@ def tabulate(results: Iterable[Result], reproduced: Collection[int] = ()) -> lis
 
 
 def only_methods(tables: Iterable[BoardTable], wanted: str | None) -> list[BoardTable]:
-    """Tables without the rows whose label does not contain a text, in any case; ranks stay those among all.
+    """The tables with only those rows whose label contains a text, in upper or lower case; ranks stay as they are.
 
     Args:
-        tables: whole.
-        wanted: part of a label; None or empty for all.
+        tables: tables with all their rows.
+        wanted: a part of the label; None or empty to keep every row.
     """
     if not wanted:
         return list(tables)
@@ -211,11 +211,11 @@ def only_methods(tables: Iterable[BoardTable], wanted: str | None) -> list[Board
 
 
 def leading_methods(table: BoardTable, count: int) -> set[str]:
-    """Labels of the methods that come nearest to the top at some budget, as many as a chart can hold.
+    """The labels of the methods that come nearest to the top at some budget, and of the reference method.
 
     Args:
-        table: with the results.
-        count: at most so many; the reference method comes on top.
+        table: the table with the results.
+        count: the largest number of methods besides the reference method.
     """
     best: dict[str, tuple[int, int]] = {}
     for band in table.bands:
@@ -233,12 +233,12 @@ def _finite(result: Result) -> Result:
 
 
 def in_order(tables: Iterable[BoardTable]) -> list[BoardTable]:
-    """Tables as boards show them, by names."""
+    """Tables in the order of boards: by their names."""
     return sorted(tables, key=lambda t: (t.task, t.architecture, t.recipe, t.data_label, t.device_class))
 
 
 def _newest_versions(results: list[Result]) -> list[Result]:
-    """What was run with the newest version of its task and of its method: others are other experiments."""
+    """The results of the newest version of each task and method: other versions are other experiments."""
     tasks: dict[str, int] = defaultdict(int)
     methods: dict[str, int] = defaultdict(int)
     for result in results:
@@ -280,7 +280,7 @@ def _row(result: Result) -> tuple[int, str]:
 
 
 class _Table(NamedTuple):
-    """What a standing is told relative to: the reference method's step time, the most seeds of a row, the data."""
+    """What a standing is compared with: the reference method's step time, the most seeds of any row, the data."""
 
     reference: float | None
     seeds: int
@@ -301,7 +301,7 @@ def _band(results: Sequence[Result], table: _Table, *, higher: bool) -> Band:
         _standing(runs, list(values[label].values()), ranked.get(label), table) for label, runs in methods.items()
     ]
     sign = -1 if higher else 1
-    # What could not be ranked, for lack of seeds, stands behind what could.
+    # Methods with too few seeds to be ranked stand behind those that are ranked.
     standings.sort(key=lambda s: (s.mean is None, s.rank is None, s.rank or 0, sign * (s.mean or 0.0), s.label))
     return Band(results[0].budget, results[0].budget_text, standings)
 

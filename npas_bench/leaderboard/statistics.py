@@ -1,4 +1,4 @@
-"""The statistics of the board: intervals over seeds, paired differences, ranks that tell apart only what differs."""
+"""The statistics of the board: intervals over seeds, paired differences, and ranks by significant differences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-# Not scipy.stats, whose import takes longer than a board: these are the functions that its t distribution is made of.
+# scipy.stats would take longer to import than a board takes to make; its t distribution is made of these functions.
 from scipy.special import stdtr, stdtrit
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 MIN_FOR_INTERVAL = 3
-# Rounding leaves differences of some 1e-16 where there are none.
+# Rounding turns differences of zero into some of about 1e-16.
 _ROUNDING = 1e-12
-# Of more different sets of seeds, the two commonest seeds are taken.
+# If methods have more different sets of seeds than this, the two commonest seeds are taken.
 _MOST_SEED_SETS = 100
 
 
@@ -34,10 +34,10 @@ class Difference(NamedTuple):
     """The mean difference of paired values.
 
     Attributes:
-        mean: of first minus second.
-        half_width: of its 95 % t-interval; None below three pairs.
-        pairs: how many.
-        p: of the two-sided paired t-test; None below two pairs.
+        mean: the mean of first minus second.
+        half_width: half the width of the mean's 95 % t-interval; None below three pairs.
+        pairs: how many pairs of values there are.
+        p: the p-value of the two-sided paired t-test; None below two pairs.
     """
 
     mean: float
@@ -47,7 +47,7 @@ class Difference(NamedTuple):
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
-    """The mean difference over the seeds that both have; None where they share none."""
+    """The mean difference over the seeds that both have; None if they share no seed."""
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
@@ -57,7 +57,7 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
 
 
 def _p_of_mean(differences: Sequence[float], scale: Sequence[float]) -> float | None:
-    """Of the t-test of a mean of zero."""
+    """The two-sided p-value of the t-test that the mean is zero; None below two values."""
     if len(differences) < 2:
         return None
     tiny = _ROUNDING * max(1.0, *(abs(value) for value in scale))
@@ -69,7 +69,7 @@ def _p_of_mean(differences: Sequence[float], scale: Sequence[float]) -> float | 
 
 
 def rejected_by_holm(values: Sequence[float]) -> list[bool]:
-    """Which of the p-values Holm's procedure rejects, at a familywise error of 5 %."""
+    """For each p-value, whether Holm's procedure rejects its hypothesis at a familywise error rate of 5 %."""
     rejected = [False] * len(values)
     for count, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
         if values[place] > (1 - LEVEL) / (len(values) - count):
@@ -79,19 +79,19 @@ def rejected_by_holm(values: Sequence[float]) -> list[bool]:
 
 
 def ranks(results: Mapping[str, Mapping[int, float]], *, higher_is_better: bool) -> dict[str, int]:
-    """One plus the number of methods that are significantly better.
+    """Rank methods: a method's rank is one plus the number of methods that are significantly better.
 
-    A method + seed model without interaction is fitted to the seeds that all ranked methods share; its
-    pooled residual variance, with (methods - 1)(seeds - 1) degrees of freedom, is the scale of a t-test
-    for every pair, and Holm's procedure keeps the familywise error at 5 %.
+    An additive model of method and seed, without interaction, is fitted to the seeds that all ranked methods share.
+    Its pooled residual variance, with (methods - 1)(seeds - 1) degrees of freedom, is the variance in a t-test for
+    every pair of methods. Holm's procedure keeps the familywise error rate at 5 %.
 
     Args:
-        results: per method the value of each seed. Methods with fewer than two values are not ranked, nor are those
-            that stand in the way of two seeds that the others share.
-        higher_is_better: which way is up.
+        results: the value of each seed, for each method. Methods with fewer than two values are not ranked. If the
+            methods do not share two seeds, neither are those without which the others do.
+        higher_is_better: whether higher values are better.
 
     Returns:
-        A rank for each ranked method; empty if no two methods share two seeds.
+        The rank of each ranked method; empty if no two methods share two seeds.
     """
     enough = {method: seeds for method, seeds in results.items() if len(seeds) > 1}
     shared = _shared_seeds(enough)
@@ -112,7 +112,11 @@ def ranks(results: Mapping[str, Mapping[int, float]], *, higher_is_better: bool)
 
 
 def _shared_seeds(results: Mapping[str, Mapping[int, float]]) -> set[int]:
-    """The seeds that all methods share; of as many methods as share two, where not all do."""
+    """The seeds that all methods share.
+
+    Where they do not share two, methods are left out until the others do, first those without which most seeds are
+    shared.
+    """
     counts = Counter(frozenset(seeds) for seeds in results.values())
     while counts:
         shared = set(frozenset.intersection(*counts))
@@ -132,20 +136,21 @@ def _shared_seeds(results: Mapping[str, Mapping[int, float]]) -> set[int]:
 
 
 def _significant_margin(rising: np.ndarray, error: float, freedom: int) -> float:
-    """From which difference on Holm's procedure tells two methods apart, all pairs being tested at one scale.
+    """The smallest difference of two means that Holm's procedure finds significant.
 
-    Pairs are never listed, of which ten thousand methods have fifty million: the p-values fall as differences grow,
-    so that what is rejected is all pairs from some difference on.
+    All differences have the same standard error, so p-values fall as differences grow, and the procedure rejects
+    exactly those pairs that are at least some difference apart. This difference is found without listing the pairs,
+    of which ten thousand methods have fifty million.
 
     Args:
-        rising: the methods' means, sorted.
-        error: standard error of every difference.
-        freedom: its degrees of freedom.
+        rising: the methods' means, in rising order.
+        error: the standard error of every difference.
+        freedom: the degrees of freedom of this standard error.
     """
     pairs = len(rising) * (len(rising) - 1) // 2
     rejected = 0
     while True:
-        # The quantile of the step that comes after as many rejections.
+        # The level of the step that follows this many rejections, in one tail.
         level = (1 - LEVEL) / (pairs - rejected) / 2 if rejected < pairs else (1 - LEVEL) / 2
         margin = -float(stdtrit(freedom, level)) * error
         beyond = int((len(rising) - np.searchsorted(rising, rising + margin, side="left")).sum())

@@ -1,4 +1,4 @@
-"""Results in words, the same on a terminal, in files and on pages."""
+"""Results in words and digits, which read the same on a terminal, in files and on pages."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _FIELD_OPTIONS = ("epochs", "parts", "precision")
 
 
 def cost_lines(cost: Mapping[str, Any]) -> list[str]:
-    """What a run cost, in units that can be read."""
+    """What a run cost, one text for each quantity, in units that people read."""
     said = [f"{key.replace('_', ' ')} {cost[key]:.4g}" for key in cost if "seconds" in key and cost[key] is not None]
     if cost.get("peak_memory"):
         said.append(f"peak memory {cost['peak_memory'] / 2**20:,.0f} MiB")
@@ -109,5 +109,9 @@ def reproducing_command(row: RunRow) -> str:
 
 
 def whose(source: str | None) -> str:
-    """Whose result something is, by the name of its source."""
+    """The words for whose result it is.
+
+    Args:
+        source: the name of the result's source, `mine` or `published`.
+    """
     return "your run" if source == "mine" else "published board"

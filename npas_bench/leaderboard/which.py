@@ -1,4 +1,7 @@
-"""Whose results a board shows; apart from what opens databases, so that the command line knows it without them."""
+"""Whose results a board shows.
+
+This is a module of its own so that the command line can name the choices without importing what opens databases.
+"""
 
 from enum import StrEnum
 

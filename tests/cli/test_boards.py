@@ -90,7 +90,7 @@ def test_methods_are_compared_in_words(filled, call):
     text = " ".join(shown.stdout.split())
     assert shown.returncode == 0
     assert "Over 3 shared comparisons, hashednets and reduced cannot be told apart in any." in text
-    assert "One more budget takes no part: not both have a result there." in text
+    assert "One more budget takes no part: at least one of the methods has no result there." in text
     assert max(map(len, shown.stdout.splitlines())) <= 80
 
 

@@ -60,7 +60,7 @@ def test_the_board_shows_what_the_command_prints(board, show, call, name, source
     if (name, source) == ("a task", "published"):
         # Which the published board has no results of.
         assert call("leaderboard", *arguments, "--source", source).returncode == 2
-        assert "Nothing matches" in show("board", source=source, **chosen).info[0].value
+        assert "No result matches" in show("board", source=source, **chosen).info[0].value
         return
     wanted = board(*arguments, "--source", source)
     page = no_trouble(show("board", source=WHOSE[source], **chosen))
@@ -90,7 +90,7 @@ def test_the_board_shows_what_the_command_prints(board, show, call, name, source
 def test_choices_that_match_nothing_say_so(show, mine):
     page = no_trouble(show("board", method="no such method"))
     assert not page.dataframe
-    assert "Nothing matches" in page.info[0].value
+    assert "No result matches" in page.info[0].value
 
 
 def table_of(board, **wanted):

@@ -1,4 +1,4 @@
-"""The board and single runs on a terminal, 80 columns wide."""
+"""Boards and single runs on a terminal that is 80 columns wide."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.standings import BoardTable, Standing
 
 _LEGEND = (
-    "± is the 95 % t-interval of the mean, from three seeds up. Rank: one plus the number of methods "
-    "that are significantly better at the same budget (Holm, 5 %); methods that cannot be told apart share "
-    "one. Step: time per training step relative to full."
+    "± is half the 95 % t-interval of the mean, from three seeds up. Rank is one plus the number of methods "
+    "that are significantly better at the same budget (Holm's procedure, 5 %); methods without a significant "
+    "difference may share a rank. Step is the time of a training step relative to full."
 )
 
 
@@ -74,13 +74,13 @@ def _print_table(console: Console, board: BoardTable) -> None:
     console.print(table)
     if board.cut is not None:
         more = f"{board.cut.budgets:,} larger budgets" if board.cut.budgets > 1 else "a larger budget"
-        console.print(_text(f"{more} not shown: --from-budget {board.cut.after} goes on", style="yellow"))
+        console.print(_text(f"{more} not shown: continue with --from-budget {board.cut.after}", style="yellow"))
     for note in notes:
         console.print(_text(note, style="dim"))
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Text as it is: no markup, and nothing that a terminal would obey."""
+    """Text that is shown literally: without markup, and without anything that a terminal would obey."""
     return Text(printable(text), style=style)
 
 
@@ -89,19 +89,19 @@ def _budget(text: str, budget: int) -> str:
 
 
 def _method(standing: Standing) -> Text:
-    """The method, and under it each of its options: together they would not fit."""
+    """The method and, on lines of their own, its options: on one line they would not fit."""
     lines = [standing.method, *(f" {key}={value}" for key, value in sorted(standing.options.items()))]
     return Text("\n".join(map(printable, lines)))
 
 
 def _value(standing: Standing, unit: str) -> str:
     mean = [] if standing.mean is None else [interval_text(standing.mean, standing.half_width, unit)]
-    # Beside one another they would leave no room for the method.
+    # On one line they would leave no room for the method.
     return "\n".join(mean + trouble_texts(standing))
 
 
 def print_run(console: Console, row: RunRow, related: Related) -> None:
-    """Print all that is known of a run, and which runs it has to do with."""
+    """Print everything that is known about a run, and the runs that it repeats or is repeated by."""
     cell = row.cell
     facts: list[tuple[str, Any]] = [
         ("run", f"{row.id}, {row.state}" + (f", attempt {row.attempt}" if row.attempt > 1 else "")),
@@ -187,7 +187,7 @@ def _repetition_facts(row: RunRow, related: Related) -> list[tuple[str, Any]]:
 
 
 def _attempt(entry: Mapping[str, Any]) -> str:
-    """How an attempt ended that was not the last."""
+    """How an earlier attempt at the run ended."""
     said = [str(entry.get("why"))]
     if entry.get("seconds") is not None:
         said.append(f"after {entry['seconds']:.4g} s")

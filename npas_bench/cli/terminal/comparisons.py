@@ -1,4 +1,4 @@
-"""Comparisons on a terminal: two methods, and results beside the papers' numbers."""
+"""Comparisons on a terminal: of two methods, and of results with the papers' numbers."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.statistics import Difference
 
 _HOW = (
-    "Paired by seed: a t-test for each budget over the seeds that both have, Holm's procedure over all of them (5 %). "
-    "± is the 95 % t-interval, from three seeds up."
+    "Results are paired by seed: one t-test for each budget, over the seeds that both methods have, with Holm's "
+    "procedure over all tests (5 %). ± is half the 95 % t-interval, from three seeds up."
 )
 _BESIDE = (
-    "Papers' recipes and data are not ours: the difference is measured minus printed; ± in a paper is as printed, and "
-    "no paper says what it means. Ours: mean over seeds ± 95 % t-interval."
+    "The papers' recipes and data differ from ours. The difference is measured minus printed. ± in a paper is "
+    "as printed; no paper says what it means. Ours is the mean over seeds ± half its 95 % t-interval."
 )
 
 
 def print_comparison(console: Console, heading: str, found: HeadToHead) -> None:
-    """Print two methods head to head."""
+    """Print the comparison of two methods."""
     console.print(_text(heading, "bold"))
     console.print(_text(found.verdict))
     if found.encounters:
@@ -79,9 +79,11 @@ def _made(table: BoardTable) -> str:
 
 
 def print_papers(console: Console, lines: Sequence[Line]) -> None:
-    """Print papers' numbers with what was measured beside them."""
+    """Print the papers' numbers with what was measured beside them."""
     if not lines:
-        console.print("no result stands beside a paper's number yet: npas-bench list grids tells which grids would")
+        console.print(
+            "there is no result for any of the papers' numbers yet: npas-bench list grids shows which grids make some"
+        )
         return
     groups: dict[tuple[str, ...], list[Line]] = {}
     for line in lines:

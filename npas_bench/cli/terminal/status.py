@@ -1,4 +1,4 @@
-"""How runs are getting on, on a terminal 80 columns wide, as lines, and as JSON."""
+"""The progress of runs: on a terminal that is 80 columns wide, as lines of text, and as JSON."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _NO_GRID = "(no grid)"
 
 
 def draw_status(status: Status, database: str) -> RenderableType:
-    """Everything, as it is drawn on a terminal.
+    """Draw the whole status for a terminal, to be drawn again and again in place.
 
     Args:
-        status: to draw.
-        database: its name, for the heading and commands.
+        status: the status to draw.
+        database: the name of the database, for the heading and for commands.
     """
     return Group(*_parts(status, database), *(Text(line, style="yellow") for line in _remedies(status, database)))
 
 
 def print_status(console: Console, status: Status, database: str) -> None:
-    """The same, printed once; commands are on a line each, however long."""
+    """Print the whole status once, with each command on one line, however long it is."""
     console.print(Group(*_parts(status, database)))
     for line in _remedies(status, database):
         console.print(Text(line, style="yellow"), soft_wrap=True)
@@ -64,10 +64,10 @@ def _table(gap: int = 2) -> Table:
 
 def _counts(status: Status) -> Table:
     states = [state for state in STATES if any(counts.get(state) for counts in status.counts.values())]
-    # Every state, of millions of runs, leaves room for a few letters of the grid's name.
+    # With a column for every state, little room is left for the name of the grid.
     narrow = len(states) > 5
     table = _table(1 if narrow else 2)
-    # Of all columns, the one that may wrap gives way; its lines do not, and are cut.
+    # Only this column may wrap, so rich narrows it first; its text is cut instead of wrapped.
     table.add_column("Grid")
     for state in states:
         table.add_column(state, justify="right", no_wrap=True)
@@ -125,7 +125,7 @@ def _short(text: str, length: int) -> str:
 
 
 def _remedies(status: Status, database: str) -> list[str]:
-    """How to take up what dead drivers left behind: a line for each grid that has such runs."""
+    """How to go on with the runs that dead drivers left behind: a line for each grid that has such runs."""
     lines = []
     for grid, counts in status.counts.items():
         stale = counts.get(RunState.STALE, 0)
@@ -141,7 +141,7 @@ def _remedies(status: Status, database: str) -> list[str]:
 
 
 def status_lines(status: Status) -> dict[str, str]:
-    """A line for each grid, for where nothing can be drawn over."""
+    """One line of text for each grid, for output that cannot be redrawn in place."""
     lines = {}
     for grid, counts in status.counts.items():
         total = sum(counts.values())
@@ -152,7 +152,7 @@ def status_lines(status: Status) -> dict[str, str]:
 
 
 def status_record(status: Status) -> dict[str, Any]:
-    """Everything, as JSON has it; times are ISO 8601 in UTC."""
+    """The whole status as plain data for JSON, with times in UTC by ISO 8601."""
 
     def plain(row: Any) -> dict[str, Any]:
         return {name: _time(value) if hasattr(value, "isoformat") else value for name, value in row._asdict().items()}

@@ -1,4 +1,4 @@
-"""Charts: Plotly figures of numbers that `leaderboard` made."""
+"""Charts of boards: Plotly figures of numbers that `leaderboard` computed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.papers import Point
     from npas_bench.leaderboard.standings import BoardTable, Standing
 
-# Paul Tol's "bright" scheme, told apart with any colour vision, on white and on black; shapes repeat what colours say.
+# Paul Tol's "bright" scheme, distinct with any colour vision, on white and on black. Shapes repeat what colours say.
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#999999")
 _SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon", "star", "hexagon")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 REFERENCE_COLOUR = "#888888"
-# More lines cannot be told apart, and are slow to draw.
+# More lines would be hard to distinguish and slow to draw.
 MOST_METHODS = 40
-# More would be longer than a screen or two; tables have them all.
+# More would fill several screens; the tables below the chart show all.
 MOST_DIFFERENCES = 60
 
 
 class Style(NamedTuple):
-    """How a method is drawn wherever it is."""
+    """How a method is drawn in every chart."""
 
     colour: str
     shape: str
@@ -40,7 +40,7 @@ class Style(NamedTuple):
 
 
 def styles(labels: Iterable[str]) -> dict[str, Style]:
-    """A style for each method, by its place among all of a table."""
+    """A style for each method, by its place among all methods of a table."""
     return {
         label: Style(
             COLOURS[place % len(COLOURS)],
@@ -56,7 +56,7 @@ def _styles_of(table: BoardTable) -> dict[str, Style]:
 
 
 def layout(figure: go.Figure, x: str, y: str, height: int = 460) -> go.Figure:
-    """Give a figure its axes' titles, its height and its margins."""
+    """Give a figure the titles of its axes, its height and its margins."""
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
@@ -72,13 +72,17 @@ def layout(figure: go.Figure, x: str, y: str, height: int = 460) -> go.Figure:
 def frontier_chart(
     table: BoardTable, points: Sequence[Point], *, logarithmic: bool = False, whole: str = "full"
 ) -> go.Figure:
-    """The metric against the budget, a line and a band a method; papers' numbers hollow; the dense network as a line.
+    """Draw the metric against the budget.
+
+    Each method is a line with a band for its intervals, papers' numbers are hollow marks, and the dense network is a
+    dashed line.
+
 
     Args:
-        table: with the results.
-        points: papers' numbers beside it.
-        logarithmic: whether the metric's axis is.
-        whole: the method that is the dense network itself.
+        table: the table with the results.
+        points: the papers' numbers beside it.
+        logarithmic: whether the metric's axis is logarithmic.
+        whole: the method that trains the dense network itself.
     """
     figure = go.Figure()
     curves: dict[str, list[tuple[float, int, str, Standing]]] = {}
@@ -90,7 +94,7 @@ def frontier_chart(
                 curves.setdefault(standing.label, []).append((percent, band.budget, band.text, standing))
     look = _styles_of(table)
     for point in points:
-        # A method that was not measured has no colour of its own.
+        # A method without results here has no colour of its own.
         look.setdefault(point.row.method_here or point.row.method, Style(REFERENCE_COLOUR, "circle", "solid"))
     dense = curves.pop(whole, [])
     for label, curve in curves.items():
@@ -140,7 +144,7 @@ def _see_through(colour: str) -> str:
 
 def _add_dense(figure: go.Figure, standing: Standing, table: BoardTable) -> None:
     figure.add_hline(y=standing.mean, line={"color": REFERENCE_COLOUR, "dash": "dash", "width": 1.5})
-    # A line across a figure has no entry in its legend.
+    # The line above has no entry in the legend, so this point makes one.
     figure.add_scatter(
         x=[100.0],
         y=[standing.mean],
@@ -184,7 +188,7 @@ def _hover(label: str, table: BoardTable, *more: str) -> str:
 
 
 def _ticks(shares: Sequence[float | None]) -> dict[str, Any]:
-    """Marks on a logarithmic axis at round shares within its range."""
+    """The range of a logarithmic axis, with marks at round percentages."""
     there = [share for share in shares if share]
     if not there:
         return {}
@@ -199,12 +203,12 @@ def _ticks(shares: Sequence[float | None]) -> dict[str, Any]:
 
 
 def metric_axis(table: BoardTable) -> str:
-    """The metric with its unit and direction."""
+    """The title of a metric's axis: the metric with its unit and direction."""
     return f"{with_unit(table.metric or 'result', table.unit)}, {direction(table.higher_is_better)}"
 
 
 def cost_chart(table: BoardTable, results: Sequence[Spent], cost: CostAxis) -> go.Figure:
-    """The metric against a cost; what nothing beats is joined by a line and ringed."""
+    """Draw the metric against a cost. Results of the Pareto set are ringed and joined by a line."""
     figure = go.Figure()
     best = [one for one in results if one.best]
     figure.add_scatter(
@@ -240,11 +244,11 @@ def cost_chart(table: BoardTable, results: Sequence[Spent], cost: CostAxis) -> g
 
 
 def difference_chart(found: HeadToHead, encounters: Sequence[Encounter]) -> go.Figure:
-    """Differences with their intervals, one below the other; certain ones filled.
+    """Draw differences with their intervals, one below the other. Significant ones are filled.
 
     Args:
-        found: two methods.
-        encounters: those to draw, of one metric.
+        found: the comparison of two methods.
+        encounters: the encounters to draw, which have the same metric.
     """
     shown = [one for one in encounters if one.difference is not None][:MOST_DIFFERENCES]
     names = [drawn(f"{one.table.task} · {one.table.architecture} · {one.text}", 80) for one in shown]
@@ -268,6 +272,6 @@ def difference_chart(found: HeadToHead, encounters: Sequence[Encounter]) -> go.F
     table = encounters[0].table
     title = with_unit(f"{table.metric}: {found.first} − {found.second}", table.unit)
     figure = layout(figure, title, "", height=140 + 34 * len(names))
-    # Above: below, a small figure has no room between its axis and its legend.
+    # The legend is above because below it would overlap the axis of a small figure.
     figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"})
     return figure

@@ -1,4 +1,4 @@
-"""Charts of a single run: its training, its parameters, and which layers share them."""
+"""Charts of a single run: its training, its parameters, and the layers that share them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ _FEW_GROUPS = 8
 
 
 def curve_chart(history: Sequence[Mapping[str, Any]], field: str, title: str, marks: Mapping[int, str]) -> go.Figure:
-    """A quantity of a training, epoch by epoch, with marks where something happened."""
+    """Draw a quantity of a training, epoch by epoch, with marks at certain epochs.
+
+    Args:
+        history: the run's history, an entry for each epoch.
+        field: the field of the entries to draw.
+        title: the title of its axis.
+        marks: what happened at certain epochs.
+    """
     figure = go.Figure()
     figure.add_scatter(
         x=[entry["epoch"] for entry in history],
@@ -35,7 +42,12 @@ def curve_chart(history: Sequence[Mapping[str, Any]], field: str, title: str, ma
 
 
 def ledger_chart(parts: Mapping[str, int], budget: int) -> go.Figure:
-    """What the trainable scalars are, as one bar as long as the budget."""
+    """Draw the parts that the trainable scalars belong to, as one stacked bar beside the budget.
+
+    Args:
+        parts: how many scalars each part has.
+        budget: how many scalars are allowed.
+    """
     figure = go.Figure()
     for place, (name, count) in enumerate(parts.items()):
         figure.add_bar(
@@ -55,15 +67,15 @@ def ledger_chart(parts: Mapping[str, int], budget: int) -> go.Figure:
 
 
 class Segment(NamedTuple):
-    """What a layer reads of a store with one template.
+    """The part of a group's store that one template of a layer reads.
 
     Attributes:
-        layer: its name.
-        group: the parameter group.
-        first: scalar of the group's database.
-        length: in scalars.
-        coefficient: the template's; None where it has none.
-        rule: how the weight comes out of it.
+        layer: the name of the layer.
+        group: the number of the parameter group.
+        first: the first scalar of the group's store that is read.
+        length: how many scalars are read.
+        coefficient: the coefficient of the template; None if it has none.
+        rule: the rule that makes the weight from what is read.
     """
 
     layer: str
@@ -74,12 +86,12 @@ class Segment(NamedTuple):
     rule: str
 
 
-# More would be too small to see, and slow to draw.
+# More segments would be too small to see and slow to draw.
 MOST_SEGMENTS = 4000
 
 
 def sharing_chart(segments: Sequence[Segment]) -> go.Figure:
-    """Layers by parameter groups: what each reads of which store, templates coloured by their coefficients."""
+    """Draw which part of which group's store each layer reads, with templates coloured by their coefficients."""
     layers = list(dict.fromkeys(segment.layer for segment in segments))
     ends: dict[int, int] = {}
     for segment in segments:

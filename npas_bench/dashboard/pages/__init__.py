@@ -1,1 +1,1 @@
-"""The dashboard's pages, one module each. They only draw: every number comes from `leaderboard` and `database`."""
+"""The pages of the dashboard, one module each, and the app that lists them."""

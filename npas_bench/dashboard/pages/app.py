@@ -1,4 +1,7 @@
-"""The dashboard: `npas-bench dashboard` has Streamlit run this file."""
+"""The app that lists the pages: `npas-bench dashboard` has Streamlit run this file.
+
+It lies in this folder because Streamlit takes a folder `pages` beside an app for a list of pages of its own.
+"""
 
 from __future__ import annotations
 

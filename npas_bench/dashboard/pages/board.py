@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.standings import BoardTable
 
 _TABLES = 10
-# Rows that files are made of whenever the page is drawn; of more, when somebody wants one.
+# Files of at most this many rows are made with the page, files of more rows when somebody asks for one.
 _AT_ONCE = 300
 _LEGEND = (
-    "**±** is the 95 % t-interval of the mean over seeds, from three seeds up. **Rank** is one plus the number of "
-    "methods that are significantly better at the same budget (Holm, 5 %): those that cannot be told apart share one. "
-    "Unsupported and failed cells keep their row and take no part in means and ranks; cells that were never run "
-    "have none. Results of other recipes, data or devices are other tables, ranked apart."
+    "**±** is half the 95 % t-interval of the mean over seeds, from three seeds up. **Rank** is one plus the number of "
+    "methods that are significantly better at the same budget (Holm's procedure, 5 %); methods without a significant "
+    "difference may share a rank. Unsupported and failed cells keep their row and take no part in means and ranks; "
+    "cells that were never run have no row. Each recipe, data set and kind of device has its own table and ranks."
 )
 
 
-@page("Board", "Which way of sharing parameters is best, at which budget, and how certain that is.")
+@page("Board", "The best ways of sharing parameters at each budget, and how certain their ranks are.")
 def board(looks: list[Look]) -> None:
     """Draw the page."""
     if not looks:
@@ -55,7 +55,7 @@ def board(looks: list[Look]) -> None:
         st.markdown(_LEGEND)
         _downloads(boards)
     else:
-        st.info("Nothing matches. Leave some of the choices above open.", icon=":material/filter_alt_off:")
+        st.info("No result matches. Remove some of the choices above.", icon=":material/filter_alt_off:")
 
 
 def _draw(look: Look, shown: list[BoardTable], *, left_out: int, alone: bool) -> None:
@@ -98,6 +98,6 @@ def _downloads(boards: list[tuple[Look, list[BoardTable]]]) -> None:
     rows = sum(len(band.standings) for _, shown in boards for table in shown for band in table.bands)
     with st.container(horizontal=True, vertical_alignment="center"):
         for label, name, kind, make in files:
-            # A file that is made when it is asked for is gone when the page is drawn anew at that very moment.
+            # A file made on demand is lost if the page is redrawn at that moment, so small ones are made at once.
             st.download_button(label, make() if rows <= _AT_ONCE else make, name, kind, on_click="ignore")
         st.caption("The page's address is a link to what you see.")

@@ -1,4 +1,4 @@
-"""Two methods head to head."""
+"""The page that compares two methods."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from npas_bench.leaderboard.comparison import Encounter, HeadToHead
 
 column = st.column_config
-# What is compared at first, where there are these.
+# These two are compared at first, if there are results of them.
 _PREFERRED = ("ssn", "reduced")
 
 
-@page("Compare", "Two methods head to head, over every budget, architecture and task at which both have results.")
+@page("Compare", "Two methods head to head, at every budget, architecture and task for which both have results.")
 def compare_page(looks: list[Look]) -> None:
     """Draw the page."""
     if not looks:
@@ -48,7 +48,7 @@ def compare_page(looks: list[Look]) -> None:
         return
     pair = frozenset((first, second))
     view = View(task=task, architecture=architecture, metric=metric, limit=MOST_COMPARED, methods=pair)
-    # Sources apart: their cells may be the same, and would count twice.
+    # Each source is compared by itself: the same cells may be in both, and would count twice.
     for look in chosen:
         if len(chosen) > 1:
             st.header(plain(look.title))
@@ -59,9 +59,9 @@ def compare_page(looks: list[Look]) -> None:
 def _draw(found: HeadToHead, source: str) -> None:
     st.info(plain(found.verdict), icon=":material/balance:")
     st.caption(
-        "Results are paired by seed: for a seed, methods see the same data in the same order. Every shared budget is "
-        "a paired t-test over the seeds that both have; Holm's procedure over all of them keeps the error of the "
-        f"family at 5 %. {found.left_out}"
+        "Results are paired by seed, because for a given seed all methods see the same data in the same order. Each "
+        "shared budget is tested by a paired t-test over the seeds that both methods have; Holm's procedure over all "
+        f"tests keeps the familywise error rate at 5 %. {found.left_out}"
     )
     if not found.encounters:
         return
@@ -77,13 +77,13 @@ def _draw(found: HeadToHead, source: str) -> None:
         )
         left, right = (found.second, found.first) if higher else (found.first, found.second)
         more = f" The first {MOST_DIFFERENCES} of {len(some):,} are drawn." if len(some) > MOST_DIFFERENCES else ""
-        st.caption(f"Left of the dashed line {plain(left)} is better, right of it {plain(right)}.{more}")
+        st.caption(f"Left of the dashed line {plain(left)} is better, and right of it {plain(right)} is.{more}")
     number = number_format(*(unit for _, unit, _ in metrics))
     columns = {
         "First": column.NumberColumn(short(found.first, 30), format=number),
         "Second": column.NumberColumn(short(found.second, 30), format=number),
         "Difference": column.NumberColumn(format=number, help="First minus second, mean over shared seeds"),
-        "±": column.NumberColumn(format=number, width="small", help="Half its 95 % t-interval"),
+        "±": column.NumberColumn(format=number, width="small", help="Half the 95 % t-interval of the difference"),
         "Pairs": column.NumberColumn("Seeds", width="small"),
         "Better": column.TextColumn("Significantly better"),
     }

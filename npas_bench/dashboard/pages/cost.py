@@ -1,4 +1,4 @@
-"""Cost: the metric against time, memory, operations."""
+"""The page on cost: the metric against time, memory, operations or parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ column = st.column_config
 _KINDS = {"step time": "time", "peak memory": "memory", "FLOPs": "flops", "parameters": "parameters"}
 
 
-@page("Cost", "What a result costs in time, memory and operations, and which results nothing beats at their cost.")
+@page("Cost", "What a result costs in time, memory and operations, and which results no other one beats at their cost.")
 def cost_page(looks: list[Look]) -> None:
     """Draw the page."""
     if not looks:
@@ -46,10 +46,10 @@ def cost_page(looks: list[Look]) -> None:
     results = spent(table, cost)
     st.caption(
         plain(f"{table.full:,} parameters · recipe {table.recipe} · data {table.data} · device {table.device_class}")
-        + " · bars: 95 % t-intervals · ringed: no other result is as cheap and as good"
+        + " · bars: 95 % t-intervals · ringed: no other result is both cheaper and better"
     )
     if not results:
-        st.info(f"No run of this table tells its {plain(cost.name)}.", icon=":material/info:")
+        st.info(f"No run of this table has recorded its {plain(cost.name)}.", icon=":material/info:")
         return
     st.plotly_chart(
         cost_chart(table, results, cost),
@@ -60,11 +60,11 @@ def cost_page(looks: list[Look]) -> None:
     tell_if_many(table)
     have = sum(standing.mean is not None for band in table.bands for standing in band.standings)
     if len(results) < have:
-        st.caption(f"{have - len(results)} of {have} results do not tell their {plain(title)}: they are left out.")
+        st.caption(f"{have - len(results)} of {have} results are left out: their {plain(title)} was not recorded.")
     if kind == "time":
-        st.caption("Cells that run side by side on one machine share its memory: small differences are noise.")
+        st.caption("Cells that run side by side on one machine share its memory, so small differences are noise.")
     if kind == "memory" and table.device_class == "cpu":
-        st.caption("On a CPU this is the most that the process ever had in memory, Python and libraries included.")
+        st.caption("On a CPU, this is the largest memory of the whole process, including Python and its libraries.")
     st.dataframe(
         cost_frame(results, cost),
         hide_index=True,

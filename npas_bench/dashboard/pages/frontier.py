@@ -1,4 +1,4 @@
-"""The frontier: the metric against the budget."""
+"""The page on the frontier: the metric against the budget."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 column = st.column_config
 
 
-@page("Frontier", "How far each method gets as the budget shrinks, beside the papers' numbers and the dense network.")
+@page("Frontier", "The metric of each method as the budget shrinks, beside the papers' numbers and the dense network.")
 def frontier_page(looks: list[Look]) -> None:
     """Draw the page."""
     if not looks:
@@ -43,7 +43,7 @@ def frontier_page(looks: list[Look]) -> None:
     st.caption(
         plain(f"{table.full:,} parameters · recipe {table.recipe} · data {table.data} · device {table.device_class}")
         + " · bands: 95 % t-intervals"
-        + (" · hollow: papers' numbers, of the papers' recipes" if points else "")
+        + (" · hollow: papers' numbers, with the papers' recipes" if points else "")
         + " · click a point for its runs"
     )
     event = st.plotly_chart(
@@ -52,7 +52,7 @@ def frontier_page(looks: list[Look]) -> None:
         selection_mode="points",
         key=f"frontier-{look.name}-{table.key}",
         config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]},
-        alt="Metric against budget, one line a method",
+        alt="Metric against budget, one line for each method",
     )
     tell_if_many(table)
     _runs(look, table, event)
@@ -79,7 +79,7 @@ def _standing(table: BoardTable, label: str, budget: int) -> Standing | None:
 def _scores(table: BoardTable, found: Frontier) -> None:
     st.subheader("Frontier score")
     if found.lowest is None or found.highest is None:
-        st.caption("No two budgets have a result of one method: there is nothing to score.")
+        st.caption("There are no scores, because no method has results at two budgets.")
         return
     low, high = (share_text(100 * budget / table.full) for budget in (found.lowest, found.highest))
     st.markdown(

@@ -1,4 +1,4 @@
-"""Grids: how they are getting on, and what failed."""
+"""The page on grids: how far they are, and which cells failed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN = 50
 column = st.column_config
 
 
-@page("Grids", "How grids are getting on, and what failed.")
+@page("Grids", "How far the grids are, and which cells failed.")
 def grids_page(found: list[Look]) -> None:
     """Draw the page."""
     if not any(look.name == "mine" for look in found):
@@ -40,18 +40,18 @@ def grids_page(found: list[Look]) -> None:
 
 @st.fragment(run_every=_EVERY_SECONDS)
 def _live() -> None:
-    """Drawn again and again, the rest of the page not with it."""
+    """Draw the part of the page that is refreshed every few seconds."""
     try:
         mine = next((look for look in looks().there if look.name == "mine"), None)
         if mine is None:
-            st.warning("The database is not there, or cannot be read, at the moment.")
+            st.warning("At the moment the database does not exist or cannot be read.")
             return
         status = ask(mine, lambda database: read_status(database, limit=_SHOWN))
         failures = ask(mine, lambda database: recent_runs(database, states=(RunState.FAILED,), limit=_SHOWN))
     except NpasBenchError as error:
         st.warning(plain(str(error)))
         return
-    st.caption(plain(f"{mine.title} at {status.moment:%H:%M:%S} UTC, looked at every {_EVERY_SECONDS} s"))
+    st.caption(plain(f"{mine.title} at {status.moment:%H:%M:%S} UTC, refreshed every {_EVERY_SECONDS} s"))
     _progress(status)
     _under_way(status)
     _drivers(status)
@@ -140,4 +140,4 @@ def _failures(failures: list[RunLine]) -> None:
         },
         alt="Failed cells",
     )
-    st.caption("`npas-bench run … --only failed` tries them again.")
+    st.caption("`npas-bench run … --only failed` runs them again.")

@@ -21,7 +21,7 @@ def run_page_link() -> st.Page:
 
 
 def run_links(look: Look, table: BoardTable, standing: Standing) -> None:
-    """A link to each run of a standing."""
+    """Draw a link to each run of a standing."""
     with st.container(horizontal=True):
         for run in standing.runs:
             value = run.state if run.value is None else number_text(run.value, table.unit)

@@ -1,4 +1,4 @@
-"""Papers: every table they print, with a measured column where there is one."""
+"""The page on the papers: every table that they print, with what was measured here beside it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _draw(lines: list[Line]) -> None:
     said = f"{tally.numbers} numbers, {tally.measured} with a measured result beside them"
     if tally.compared:
         said += f"; {tally.within} of {tally.compared} within the printed spread"
-    st.caption(plain(said + ". Papers' recipes are not ours: see how each result was measured."))
+    st.caption(plain(said + ". The papers' recipes differ from ours: see how each result was measured."))
     number = number_format(UNIT)
     st.dataframe(
         paper_frame(lines),

@@ -1,4 +1,4 @@
-"""One run: its result, curves, parameters, sharing map, provenance, and the command that repeats it."""
+"""The page on one run: its result, curves, parameters, sharing map and provenance, and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from npas_bench.database.schema import RunRow
 
 _LISTED = 200
-# What a server's integers hold.
+# Longer numbers may not fit the integers of a database server.
 _LONGEST_NUMBER = 10
 _ICONS = {
     RunState.DONE: ":material/check_circle:",
@@ -61,7 +61,7 @@ def run_page(looks: list[Look]) -> None:
 
 
 def _list(look: Look) -> None:
-    """The newest runs, one of which can be chosen."""
+    """Draw the newest runs, one of which can be chosen."""
     lines = ask(look, lambda database: recent_runs(database, limit=_LISTED))
     if not lines:
         nothing_yet("No runs yet.")
@@ -175,14 +175,14 @@ def _ledger(row: RunRow) -> None:
 def _sharing(row: RunRow) -> None:
     segments = _segments(row.sharing or [])
     if not segments:
-        st.caption("Every layer has parameters of its own: nothing is shared.")
+        st.caption("Every layer has parameters of its own, so nothing is shared.")
         return
     if len(segments) > MOST_SEGMENTS:
         st.caption(f"Of {len(segments):,} templates that layers read, the first {MOST_SEGMENTS:,} are shown.")
     st.plotly_chart(sharing_chart(segments[:MOST_SEGMENTS]), key="sharing", alt="Which layers read which parameters")
     st.caption(
-        "Layers that stand above one another in a column read the same parameters. Red and blue are templates with "
-        "their coefficients; other colours tell parameter groups apart."
+        "Layers with bars in the same column read the same parameters. Red and blue bars are templates, coloured by "
+        "their coefficients; other colours stand for parameter groups."
     )
     if row.structure:
         with st.expander("What the search or refinement decided"):
