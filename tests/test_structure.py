@@ -25,8 +25,8 @@ LEVELS = [
     {"cells"},
     {"database", "training"},
     {"leaderboard", "runner", "forecast"},
-    {"dashboard", "verify"},
-    {"cli"},
+    {"dashboard", "results", "verify"},
+    {"cli", "api"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

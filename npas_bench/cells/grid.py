@@ -155,12 +155,25 @@ def read_grid(name: str) -> Grid:
         raise GridError(f"grid file {path} cannot be read: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise GridError(f"grid file {path} is no YAML that can be read: {error}") from None
+    return parse_grid(content, f"grid file {path}")
+
+
+def parse_grid(content: Any, where: str) -> Grid:
+    """The grid that a mapping describes, as a grid file does.
+
+    Args:
+        content: the mapping.
+        where: what the content is, as messages call it.
+
+    Raises:
+        GridError: if the content is malformed; the message names the place in it.
+    """
+    if not isinstance(content, dict):
+        raise GridError(f"{where}: a mapping with tasks, methods and budgets is wanted")
     try:
-        if not isinstance(content, dict):
-            raise GridError(f"grid file {path}: a mapping with tasks, methods and budgets is wanted")
         return Grid.model_validate(content)
     except ValidationError as error:
-        raise GridError(f"grid file {path}: {_explain(error, 'blocks' in content)}") from None
+        raise GridError(f"{where}: {_explain(error, 'blocks' in content)}") from None
 
 
 def _explain(error: ValidationError, blocks: bool) -> str:

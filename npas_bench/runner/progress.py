@@ -133,6 +133,25 @@ class Reporter(ABC):
         return " · ".join(parts)
 
 
+class QuietReporter(Reporter):
+    """Shows nothing; the log tells what happens all the same."""
+
+    def _on_begin(self) -> None:
+        pass
+
+    def _on_change(self) -> None:
+        pass
+
+    def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
+        pass
+
+    def _on_settled(self, cell: Cell, state: RunState) -> None:
+        pass
+
+    def _on_end(self) -> None:
+        pass
+
+
 def describe(cell: Cell, outcome: Outcome) -> str:
     """How a cell ended, in one line."""
     line = f"{outcome.state} {cell}"
