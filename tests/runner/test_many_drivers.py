@@ -32,7 +32,7 @@ def grid(tmp_path):
     return tmp_path
 
 
-def driver(folder, url, epochs=2):
+def driver(folder, url, epochs=1):
     command = ["run", "--grid", "grid.yaml", "--epochs", epochs, "--executor", "inline", "--device", "cpu"]
     command += ["--db", url, "--workdir", folder / "work"]
     return processes.start(command, folder, folder / f"log-{secrets.token_hex(4)}")
@@ -139,8 +139,9 @@ def test_a_server_that_is_restarted_in_the_middle_loses_nothing(grid, own_folder
         process = driver(grid, server.url)
         for mode, at in (("fast", 3), ("immediate", 12)):
             wait_until(lambda at=at: sum(row.state == "done" for row in results_or_none(server.url)) >= at, process)
+            missed = logs(grid).count("the database does not answer")
             server.stop(mode)
-            time.sleep(3)
+            wait_until(lambda missed=missed: logs(grid).count("the database does not answer") > missed, process)
             server.start()
         assert process.wait(250) == 0, logs(grid)
         rows = results(server.url)
