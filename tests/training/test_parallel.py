@@ -55,13 +55,6 @@ def fit(folder, method, options, regenerate, processes, recipe):
     return network.state_dict(), trained.history
 
 
-def take_part(rank, folder, arguments, recipe):
-    distributed.init_process_group("gloo", init_method=(folder / "meet").as_uri(), rank=rank, world_size=2)
-    parameters, history = fit(folder / "run", *arguments, Processes(rank, 2), recipe)
-    torch.save((parameters, history[-1].loss), folder / f"{rank}.pt")
-    distributed.destroy_process_group()
-
-
 CASES = [
     ("full", {}, False),
     ("ssn", {}, False),
@@ -69,33 +62,46 @@ CASES = [
     ("superweights", {"clustering": "single"}, False),
     ("superweights", {"clustering": "single"}, True),
 ]
+# Only superweights change between epochs.
+TRAINED = [(case, epochs) for case in CASES for epochs in ((1, 2) if case[0] == "superweights" else (1,))]
+
+
+def take_part(rank, folder):
+    """Train every case as one of two processes, which are started only once: each has to import PyTorch."""
+    distributed.init_process_group("gloo", init_method=(folder / "meet").as_uri(), rank=rank, world_size=2)
+    for number, (case, epochs) in enumerate(TRAINED):
+        recipe = RECIPE.derive(epochs=epochs)
+        parameters, history = fit(folder / f"run-{number}", *case, Processes(rank, 2), recipe)
+        torch.save((parameters, history[-1].loss), folder / f"{number}-{rank}.pt")
+    distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("case", "epochs"),
-    # Only superweights change between epochs.
-    [(case, epochs) for case in CASES for epochs in ((1, 2) if case[0] == "superweights" else (1,))],
-    ids=str,
-)
-def test_two_processes_get_what_one_gets_from_the_parts_in_turn(tmp_path, case, epochs):
+def test_two_processes_get_what_one_gets_from_the_parts_in_turn(tmp_path):
     """After 20 steps, and after 40 with a refinement in between, which looks at gradients of both.
 
     Parameters, and running statistics of norms.
     """
-    recipe = RECIPE.derive(epochs=epochs)
-    multiprocessing.spawn(take_part, (tmp_path, case, recipe), nprocs=2)
-    (tmp_path / "alone").mkdir()
-    alone, history = fit(tmp_path / "alone", *case, ALONE, recipe)
-    start = build(*case).state_dict()
-    for rank in range(2):
-        together, loss = torch.load(tmp_path / f"{rank}.pt")
-        assert together.keys() == alone.keys()
-        for name, parameter in alone.items():
-            torch.testing.assert_close(together[name], parameter, rtol=1e-8, atol=1e-8)
-        assert loss == pytest.approx(history[-1].loss, rel=1e-10)
-    moved = [not torch.equal(alone[name], start[name]) for name in alone.keys() & start.keys()]
-    assert all(moved)
+    multiprocessing.spawn(take_part, (tmp_path,), nprocs=2)
+    for number, (case, epochs) in enumerate(TRAINED):
+        folder = tmp_path / f"alone-{number}"
+        folder.mkdir()
+        alone, history = fit(folder, *case, ALONE, RECIPE.derive(epochs=epochs))
+        start = build(*case).state_dict()
+        for rank in range(2):
+            together, loss = torch.load(tmp_path / f"{number}-{rank}.pt")
+            assert together.keys() == alone.keys(), case
+            for name, parameter in alone.items():
+                torch.testing.assert_close(
+                    together[name],
+                    parameter,
+                    rtol=1e-8,
+                    atol=1e-8,
+                    msg=lambda said, what=(case, epochs, name): f"{what}: {said}",
+                )
+            assert loss == pytest.approx(history[-1].loss, rel=1e-10), case
+        moved = [name for name in alone.keys() & start.keys() if not torch.equal(alone[name], start[name])]
+        assert sorted(moved) == sorted(alone.keys() & start.keys()), case
 
 
 def test_parts_have_draws_of_their_own_and_every_example_once():
