@@ -76,29 +76,29 @@ def _read(location: Location, run: int, published: bool) -> RunRow:
 
 def _repeat(repeat: Repeat, location: Location, workdir: Path | None, keep: bool) -> RunRow:
     """Run a cell again, and read what came of it."""
+    from npas_bench.cli.show import read_run
     from npas_bench.cli.terminal.progress import reporter_for
-    from npas_bench.database.opening import open_for_writing, reaching
-    from npas_bench.database.queries.results import find_run
+    from npas_bench.runner.launch import Launch, launch
+
+    how = Launch(keep_weights=keep, executor="inline", engine=repeat.engine, workdir=workdir)
+    try:
+        launch([repeat.item], location, reporter_for(output), how)
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from here", style="yellow")
+        raise typer.Exit(130) from None
+    return read_run(location, _repetition(location, repeat.item.repeats)).row
+
+
+def _repetition(location: Location, repeated: str | None) -> int:
+    """Number of the newest repetition of the run that has a uid."""
+    from npas_bench.database.opening import open_for_reading, reaching
     from npas_bench.database.runs import newest_repetitions
-    from npas_bench.runner.driver import Terms, run_items
-    from npas_bench.runner.executors import InlineExecutor
-    from npas_bench.runner.journal import default_log, logged
-    from npas_bench.runner.launch import checkpoint_folder
 
     with reaching(location):
-        database = open_for_writing(location)
-        try:
-            folder = checkpoint_folder(workdir, location)
-            terms = Terms(engine=repeat.engine, folder=folder, keep=keep)
-            with logged(default_log(folder)), InlineExecutor() as executor:
-                run_items([repeat.item], database, executor, reporter_for(output), terms)
-            uid = repeat.item.repeats or ""
-            row = find_run(database, newest_repetitions(database, [uid])[uid].id)
-        except KeyboardInterrupt:
-            errors.print("stopped; the same command goes on from here", style="yellow")
-            raise typer.Exit(130) from None
-        finally:
+        database = open_for_reading(location)
+        found = {} if database is None or repeated is None else newest_repetitions(database, [repeated])
+        if database is not None:
             database.close()
-    if row is None:
+    if repeated not in found:
         raise NpasBenchError(f"the repetition is gone from database {location}: somebody deleted it")
-    return row
+    return found[repeated].id

@@ -14,7 +14,7 @@ from npas_bench.methods import Problem
 from npas_bench.network import PlainNetwork
 from npas_bench.runner.execution import execute
 from npas_bench.runner.kept import check_kept, plain_weights_of, rebuild_network
-from npas_bench.runner.work import Keep, Work
+from npas_bench.runner.work import Keep, KeptWeights, Work, remove_unlisted
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.weights_file import (
     WeightsHeader,
@@ -202,3 +202,14 @@ def test_a_folder_that_cannot_be_written_fails_the_run_and_keeps_its_checkpoint(
     outcome = execute(work, lambda report: None)
     assert (outcome.state, outcome.cause, outcome.resumable) == ("failed", "storage", True)
     assert list(folder.glob("*.pt"))
+
+
+def test_files_that_the_database_does_not_list_are_removed_and_those_of_other_runs_stay(tmp_path):
+    keep = Keep(tmp_path, RUN)
+    names = [f"{RUN}-first.safetensors", f"{RUN}-last.safetensors", f"{'f' * 32}-other.safetensors"]
+    last = KeptWeights(kind="trained", file=names[1], sha256="", bytes=0)
+    for stored, left in ((True, names[1:]), (False, [names[0], names[2]])):
+        for name in names:
+            (tmp_path / name).touch()
+        remove_unlisted(keep, [last], stored=stored)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(left)

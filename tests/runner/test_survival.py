@@ -17,6 +17,7 @@ from npas_bench.database.queries.results import find_run, latest_runs
 from npas_bench.errors import DatabaseError
 from npas_bench.training.checkpoint import read_checkpoint
 from npas_bench.training.stages import fit
+from npas_bench.weights_file import measure_file
 from tests import processes
 
 EPOCHS = 6
@@ -24,8 +25,8 @@ CELLS = ("run", "--task", "digits", "--method", "full", "--method", "ssn", "--bu
 COMMAND = [*CELLS, "--epochs", str(EPOCHS)]
 
 
-def start(folder, executor="inline"):
-    return processes.start([*COMMAND, "--executor", executor], folder, folder / "log")
+def start(folder, executor="inline", *more):
+    return processes.start([*COMMAND, "--executor", executor, *more], folder, folder / "log")
 
 
 def finish(folder, executor="inline", *more, expected=0):
@@ -35,7 +36,7 @@ def finish(folder, executor="inline", *more, expected=0):
             main([*COMMAND, "--executor", executor, *more])
         assert exit_.value.code == expected
     else:
-        assert start(folder, executor).wait(120) == 0
+        assert start(folder, executor, *more).wait(120) == 0
 
 
 def runs(folder):
@@ -173,8 +174,8 @@ def test_a_full_disk_fails_the_cell_with_a_message_and_loses_no_epoch(undisturbe
     assert numbers(tmp_path) == undisturbed
 
 
-def trained_anew(folder):
-    """How many epochs the same command trains to its end."""
+def trained_anew(folder, command=None):
+    """How many epochs a command trains to its end; left out, the command that all of these tests run."""
     trained, train_epoch = [], fit.train_epoch
 
     def counted(*arguments, **named):
@@ -183,7 +184,12 @@ def trained_anew(folder):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "train_epoch", counted)
-        finish(folder)
+        if command is None:
+            finish(folder)
+        else:
+            with pytest.raises(SystemExit) as exit_, contextlib.chdir(folder):
+                main(command)
+            assert exit_.value.code == 0
     return len(trained)
 
 
@@ -243,6 +249,27 @@ def test_a_cancelled_cell_is_stopped_and_goes_on_when_it_is_run_again(undisturbe
     assert numbers(tmp_path) == undisturbed
 
 
+def test_an_interrupted_repetition_goes_on_from_its_own_last_epoch(undisturbed, tmp_path, monkeypatch):
+    from npas_bench.runner.recorder import Recorder
+
+    def interrupt(recorder, work, report):
+        if report.epoch == 3:
+            raise KeyboardInterrupt
+
+    finish(tmp_path)
+    with monkeypatch.context() as patch, contextlib.chdir(tmp_path), pytest.raises(SystemExit) as exit_:
+        patch.setattr(Recorder, "progressed", interrupt)
+        main(["reproduce", "1"])
+    assert exit_.value.code == 130
+    first, *_, repetition = runs(tmp_path)
+    assert (repetition.state, repetition.repeats) == ("pending", first.uid)
+    assert trained_anew(tmp_path, ["reproduce", "1"]) == EPOCHS - 3
+    assert [(row.state, row.attempt) for row in runs(tmp_path)] == [("done", 1), ("done", 1), ("done", 2)]
+    assert numbers(tmp_path) == undisturbed
+    again = runs(tmp_path)[-1]
+    assert [metric.value for metric in again.metrics] == [metric.value for metric in first.metrics]
+
+
 def ray_workers(parent):
     """Workers computing a cell for this driver, as Ray titles their processes."""
     found = []
@@ -261,12 +288,15 @@ def ray_workers(parent):
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find Ray's workers")
 def test_ray_gives_the_same_numbers_and_survives_a_killed_worker_and_driver(undisturbed, tmp_path, monkeypatch):
     monkeypatch.setenv("NPAS_TEST", tmp_path.name)
-    process = start(tmp_path, "ray")
+    process = start(tmp_path, "ray", "--keep-weights")
     wait_until(lambda: epochs_trained(tmp_path) >= 1 and ray_workers(tmp_path.name), process)
     os.kill(ray_workers(tmp_path.name)[0], signal.SIGKILL)
     time.sleep(1)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finish(tmp_path, "ray")
+    finish(tmp_path, "ray", "--keep-weights")
     assert numbers(tmp_path) == undisturbed
     assert [row.state for row in runs(tmp_path)] == ["done", "done"]
+    kept = {path.name: measure_file(path) for path in (tmp_path / "runs.db.weights").iterdir()}
+    assert kept == {file.file: (file.sha256, file.bytes) for row in runs(tmp_path) for file in row.weights}
+    assert len(kept) == 2
