@@ -1,6 +1,8 @@
 """Cells whose recipe ends the training early, or reports the best epoch instead of the last one."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,6 +154,24 @@ def test_a_rule_that_cannot_be_followed_fails_the_cell_before_anything_is_search
     monkeypatch.setattr("npas_bench.training.search.Search.__call__", None)
     outcome = execute(work(tmp_path, "ssn", recipe=RECIPE.derive(validation=0.0)), lambda _: None)
     assert "set the recipe's field validation" in outcome.message
+
+
+def test_the_reported_epoch_travels_with_the_run_and_is_shown(call):
+    fields = ("validation=0.3", "stop_metric=nll", "min_delta=1000", "patience=1", "reported=best", "learning_rate=0.5")
+    options = [word for field in fields for word in ("--recipe", field)]
+    words = ("--task", "digits", "--method", "full", "--seeds", "1", "--epochs", "9", "--executor", "inline")
+    assert call("run", *words, *options).returncode == 0
+    assert call("export", "--out", "runs.jsonl").returncode == 0
+    run = json.loads(Path("runs.jsonl").read_text(encoding="utf-8"))["run"]
+    values = [entry["validation"] for entry in run["history"]]
+    assert len(values) == 2
+    best = None if values[1] < values[0] else 1
+    assert run.get("reported_epoch") == best
+    assert "deployed" not in run["ledger"]
+    assert call("import", "runs.jsonl", "--db", "other.db").returncode == 0
+    shown = call("show", "1", "--db", "other.db").stdout
+    assert "error@1" in shown
+    assert ("reported epoch" in shown) == (best is not None)
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def test_two_stages_killed_at_any_epoch_go_on_to_the_same_weights_bit_for_bit(tm
     whole = run(network(), given(**fields))
     places = [(None, 1), (None, 2), (None, 3), ("tuning", 1), ("tuning", 2)]
     assert [(report.stage, report.epoch) for report in whole.history] == places
+    assert [report.validation is not None for report in whole.history] == [bool(fields)] * 3 + [False] * 2
     for number, place in enumerate(places):
         name = f"killed {number}"
         with pytest.raises(Killed):

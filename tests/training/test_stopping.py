@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from npas_bench.errors import Diverged, RecipeError
-from npas_bench.tasks import Metric
+from npas_bench.tasks import Examples, Metric
 from npas_bench.tasks.classification.digits import Digits
+from npas_bench.tasks.classification.files import ImageFiles
 from npas_bench.training.stages import Fit, run_stages
 from npas_bench.training.stopping import StopRule, split_training
 from tests.training.test_loop import network, recipe
@@ -90,6 +91,36 @@ def test_a_validation_split_of_the_task_s_own_goes_first():
 def test_a_rule_that_cannot_be_followed_is_refused_with_what_would_work(fields, says):
     with pytest.raises(RecipeError, match=says):
         split(**fields)
+
+
+class Listed(Examples):
+    """Examples that know nothing of subsets."""
+
+    unreadable = ("damaged",)
+
+    def __len__(self):
+        return 6
+
+    def to(self, device):
+        return self
+
+    def batch(self, indices):
+        return [10 * index for index in indices.tolist()]
+
+
+def test_examples_of_any_kind_can_be_held_out():
+    chosen = Listed().subset(torch.tensor([1, 3, 5])).to(torch.device("cpu"))
+    assert (len(chosen), chosen.unreadable) == (3, ("damaged",))
+    assert chosen.batch(torch.tensor([2, 0])) == [50, 10]
+    assert list(chosen.batches([torch.tensor([0]), torch.tensor([1, 2])])) == [[10], [30, 50]]
+
+
+def test_images_in_files_are_held_out_without_being_read():
+    files = ImageFiles("zoo", (("a.png", 0), ("b.png", 1), ("c.png", 0)), 8, torch.device("cpu"))
+    chosen = files.subset(torch.tensor([2, 0]))
+    assert [path for path, _ in chosen.files] == ["c.png", "a.png"]
+    chosen.failed.add("c.png")
+    assert files.unreadable == ()
 
 
 def test_a_training_stops_and_hands_on_the_network_of_the_best_epoch():

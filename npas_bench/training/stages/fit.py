@@ -76,7 +76,8 @@ class _Fitting:
         self._label = None if stage.name == FIT else stage.name
         self._reports = [report for report in state.history if report.stage == self._label]
         self._earlier = state.history[: len(state.history) - len(self._reports)]
-        self._rule = None if context.validation is None else StopRule.of(context.task, context.recipe)
+        validates = context.validation is not None and context.recipe.validates
+        self._rule = StopRule.of(context.task, context.recipe) if validates else None
         self._best: BestEpoch | None = None
         if state.resumed is not None:
             load_tensors(self._network, state.resumed.network, state.resumed.state)
