@@ -19,22 +19,22 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from npas_bench.cli.selection import Selection, chosen_items
+from npas_bench.cli.selection import Selection, planned_cells
 from npas_bench.cli.terminal.progress import PlainReporter
 from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.database.runs import newest_runs
 from npas_bench.forecast.forecast import Forecast
 from npas_bench.forecast.outlook import lanes_here, look_out
-from npas_bench.runner.driver import run_items
+from npas_bench.runner.driver import run_planned
 from npas_bench.runner.executors import Executor
-from npas_bench.runner.item import left_over
+from npas_bench.runner.planned import left_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from npas_bench.database.opening import Database
     from npas_bench.runner.executors import Listener
-    from npas_bench.runner.item import Item
+    from npas_bench.runner.planned import PlannedCell
     from npas_bench.runner.work import Work
 
 # Eight methods, five budgets: 40 cells a seed.
@@ -85,38 +85,38 @@ class Timer:
         console.print(self._table)
 
 
-def expansion(path: Path, timer: Timer) -> list[Item]:
+def expansion(path: Path, timer: Timer) -> list[PlannedCell]:
     """The file's cells with their identities, and what a database that knows them all says is left."""
     selection = Selection(str(path), *[None] * 11, short=False, device="cpu")
     with timer.step("import, and a first cell"):
         one = selection._replace(grid=None, tasks=["digits"], methods=["full"], seed_list=[0])
-        chosen_items(one)
+        planned_cells(one)
     with timer.step("expansion, with identities"):
-        items = chosen_items(selection)
-        identities = {item.cell.identity for item in items}
+        planned = planned_cells(selection)
+        identities = {one.cell.identity for one in planned}
     with timer.step("keys of runs"):
-        keys = [item.key for item in items]
-    console.print(f"{len(items):,} cells, {len(identities):,} identities")
+        keys = [one.key for one in planned]
+    console.print(f"{len(planned):,} cells, {len(identities):,} identities")
     database = open_for_writing(locate(str(path.with_suffix(".db"))))
     with timer.step("left over, of an empty database"):
-        left = left_over(items, newest_runs(database, keys), None)
+        left = left_over(planned, newest_runs(database, keys), None)
     console.print(f"{len(left):,} of them are left to run")
     with timer.step("driver, up to the first cell"):
-        _drive(database, items)
+        _drive(database, planned)
     with timer.step("left over, of a full database"):
-        left_over(items, newest_runs(database, keys), None)
+        left_over(planned, newest_runs(database, keys), None)
     database.close()
-    return items
+    return planned
 
 
-def forecast(items: list[Item], timer: Timer) -> None:
+def forecast(planned: list[PlannedCell], timer: Timer) -> None:
     """What all cells will take, from nothing but their operations."""
     with timer.step("forecast learned, of no runs"):
         learned = Forecast.learn((), "cpu")
     with timer.step("forecasts"):
-        estimates = learned.all(items)
+        estimates = learned.all(planned)
     with timer.step("finishing time"):
-        look_out(items, estimates, lanes_here("cpu"))
+        look_out(planned, estimates, lanes_here("cpu"))
 
 
 def plan(path: Path, timer: Timer) -> None:
@@ -140,9 +140,9 @@ class _Ready(Executor):
         raise _Enough
 
 
-def _drive(database: Database, items: list[Item]) -> None:
+def _drive(database: Database, planned: list[PlannedCell]) -> None:
     with suppress(_Enough):
-        run_items(items, database, _Ready(), PlainReporter(Console(stderr=True)))
+        run_planned(planned, database, _Ready(), PlainReporter(Console(stderr=True)))
 
 
 def _resident() -> float:
@@ -159,9 +159,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scale.yaml"
         path.write_text(GRID.format(seeds=arguments.seeds), encoding="utf-8")
-        items = expansion(path, timer)
+        planned = expansion(path, timer)
         if arguments.part != "expansion":
-            forecast(items, timer)
+            forecast(planned, timer)
         if arguments.part == "plan":
             plan(path, timer)
     timer.show()

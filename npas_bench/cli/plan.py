@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from npas_bench.forecast.forecast import Estimate, Forecast
     from npas_bench.forecast.outlook import Outlook
-    from npas_bench.runner.item import Item
+    from npas_bench.runner.planned import PlannedCell
 
 _FINAL: set[str] = {state for state in RunState if state.final}
 _BASES = {"runs": "runs of their kind", "neighbours": "similar runs", "operations": "their operations alone"}
@@ -55,7 +55,7 @@ def plan(
     from npas_bench.forecast.learned import learned_forecast
     from npas_bench.forecast.outlook import lanes_here, look_out
 
-    items = choose.chosen_items(
+    planned = choose.planned_cells(
         choose.Selection(
             grid,
             task,
@@ -76,26 +76,26 @@ def plan(
     location = locate(db)
     with reaching(location):
         database = open_for_reading(location)
-        keys = [item.key for item in items]
+        keys = [one.key for one in planned]
         newest = newest_runs(database, keys) if database else {}
-        forecast = learned_forecast(database, items[0].device)
+        forecast = learned_forecast(database, planned[0].device)
         if database:
             database.close()
     states: list[str] = [newest[key].state if key in newest else "to run" for key in keys]
-    estimates = forecast.all(items)
-    groups = _alike(items)
-    rows = [_row(group, items, states, estimates) for group in (groups if as_json else groups[:limit])]
+    estimates = forecast.all(planned)
+    groups = _alike(planned)
+    rows = [_row(group, planned, states, estimates) for group in (groups if as_json else groups[:limit])]
     idle = {index for row in rows if row.preview.trouble for index in row.cells}
     left = [index for index, state in enumerate(states) if state not in _FINAL]
     running = [index for index in left if index not in idle]
     outlook = look_out(
-        [items[index] for index in running],
+        [planned[index] for index in running],
         [estimates[index] for index in running],
-        workers or lanes_here(items[0].device),
+        workers or lanes_here(planned[0].device),
     )
     of_what: Counter[str] = Counter(estimates[index].basis for index in running)
     if as_json:
-        head = {"cells": len(items), "to_run": len(left), "device": items[0].device, "database": str(location)}
+        head = {"cells": len(planned), "to_run": len(left), "device": planned[0].device, "database": str(location)}
         outline = {"outlook": outlook._asdict(), "basis": dict(of_what), "past": _past(forecast)}
         output.print_json(data=head | outline | {"kinds": [_as_json(row) for row in rows]})
         return
@@ -105,10 +105,10 @@ def plan(
         rest = sum(map(len, groups[len(rows) :]))
         output.print(f"and {len(groups) - len(rows):,} more rows, of {rest:,} cells: show them with --limit N\n")
     output.print(
-        f"{len(items):,} cells, {len(left):,} to run, on {items[0].device}; results in {location}", soft_wrap=True
+        f"{len(planned):,} cells, {len(left):,} to run, on {planned[0].device}; results in {location}", soft_wrap=True
     )
     if running:
-        _show_outlook(outlook, items[0].device, forecast, of_what)
+        _show_outlook(outlook, planned[0].device, forecast, of_what)
 
 
 class Preview(NamedTuple):
@@ -123,13 +123,13 @@ class Row(NamedTuple):
     """Cells that differ in their seed alone.
 
     Attributes:
-        item: the first of them.
+        first: the first of them.
         cells: their indices.
         states: how many are in which state.
         estimate: of each.
     """
 
-    item: Item
+    first: PlannedCell
     cells: list[int]
     states: dict[str, int]
     estimate: Estimate
@@ -143,35 +143,35 @@ class Row(NamedTuple):
         return ", ".join(f"{n} {state}" if len(self.states) > 1 else state for state, n in self.states.items())
 
 
-def _alike(items: list[Item]) -> list[list[int]]:
+def _alike(planned: list[PlannedCell]) -> list[list[int]]:
     """Indices of cells that differ in their seed alone, in order."""
     # First by what the cells of a grid's block share: comparing recipes of a hundred thousand takes long.
     shared: dict[tuple[object, ...], list[int]] = {}
-    for index, item in enumerate(items):
-        cell = item.cell
+    for index, one in enumerate(planned):
+        cell = one.cell
         key = (cell.task, cell.architecture, cell.method, id(cell.options), cell.budget, id(cell.recipe))
         shared.setdefault(key, []).append(index)
     groups: dict[tuple[object, ...], list[int]] = {}
     for indices in shared.values():
-        cell = items[indices[0]].cell
+        cell = planned[indices[0]].cell
         groups.setdefault((cell.task, cell.architecture, cell.method_label, cell.budget, cell.recipe), []).extend(
             indices
         )
     return list(groups.values())
 
 
-def _row(group: list[int], items: list[Item], states: list[str], estimates: list[Estimate]) -> Row:
+def _row(group: list[int], planned: list[PlannedCell], states: list[str], estimates: list[Estimate]) -> Row:
     first = group[0]
-    return Row(items[first], group, Counter(states[i] for i in group), estimates[first], _preview(items[first]))
+    return Row(planned[first], group, Counter(states[i] for i in group), estimates[first], _preview(planned[first]))
 
 
-def _preview(item: Item) -> Preview:
+def _preview(one: PlannedCell) -> Preview:
     from npas_bench import plugins
     from npas_bench.errors import UnsupportedBudget
     from npas_bench.runner.build import problem_of
 
-    method = plugins.methods.load(item.cell.method)(item.cell.options)
-    problem = problem_of(item.cell, plugins.task(item.cell.task))
+    method = plugins.methods.load(one.cell.method)(one.cell.options)
+    problem = problem_of(one.cell, plugins.task(one.cell.task))
     try:
         return Preview(method.preview(problem).total, None, None)
     except UnsupportedBudget as unsupported:
@@ -189,10 +189,10 @@ def _show_rows(rows: Sequence[Row]) -> None:
 
     tables: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        cell = row.item.cell
+        cell = row.first.cell
         tables.setdefault((cell.task, cell.architecture, cell.recipe), []).append(row)
     for some in tables.values():
-        cell, full = some[0].item.cell, some[0].item.full
+        cell, full = some[0].first.cell, some[0].first.full
         title = f"{cell.task} · {cell.architecture} ({full:,} parameters) · recipe {cell.recipe.name}"
         output.print(title, style="bold", markup=False, soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -203,7 +203,7 @@ def _show_rows(rows: Sequence[Row]) -> None:
         for heading in ("Each", "Memory"):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in some:
-            cell, estimate, preview = row.item.cell, row.estimate, row.preview
+            cell, estimate, preview = row.first.cell, row.estimate, row.preview
             options = (f" {key}={value}" for key, value in sorted(cell.options.items()))
             table.add_row(
                 escape("\n".join([cell.method, *options])),
@@ -216,7 +216,7 @@ def _show_rows(rows: Sequence[Row]) -> None:
             )
         output.print(table)
     notes = [
-        f"{row.preview.trouble}: {row.item.cell.method_label} at {row.item.cell.budget_text}: {row.preview.reason}"
+        f"{row.preview.trouble}: {row.first.cell.method_label} at {row.first.cell.budget_text}: {row.preview.reason}"
         for row in rows
         if row.preview.trouble
     ]
@@ -264,7 +264,7 @@ def _past(forecast: Forecast) -> dict[str, Any]:
 
 
 def _as_json(row: Row) -> dict[str, Any]:
-    cell = row.item.cell
+    cell = row.first.cell
     return {
         **{"task": cell.task, "architecture": cell.architecture, "recipe": cell.recipe.name, "method": cell.method},
         **{"options": dict(cell.options), "budget": cell.budget, "budget_text": cell.budget_text},

@@ -54,7 +54,7 @@ def reproduce(
     repeat = plan_repeat(then)
     here = Circumstances(then.device_class, host_class(), versions())
     allowed = asked or usual_tolerance(circumstances_of(then), here)
-    output.print(f"run {run}: {repeat.item.cell}", highlight=False, markup=False, soft_wrap=True)
+    output.print(f"run {run}: {repeat.planned.cell}", highlight=False, markup=False, soft_wrap=True)
     output.print(describe_tolerance(allowed), highlight=False, markup=False, soft_wrap=True)
     now = _repeat(repeat, location, workdir, keep_weights)
     if now.state != RunState.DONE:
@@ -82,11 +82,11 @@ def _repeat(repeat: Repeat, location: Location, workdir: Path | None, keep: bool
 
     how = Launch(keep_weights=keep, executor="inline", engine=repeat.engine, workdir=workdir)
     try:
-        launch([repeat.item], location, reporter_for(output), how)
+        launch([repeat.planned], location, reporter_for(output), how)
     except KeyboardInterrupt:
         errors.print("stopped; the same command goes on from here", style="yellow")
         raise typer.Exit(130) from None
-    return read_run(location, _repetition(location, repeat.item.repeats)).row
+    return read_run(location, _repetition(location, repeat.planned.repeats)).row
 
 
 def _repetition(location: Location, repeated: str | None) -> int:

@@ -91,7 +91,7 @@ def run(
     from npas_bench.runner.launch import Launch, launch
     from npas_bench.runner.work import Engine
 
-    items = choose.chosen_items(
+    planned = choose.planned_cells(
         choose.Selection(
             grid,
             task,
@@ -110,13 +110,13 @@ def run(
             elsewhere=ray_address is not None,
         )
     )
-    for item in items:
-        if item.cell.recipe.parts % processes:
+    for one in planned:
+        if one.cell.recipe.parts % processes:
             raise NpasBenchError(
-                f"--processes {processes}: {item.cell} computes batches in {item.cell.recipe.parts} part(s), which "
+                f"--processes {processes}: {one.cell} computes batches in {one.cell.recipe.parts} part(s), which "
                 f"they cannot share; add --parts {processes}"
             )
-    if processes > 1 and ":" in items[0].device:
+    if processes > 1 and ":" in planned[0].device:
         raise NpasBenchError(f"--processes {processes}: each takes a GPU of its own; use --device cuda")
     if again and only is not None:
         raise NpasBenchError(f"--again runs finished cells and --only {only.value} leaves them out: leave one out")
@@ -134,14 +134,14 @@ def run(
         log=log,
     )
     try:
-        summary = launch(items, location, reporter_for(output), how)
+        summary = launch(planned, location, reporter_for(output), how)
     except KeyboardInterrupt:
         errors.print("stopped; the same command goes on from here", style="yellow")
         raise typer.Exit(130) from None
     ended = [f"{count} {state}" for state, count in summary._asdict().items() if count]
-    unrun = len(items) - sum(summary)
+    unrun = len(planned) - sum(summary)
     ended += [f"{unrun} not run"] if unrun else []
-    output.print(f"{len(items)} cells: {', '.join(ended)}. Results in {location}", soft_wrap=True)
+    output.print(f"{len(planned)} cells: {', '.join(ended)}. Results in {location}", soft_wrap=True)
     if summary.failed or unrun:
         raise typer.Exit(1)
 

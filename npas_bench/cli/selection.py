@@ -12,7 +12,7 @@ from npas_bench.errors import NpasBenchError, OptionError, RecipeError
 
 if TYPE_CHECKING:
     from npas_bench.cells.grid import Grid
-    from npas_bench.runner.item import Item
+    from npas_bench.runner.planned import PlannedCell
 
 GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="A grid's name, or a YAML file.")]
 Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="NAME", help="A task's name. Repeatable.")]
@@ -86,7 +86,7 @@ class Selection(NamedTuple):
     elsewhere: bool = False
 
 
-def chosen_items(selection: Selection) -> list[Item]:
+def planned_cells(selection: Selection) -> list[PlannedCell]:
     """The cells a selection comes to, with the data and the device they would run on.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from npas_bench.database.cleaning import storable
 from npas_bench.database.keys import RunKey, board_key, run_uid
 from npas_bench.database.schema import CellRow, EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
 from npas_bench.database.states import CANCELLABLE, ENDED, UNDER_WAY, RunState
@@ -266,11 +267,13 @@ def finish_run(
             return False
         hold_current(session, alone=False)
         row.finished = now()
-        for name, value in fields.items():
+        for name, value in storable(fields).items():
             setattr(row, name, value)
         row.metrics = [MetricRow(position=position, **metric) for position, metric in enumerate(metrics)]
-        row.evaluations = [EvaluationRow(position=number, **one) for number, one in enumerate(findings.evaluations)]
-        row.subjects = [SubjectRow(**subject) for subject in findings.subjects]
+        row.evaluations = [
+            EvaluationRow(position=number, **storable(one)) for number, one in enumerate(findings.evaluations)
+        ]
+        row.subjects = [SubjectRow(**storable(subject)) for subject in findings.subjects]
         row.weights = [WeightsRow(**file) for file in findings.weights]
         session.flush()
         if row.repeats is None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from npas_bench.database.opening import Database
     from npas_bench.database.queries.timings import Timing
     from npas_bench.forecast.demand import Demand
-    from npas_bench.runner.item import Item
+    from npas_bench.runner.planned import PlannedCell
 
 Basis = Literal["runs", "neighbours", "operations"]
 
@@ -142,20 +142,20 @@ class Forecast:
         """Past runs that it was learned from."""
         return sum(map(len, self._logs))
 
-    def of(self, item: Item, engine: Engine = Engine()) -> Estimate:  # noqa: B008 (immutable)
+    def of(self, one: PlannedCell, engine: Engine = Engine()) -> Estimate:  # noqa: B008 (immutable)
         """What a cell will take."""
-        return self.all([item], engine)[0]
+        return self.all([one], engine)[0]
 
-    def all(self, items: Sequence[Item], engine: Engine = Engine()) -> list[Estimate]:  # noqa: B008 (immutable)
+    def all(self, planned: Sequence[PlannedCell], engine: Engine = Engine()) -> list[Estimate]:  # noqa: B008 (immutable)
         """What each of several cells will take; alike ones are worked out once."""
         # Cells of a grid share these objects, and comparing those takes a long time.
         alike: dict[tuple[Any, ...], Estimate] = {}
         found = []
-        for item in items:
-            cell = item.cell
+        for one in planned:
+            cell = one.cell
             key = (cell.task, cell.architecture, cell.method, id(cell.options), cell.budget, id(cell.recipe))
             if key not in alike:
-                alike[key] = self._estimate(item, engine)
+                alike[key] = self._estimate(one, engine)
             found.append(alike[key])
         return found
 
@@ -188,8 +188,8 @@ class Forecast:
         mean = self._values[row] - covariance[place] @ self._solved[rows]
         return float(mean), float(covariance[place, place])
 
-    def _estimate(self, item: Item, engine: Engine) -> Estimate:
-        cell = item.cell
+    def _estimate(self, one: PlannedCell, engine: Engine) -> Estimate:
+        cell = one.cell
         profile = profile_of(cell, engine)
         demand = self._demands.of(cell)
         offset = None
@@ -203,7 +203,7 @@ class Forecast:
         for part in (profile, (*profile.place, profile.recipe)):
             if part in self._memory:
                 return Estimate(seconds, self._memory[part], self._basis(profile), True)
-        return Estimate(seconds, self._counted_peak(item, demand), self._basis(profile), False)
+        return Estimate(seconds, self._counted_peak(one, demand), self._basis(profile), False)
 
     def _count_examples(self, task: str) -> int:
         from npas_bench import plugins
@@ -216,13 +216,13 @@ class Forecast:
             return "runs"
         return "neighbours" if any(part in self._near for part in _near(profile)) else "operations"
 
-    def _counted_peak(self, item: Item, demand: Demand | None) -> int | None:
+    def _counted_peak(self, one: PlannedCell, demand: Demand | None) -> int | None:
         if demand is None:
             return None
         # Weights and their gradients, trained scalars with gradient and momentum, and what a part of a batch keeps.
-        recipe = item.cell.recipe
+        recipe = one.cell.recipe
         kept = demand.kept * math.ceil(recipe.batch_size / recipe.parts) * (0.6 if recipe.precision == "bf16" else 1)
-        return int(_LIBRARIES[self._class] + 8 * demand.scalars + 12 * item.cell.budget + 1.3 * kept)
+        return int(_LIBRARIES[self._class] + 8 * demand.scalars + 12 * one.cell.budget + 1.3 * kept)
 
     def _fit(self) -> None:
         """Solve for the weights of past groups in every forecast."""

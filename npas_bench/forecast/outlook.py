@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from npas_bench.forecast.forecast import Estimate
-    from npas_bench.runner.item import Item
+    from npas_bench.runner.planned import PlannedCell
 
 # Until the first worker is at work, and around every cell: its network, its data, its row in the database.
 _START_SECONDS = 6.0
@@ -49,25 +49,25 @@ class Outlook(NamedTuple):
     growth: int
 
 
-def look_out(items: Sequence[Item], estimates: Sequence[Estimate], lanes: int) -> Outlook:
+def look_out(planned: Sequence[PlannedCell], estimates: Sequence[Estimate], lanes: int) -> Outlook:
     """What these cells take, the longest first, whenever enough lanes are free.
 
     Args:
-        items: the cells.
+        planned: the cells.
         estimates: of each.
         lanes: CPU threads or GPUs.
     """
-    widths = [min(lanes, _width(item)) for item in items]
+    widths = [min(lanes, _width(one)) for one in planned]
     seconds = [estimate.seconds + _CELL_SECONDS for estimate in estimates]
-    files = sorted((_SCALAR_BYTES * item.cell.budget + _FILE_BYTES for item in items), reverse=True)
+    files = sorted((_SCALAR_BYTES * one.cell.budget + _FILE_BYTES for one in planned), reverse=True)
     return Outlook(
-        cells=len(items),
+        cells=len(planned),
         lanes=lanes,
         device_seconds=sum(width * each for width, each in zip(widths, seconds, strict=True)),
-        seconds=finish(zip(seconds, widths, strict=True), lanes) + _START_SECONDS if items else 0.0,
+        seconds=finish(zip(seconds, widths, strict=True), lanes) + _START_SECONDS if planned else 0.0,
         memory=max((estimate.memory for estimate in estimates if estimate.memory is not None), default=None),
         checkpoints=_FILES * sum(files[:lanes]),
-        growth=sum(_RUN_BYTES + _EPOCH_BYTES * item.cell.recipe.epochs for item in items),
+        growth=sum(_RUN_BYTES + _EPOCH_BYTES * one.cell.recipe.epochs for one in planned),
     )
 
 
@@ -95,5 +95,5 @@ def lanes_here(device: str) -> int:
     return 1 if ":" in device else max(1, torch.cuda.device_count())
 
 
-def _width(item: Item) -> int:
-    return item.cell.recipe.threads if device_class(item.device) == "cpu" else 1
+def _width(one: PlannedCell) -> int:
+    return one.cell.recipe.threads if device_class(one.device) == "cpu" else 1

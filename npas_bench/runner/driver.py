@@ -28,10 +28,10 @@ from npas_bench.database.runs import (
 )
 from npas_bench.database.states import RunState
 from npas_bench.runner.device import device_class
-from npas_bench.runner.item import Item, Only, left_over
+from npas_bench.runner.planned import Only, PlannedCell, left_over
 from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.recorder import Recorder, device_name, run_folder
-from npas_bench.runner.work import Engine, Keep, Work, weights_folder
+from npas_bench.runner.work import Engine, Work, weights_folder
 from npas_bench.training.checkpoint import remove_checkpoints
 
 if TYPE_CHECKING:
@@ -97,17 +97,17 @@ class Summary(NamedTuple):
     failed: int
 
 
-def run_items(
-    items: Sequence[Item],
+def run_planned(
+    planned: Sequence[PlannedCell],
     database: Database,
     executor: Executor,
     reporter: Reporter,
     terms: Terms = DEFAULT_TERMS,
 ) -> Summary:
-    """Run whatever is left of `items`; an interrupted run goes on from its last epoch.
+    """Run whatever is left of `planned`; an interrupted run goes on from its last epoch.
 
     Args:
-        items: every cell of the grid.
+        planned: every cell of the grid.
         database: open for writing.
         executor: runs cells.
         reporter: shows progress.
@@ -116,135 +116,160 @@ def run_items(
     Raises:
         DatabaseError: if a driver of other code is at work on the database.
     """
-    me = patiently(enter, database, CodeVersion(__version__, source_digest()))
-    recorder = Recorder(database, me, reporter, _root(database, terms))
+    driver = patiently(enter, database, CodeVersion(__version__, source_digest()))
+    root = _root(database, terms)
     try:
-        with _heartbeat(database, me, recorder):
-            return _run(items, database, executor, reporter, recorder, terms)
+        with _heartbeat(database, driver):
+            left = _find_left(planned, database, terms)
+            _tidy_up(planned, left, root)
+        reporter.begin(left=len(left.cells), before=len(planned) - len(left.cells))
+        recorder = Recorder(database, driver, reporter, root, left.runs)
+        with _heartbeat(database, driver, recorder):
+            _run(left.cells, database, executor, recorder, terms)
+        states = [*left.before, *recorder.states]
+        return Summary(*(states.count(state) for state in (RunState.DONE, RunState.UNSUPPORTED, RunState.FAILED)))
     finally:
-        # Whatever stopped the executor, the next driver shall find these as work to do.
-        _unregister(database, me)
+        # Whatever stopped the executor, the next driver must find the runs that are not finished as work to do.
+        _unregister(database, driver)
         reporter.end()
 
 
-def _run(
-    items: Sequence[Item], database: Database, executor: Executor, reporter: Reporter, recorder: Recorder, terms: Terms
-) -> Summary:
-    newest = _newest(database, items)
-    for item in items:
-        if item.repeats is not None and item.key in newest and newest[item.key].state.ended:
+class _Left(NamedTuple):
+    """What is left to run.
+
+    Attributes:
+        cells: the cells, in the order in which they are to run.
+        runs: the run of each cell that this driver or another one is to carry out, by the cell's identity.
+        before: the states of the newest runs of all other cells that have one.
+        finished: the keys of the cells that are finished.
+    """
+
+    cells: list[PlannedCell]
+    runs: dict[str, int]
+    before: list[RunState]
+    finished: set[RunKey]
+
+
+def _find_left(planned: Sequence[PlannedCell], database: Database, terms: Terms) -> _Left:
+    newest = _newest(database, planned)
+    for one in planned:
+        if one.repeats is not None and one.key in newest and newest[one.key].state.ended:
             # However often a run was repeated before, it is repeated once more.
-            del newest[item.key]
-    left = _in_order(left_over(items, newest, terms.only), terms)
-    recorder.runs = _runs_for(left, newest, database, terms.grid)
-    going_on = {item.key for item in left}
-    before = [newest[item.key].state for item in items if item.key not in going_on and item.key in newest]
-    root = _root(database, terms)
-    for item in items:
-        if item.key in newest and newest[item.key].state.final:
-            # Left behind by a driver that died between storing a result and tidying up.
-            remove_checkpoints(run_folder(root, item.cell.identity, item.source, item.device))
-    reporter.begin(left=len(left), before=len(items) - len(left))
+            del newest[one.key]
+    cells = _in_order(left_over(planned, newest, terms.only), terms)
+    going_on = {one.key for one in cells}
+    return _Left(
+        cells=cells,
+        runs=_runs_for(cells, newest, database, terms.grid),
+        before=[newest[one.key].state for one in planned if one.key not in going_on and one.key in newest],
+        finished={key for key, run in newest.items() if run.state.final},
+    )
+
+
+def _tidy_up(planned: Sequence[PlannedCell], left: _Left, root: Path) -> None:
+    """Remove the checkpoints of a driver that died after it had stored a result and before it removed them."""
+    for one in planned:
+        if one.key in left.finished:
+            remove_checkpoints(run_folder(root, one.cell.identity, one.source, one.device))
+
+
+def _run(left: Sequence[PlannedCell], database: Database, executor: Executor, recorder: Recorder, terms: Terms) -> None:
+    keep = weights_folder(_root(database, terms)) if terms.keep else None
     free = left
     while free:
-        executor.run([_work(database, item, terms) for item in free], recorder)
-        # Of all that was left: while some cells of a dead driver are run, others are still with a live one.
+        executor.run([_work(one, keep, terms) for one in free], recorder)
+        # All cells are looked at again: while this driver ran what a dead one had left, others were with a live one.
         free = _others_left(left, database, recorder)
-    states = [*before, *recorder.states]
-    return Summary(*(states.count(state) for state in (RunState.DONE, RunState.UNSUPPORTED, RunState.FAILED)))
 
 
-def _newest(database: Database, items: Sequence[Item]) -> dict[RunKey, StoredRun]:
+def _newest(database: Database, planned: Sequence[PlannedCell]) -> dict[RunKey, StoredRun]:
     """The newest run of each cell that has one, or, of a run that is to be repeated, its newest repetition."""
-    found = patiently(newest_runs, database, [item.key for item in items if item.repeats is None])
-    repeated = {item.repeats: item.key for item in items if item.repeats is not None}
+    found = patiently(newest_runs, database, [one.key for one in planned if one.repeats is None])
+    repeated = {one.repeats: one.key for one in planned if one.repeats is not None}
     repetitions = patiently(newest_repetitions, database, list(repeated))
     return found | {repeated[uid]: run for uid, run in repetitions.items()}
 
 
-def to_repeat(items: Sequence[Item], database: Database) -> list[Item]:
+def to_repeat(planned: Sequence[PlannedCell], database: Database) -> list[PlannedCell]:
     """The same cells, where those that are done are to be run again, as repetitions of the runs that boards show."""
-    newest = patiently(newest_runs, database, [item.key for item in items])
-    done = [newest[item.key].id for item in items if item.key in newest and newest[item.key].state is RunState.DONE]
+    newest = patiently(newest_runs, database, [one.key for one in planned])
+    done = [newest[one.key].id for one in planned if one.key in newest and newest[one.key].state is RunState.DONE]
     uids = patiently(uids_of, database, done)
-    return [item._replace(repeats=uids.get(newest[item.key].id)) if item.key in newest else item for item in items]
+    return [one._replace(repeats=uids.get(newest[one.key].id)) if one.key in newest else one for one in planned]
 
 
-def _in_order(items: list[Item], terms: Terms) -> list[Item]:
+def _in_order(planned: list[PlannedCell], terms: Terms) -> list[PlannedCell]:
     """Longest first, so that no long one is left over when all others are done; alike ones as the grid has them."""
     expected = terms.expected
     if not expected:
-        return items
-    return sorted(items, key=lambda item: -round(expected[item.cell.identity].seconds, 1))
+        return planned
+    return sorted(planned, key=lambda one: -round(expected[one.cell.identity].seconds, 1))
 
 
-def _work(database: Database, item: Item, terms: Terms) -> Work:
-    expected = (terms.expected or {}).get(item.cell.identity)
+def _work(one: PlannedCell, keep: Path | None, terms: Terms) -> Work:
+    expected = (terms.expected or {}).get(one.cell.identity)
     return Work(
-        item.cell,
-        item.source,
-        item.device,
-        # Each has one of its own under it from when it is started: a hundred thousand paths are not small.
-        _root(database, terms),
-        "",
-        terms.engine,
+        cell=one.cell,
+        source=one.source,
+        device=one.device,
+        engine=terms.engine,
         deadline=terms.deadline,
         memory=expected.memory if expected else None,
-        keep=Keep(weights_folder(_root(database, terms))) if terms.keep else None,
-        repeats=item.repeats,
+        keep=keep,
+        repeats=one.repeats,
     )
 
 
-def _others_left(items: Sequence[Item], database: Database, recorder: Recorder) -> list[Item]:
+def _others_left(planned: Sequence[PlannedCell], database: Database, recorder: Recorder) -> list[PlannedCell]:
     """Wait until cells that other drivers have are finished, or left behind; those left behind."""
-    others = [item for item in items if item.cell.identity not in recorder.settled]
+    others = [one for one in planned if one.cell.identity not in recorder.settled]
     while others:
         patiently(reap, database, recorder.driver)
         newest = _newest(database, others)
-        for item in others:
-            if not newest[item.key].state.cancellable:
-                recorder.settle(item.cell, newest[item.key].state)
-        free = [item for item in others if newest[item.key].state.claimable]
+        for one in others:
+            if not newest[one.key].state.cancellable:
+                recorder.settle(one.cell, newest[one.key].state)
+        free = [one for one in others if newest[one.key].state.claimable]
         if free:
             return free
-        others = [item for item in others if newest[item.key].state is RunState.RUNNING]
+        others = [one for one in others if newest[one.key].state is RunState.RUNNING]
         if others:
             time.sleep(_LOOK_SECONDS)
     return []
 
 
 def _runs_for(
-    left: Sequence[Item], newest: Mapping[RunKey, StoredRun], database: Database, grid: str | None
+    left: Sequence[PlannedCell], newest: Mapping[RunKey, StoredRun], database: Database, grid: str | None
 ) -> dict[str, int]:
     """The run of each cell to go on with: one that was left unfinished, or a new one."""
-    there = [newest[item.key] for item in left if item.key in newest]
+    there = [newest[one.key] for one in left if one.key in newest]
     cancelled = [run.id for run in there if run.state is RunState.CANCELLED]
     patiently(reopen_runs, database, cancelled)
     going_on = {
-        item.cell.identity: newest[item.key].id for item in left if item.key in newest and newest[item.key].state.open
+        one.cell.identity: newest[one.key].id for one in left if one.key in newest and newest[one.key].state.open
     }
-    fresh = [item for item in left if item.cell.identity not in going_on]
+    fresh = [one for one in left if one.cell.identity not in going_on]
     # Of a hundred thousand, all rows at once would take as much memory as a small network's training.
     for start in range(0, len(fresh), _STORED_AT_ONCE):
         some = fresh[start : start + _STORED_AT_ONCE]
         ids = patiently(
-            add_runs, database, [_cell_fields(item) for item in some], [_run_fields(item, grid) for item in some]
+            add_runs, database, [_cell_fields(one) for one in some], [_run_fields(one, grid) for one in some]
         )
-        going_on |= {item.cell.identity: run for item, run in zip(some, ids, strict=True)}
+        going_on |= {one.cell.identity: run for one, run in zip(some, ids, strict=True)}
     return going_on
 
 
-def _run_fields(item: Item, grid: str | None) -> dict[str, object]:
+def _run_fields(one: PlannedCell, grid: str | None) -> dict[str, object]:
     return {
-        "identity": item.cell.identity,
-        "repeats": item.repeats,
+        "identity": one.cell.identity,
+        "repeats": one.repeats,
         "grid": grid,
-        "data_name": item.source.name,
-        "data_label": item.source.label,
-        "data_digest": item.source.digest,
-        "data_official": item.source.official,
-        "device_class": device_class(item.device),
-        "device": device_name(item.device),
+        "data_name": one.source.name,
+        "data_label": one.source.label,
+        "data_digest": one.source.digest,
+        "data_official": one.source.official,
+        "device_class": device_class(one.device),
+        "device": device_name(one.device),
     }
 
 
@@ -253,8 +278,8 @@ def _recipe_fields(recipe: Recipe) -> dict[str, object]:
     return recipe.model_dump(mode="json")
 
 
-def _cell_fields(item: Item) -> dict[str, object]:
-    cell = item.cell
+def _cell_fields(one: PlannedCell) -> dict[str, object]:
+    cell = one.cell
     return {
         "identity": cell.identity,
         "identity_version": IDENTITY_VERSION,
@@ -267,7 +292,7 @@ def _cell_fields(item: Item) -> dict[str, object]:
         "options": dict(cell.options),
         "budget": cell.budget,
         "budget_text": cell.budget_text,
-        "full": item.full,
+        "full": one.full,
         "recipe": _recipe_fields(cell.recipe),
         "recipe_name": cell.recipe.name,
         "seed": cell.seed,
@@ -279,15 +304,16 @@ def _root(database: Database, terms: Terms) -> Path:
 
 
 @contextmanager
-def _heartbeat(database: Database, me: str, recorder: Recorder) -> Iterator[None]:
-    """While the block runs, say that this driver lives, and look which of its runs are wanted no more."""
+def _heartbeat(database: Database, driver: str, recorder: Recorder | None = None) -> Iterator[None]:
+    """While the block runs, say that this driver lives, and let the recorder look which runs are still wanted."""
     stop = threading.Event()
 
     def go() -> None:
         while not stop.wait(HEARTBEAT_SECONDS):
             try:
-                beat(database, me, recorder.epochs())
-                recorder.look()
+                beat(database, driver, recorder.epochs() if recorder else {})
+                if recorder:
+                    recorder.look()
             # Whoever needs the database says so; without this one, the others would take this driver for dead.
             except Exception as error:
                 log.info("no heartbeat: %s", error)
@@ -301,8 +327,8 @@ def _heartbeat(database: Database, me: str, recorder: Recorder) -> Iterator[None
         thread.join(timeout=60)
 
 
-def _unregister(database: Database, me: str) -> None:
+def _unregister(database: Database, driver: str) -> None:
     try:
-        leave(database, me)
+        leave(database, driver)
     except SQLAlchemyError as error:
         log.warning("the database does not answer; what was running there is taken up by the next run: %s", error)

@@ -18,7 +18,7 @@ from npas_bench.runner.kept import keep_weights
 from npas_bench.runner.machine import begin_peak_memory, host_class, peak_memory, versions
 from npas_bench.runner.preparation import prepare
 from npas_bench.runner.together import run_together
-from npas_bench.runner.work import Cost, Outcome, Work
+from npas_bench.runner.work import Attempt, Cost, Outcome, Work
 from npas_bench.training.evaluation import evaluate, not_finite
 from npas_bench.training.flops import count_forward_flops
 from npas_bench.training.parallel import ALONE
@@ -35,23 +35,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def execute(work: Work, on_epoch: Callable[[EpochReport], None]) -> Outcome:
+def execute(attempt: Attempt, on_epoch: Callable[[EpochReport], None]) -> Outcome:
     """Run a cell to its end; whatever goes wrong is an outcome, not an exception."""
     begin_peak_memory()
-    if work.engine.processes == 1:
-        outcome = _attempt(work, on_epoch, ALONE)
+    if attempt.work.engine.processes == 1:
+        outcome = _take_part(attempt, on_epoch, ALONE)
         assert outcome is not None  # noqa: S101 (only of several processes all but the first have none)
         return outcome
     try:
-        return run_together(work, _attempt, on_epoch)
+        return run_together(attempt, _take_part, on_epoch)
     except StorageError as error:
         return unstorable_outcome(error, versions=versions(), host=host_class())
     except NpasBenchError as error:
         return Outcome(state=RunState.FAILED, message=str(error), versions=versions(), host=host_class())
 
 
-def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
+def _take_part(attempt: Attempt, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
     """Run a cell, or take part in it; None is the outcome of all but the first process where nothing goes wrong."""
+    work = attempt.work
     facts: dict[str, Any] = {
         "versions": versions(),
         "host": host_class(),
@@ -68,7 +69,7 @@ def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Pro
             raise Overdue(report.epoch)
 
     try:
-        outcome = _run(work, note, processes)
+        outcome = _run(attempt, note, processes)
         return None if outcome is None else outcome.model_copy(update=facts)
     except UnsupportedBudget as unsupported:
         return Outcome(
@@ -100,8 +101,9 @@ def _attempt(work: Work, on_epoch: Callable[[EpochReport], None], processes: Pro
         )
 
 
-def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
-    prepared = prepare(work, on_epoch, processes)
+def _run(attempt: Attempt, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
+    work = attempt.work
+    prepared = prepare(attempt, on_epoch, processes)
     context = prepared.context
     trained = run_stages((Fit(),), prepared.network, context)
     peak = processes.largest(peak_memory(context.device))
@@ -116,7 +118,7 @@ def _run(work: Work, on_epoch: Callable[[EpochReport], None], processes: Process
     wrong = not_finite(evaluation)
     if wrong:
         raise Diverged(f"in {', '.join(wrong)}", trained.entries())
-    kept = [] if work.keep is None else [keep_weights(work, work.keep, trained.network, test)]
+    kept = [] if attempt.keep is None else [keep_weights(attempt, attempt.keep, trained.network, test)]
     return Outcome(
         state=RunState.DONE,
         ledger=ledger,

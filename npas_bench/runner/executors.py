@@ -10,7 +10,7 @@ from npas_bench.runner.execution import execute
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from npas_bench.runner.work import Outcome, Work
+    from npas_bench.runner.work import Attempt, Outcome, Work
     from npas_bench.training.loop import EpochReport
 
 
@@ -40,23 +40,23 @@ class Listener(ABC):
     """What an executor tells the driver, always in the driver's own thread, and asks it."""
 
     @abstractmethod
-    def started(self, work: Work) -> Work | None:
-        """An attempt at this work shall begin: the work under the new attempt's token; None if it is not to be had."""
+    def started(self, work: Work) -> Attempt | None:
+        """Begin an attempt; None if the work is not to be had, being cancelled or with another driver."""
 
     @abstractmethod
-    def progressed(self, work: Work, report: EpochReport) -> None:
+    def progressed(self, attempt: Attempt, report: EpochReport) -> None:
         """An epoch of it is over."""
 
     @abstractmethod
-    def retried(self, work: Work, ended: Ended) -> None:
+    def retried(self, attempt: Attempt, ended: Ended) -> None:
         """An attempt ended through no fault of the cell's, and another one will follow."""
 
     @abstractmethod
-    def finished(self, work: Work, outcome: Outcome) -> None:
+    def finished(self, attempt: Attempt, outcome: Outcome) -> None:
         """It ended."""
 
     @abstractmethod
-    def dropped(self, work: Work) -> None:
+    def dropped(self, attempt: Attempt) -> None:
         """It was stopped because it is unwanted."""
 
     @abstractmethod
@@ -86,26 +86,26 @@ class InlineExecutor(Executor):
 
     def run(self, works: Sequence[Work], listener: Listener) -> None:
         """Run them in order."""
-        for planned in works:
-            work = listener.started(planned)
-            if work is None:
+        for work in works:
+            attempt = listener.started(work)
+            if attempt is None:
                 continue
             try:
-                outcome = execute(work, _teller(work, listener))
+                outcome = execute(attempt, _teller(attempt, listener))
             except Unwanted:
-                listener.dropped(work)
+                listener.dropped(attempt)
             else:
-                listener.finished(work, outcome)
+                listener.finished(attempt, outcome)
 
 
 class Unwanted(BaseException):
     """Ends an attempt from inside; no error of the cell's, which is why nothing that handles these handles it."""
 
 
-def _teller(work: Work, listener: Listener) -> Callable[[EpochReport], None]:
+def _teller(attempt: Attempt, listener: Listener) -> Callable[[EpochReport], None]:
     def tell(report: EpochReport) -> None:
-        listener.progressed(work, report)
-        if work.cell.identity in listener.unwanted():
+        listener.progressed(attempt, report)
+        if attempt.cell.identity in listener.unwanted():
             raise Unwanted
 
     return tell

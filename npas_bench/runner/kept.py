@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from npas_bench.cells.cell import Cell
     from npas_bench.methods import Problem
     from npas_bench.network import Network
-    from npas_bench.runner.work import Keep, Work
+    from npas_bench.runner.work import Attempt, Keep
     from npas_bench.tasks import Examples
     from npas_bench.weights_file import Weights
 
 
-def keep_weights(work: Work, keep: Keep, network: Network, examples: Examples) -> KeptWeights:
+def keep_weights(attempt: Attempt, keep: Keep, network: Network, examples: Examples) -> KeptWeights:
     """Write the parameters that a run's method trained, under a name that no other attempt uses.
 
     Args:
-        work: the cell and the data that it ran on.
+        attempt: the attempt, with the cell and the data that it ran on.
         keep: where to.
         network: the trained network.
         examples: a split of the data, which knows how inputs are normalised.
@@ -47,7 +47,7 @@ def keep_weights(work: Work, keep: Keep, network: Network, examples: Examples) -
     Raises:
         StorageError: if the file cannot be written.
     """
-    cell, normalisation = work.cell, examples.normalisation()
+    cell, source, normalisation = attempt.cell, attempt.work.source, examples.normalisation()
     header = WeightsHeader(
         kind=WeightsKind.TRAINED,
         run=keep.run,
@@ -56,12 +56,12 @@ def keep_weights(work: Work, keep: Keep, network: Network, examples: Examples) -
         task=cell.task,
         architecture=cell.architecture,
         method=cell.method_label,
-        data=work.source.label,
-        data_digest=work.source.digest,
+        data=source.label,
+        data_digest=source.digest,
         normalisation=None if normalisation is None else normalisation._asdict(),
         versions=versions(),
     )
-    name = f"{keep.run}-{work.token}.safetensors"
+    name = f"{keep.run}-{attempt.token}.safetensors"
     written = write_weights(keep.folder / name, trained_weights(network, header))
     return KeptWeights(kind="trained", file=name, sha256=written.sha256, bytes=written.bytes)
 

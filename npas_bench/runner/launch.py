@@ -13,10 +13,10 @@ from npas_bench.forecast.learned import learned_forecast
 from npas_bench.leaderboard.paper_list import paper_list
 from npas_bench.leaderboard.published import refuse_published
 from npas_bench.runner.device import resolve_device
-from npas_bench.runner.driver import Expected, Terms, run_items, to_repeat
+from npas_bench.runner.driver import Expected, Terms, run_planned, to_repeat
 from npas_bench.runner.executors import InlineExecutor
-from npas_bench.runner.item import Item
 from npas_bench.runner.journal import default_log, logged
+from npas_bench.runner.planned import PlannedCell
 from npas_bench.runner.work import Engine
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from npas_bench.database.opening import Database, Location
     from npas_bench.runner.driver import Summary
     from npas_bench.runner.executors import Executor
-    from npas_bench.runner.item import Only
+    from npas_bench.runner.planned import Only
     from npas_bench.runner.progress import Reporter
 
 ExecutorChoice = Literal["inline", "ray"]
@@ -62,7 +62,7 @@ class Launch(NamedTuple):
     log: Path | None = None
 
 
-def plan_cells(grid: Grid, change: Change, device: str, *, elsewhere: bool = False) -> list[Item]:
+def plan_cells(grid: Grid, change: Change, device: str, *, elsewhere: bool = False) -> list[PlannedCell]:
     """Every cell of a grid once, with the data and the device that it would run on.
 
     Args:
@@ -82,7 +82,7 @@ def plan_cells(grid: Grid, change: Change, device: str, *, elsewhere: bool = Fal
         if "train" not in expander.task(name).splits():
             raise DataError(f"task {name}: the training split is missing, and nothing can be trained without it")
     return [
-        Item(
+        PlannedCell(
             cell,
             expander.full_size(expander.task(cell.task), expander.architecture(cell.architecture)),
             sources[cell.task],
@@ -92,7 +92,7 @@ def plan_cells(grid: Grid, change: Change, device: str, *, elsewhere: bool = Fal
     ]
 
 
-def launch(planned: Sequence[Item], location: Location, reporter: Reporter, how: Launch) -> Summary:
+def launch(planned: Sequence[PlannedCell], location: Location, reporter: Reporter, how: Launch) -> Summary:
     """Run what is left of planned cells, and keep their results in a database.
 
     Args:
@@ -125,12 +125,12 @@ def launch(planned: Sequence[Item], location: Location, reporter: Reporter, how:
                     expected=None if isinstance(executor, InlineExecutor) else _expected(planned, database, how.engine),
                     keep=how.keep_weights,
                 )
-                return run_items(planned, database, executor, reporter, terms)
+                return run_planned(planned, database, executor, reporter, terms)
         finally:
             database.close()
 
 
-def _expected(planned: Sequence[Item], database: Database, engine: Engine) -> dict[str, Expected]:
+def _expected(planned: Sequence[PlannedCell], database: Database, engine: Engine) -> dict[str, Expected]:
     estimates = learned_forecast(database, planned[0].device).all(planned, engine)
     # Cells of a kind share one estimate. What other kinds took says nothing about the memory that this one needs.
     expected = {
@@ -143,7 +143,7 @@ def _expected(planned: Sequence[Item], database: Database, engine: Engine) -> di
 
 
 def choose_executor(
-    wanted: ExecutorChoice | None, planned: Sequence[Item], ray_address: str | None, folder: Path
+    wanted: ExecutorChoice | None, planned: Sequence[PlannedCell], ray_address: str | None, folder: Path
 ) -> Executor:
     """The executor that was asked for, or the one that suits the cells.
 

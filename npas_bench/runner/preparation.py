@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from npas_bench.budget import Ledger
     from npas_bench.network import Network
-    from npas_bench.runner.work import Work
+    from npas_bench.runner.work import Attempt, Work
     from npas_bench.tasks import Task
     from npas_bench.training.checkpoint import Checkpoint
     from npas_bench.training.parallel import Processes
@@ -47,11 +47,11 @@ class Prepared(NamedTuple):
         return (*self.context.examples.unreadable, *(() if validation is None else validation.unreadable))
 
 
-def prepare(work: Work, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Prepared:
+def prepare(attempt: Attempt, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Prepared:
     """Read the data of a cell and build its network, by a search if the method searches.
 
     Args:
-        work: what to run.
+        attempt: the attempt at the cell.
         on_epoch: called with the report of every epoch.
         processes: the processes that train the cell together.
 
@@ -60,11 +60,12 @@ def prepare(work: Work, on_epoch: Callable[[EpochReport], None], processes: Proc
         RecipeError: if the recipe needs a validation split that there is none of.
         UnsupportedBudget: if the method cannot meet the budget.
     """
+    work = attempt.work
     cell, device = work.cell, _device(work, processes)
     task = _task(work)
     split = split_training(task, cell.recipe, cell.seed)
     examples = split.train.to(device)
-    checkpoints = CheckpointFolder(work.folder, cell.identity, work.source.digest, work.token)
+    checkpoints = CheckpointFolder(attempt.folder, cell.identity, work.source.digest, attempt.token)
     last = checkpoints.latest()
     search = Search(task, examples, cell.recipe, cell.seed, cell.identity, device)
     network, ledger = _build(work, task, search, last, processes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import threading
 from functools import lru_cache
@@ -15,7 +14,7 @@ from npas_bench.errors import StorageError
 from npas_bench.runner.device import describe_device, device_class
 from npas_bench.runner.executors import Listener
 from npas_bench.runner.provenance import code
-from npas_bench.runner.work import Outcome, remove_unlisted
+from npas_bench.runner.work import Attempt, Keep, Outcome, remove_unlisted
 from npas_bench.training.checkpoint import hand_over, remove_checkpoints
 
 if TYPE_CHECKING:
@@ -32,25 +31,6 @@ if TYPE_CHECKING:
 
 # The parts of an outcome that are no columns of the run.
 _STORED_ELSEWHERE = {"metrics", "evaluations", "subjects", "weights", "resumable", "cause"}
-# The longest texts that the schema's columns take.
-_LONGEST = {"device": 200, "host": 200}
-
-
-def storable(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields without what some database refuses: a NUL, half of a character, a number that is none, too long a name."""
-    return {key: _clean(value, _LONGEST.get(key)) for key, value in fields.items()}
-
-
-def _clean(value: Any, longest: int | None = None) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")[:longest]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {_clean(key): _clean(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(entry) for entry in value]
-    return value
 
 
 @lru_cache
@@ -79,6 +59,7 @@ class Recorder(Listener):
         driver: this driver's id.
         reporter: shows progress.
         root: folder that the folders of runs' checkpoints lie in.
+        runs: the run of each cell, by the cell's identity.
 
     Attributes:
         driver: this driver's id.
@@ -87,21 +68,23 @@ class Recorder(Listener):
         settled: cells that this driver need not look after any more.
     """
 
-    def __init__(self, database: Database, driver: str, reporter: Reporter, root: Path) -> None:
+    def __init__(
+        self, database: Database, driver: str, reporter: Reporter, root: Path, runs: Mapping[str, int]
+    ) -> None:
         self._database = database
         self._reporter = reporter
         self._root = root
+        self.runs = runs
         self._code = code()
         self._guard = threading.Lock()
         self._running: dict[str, tuple[int, str]] = {}
         self._epochs: dict[int, int] = {}
         self._lost: set[str] = set()
         self.driver = driver
-        self.runs: dict[str, int] = {}
         self.states: list[RunState] = []
         self.settled: set[str] = set()
 
-    def started(self, work: Work) -> Work | None:
+    def started(self, work: Work) -> Attempt | None:
         """Claim its run, and hand the new attempt what the one before had reached."""
         identity = work.cell.identity
         token = secrets.token_hex(8)
@@ -116,30 +99,32 @@ class Recorder(Listener):
             self._running[identity] = (run, token)
             self._lost.discard(identity)
         self._reporter.started(work.cell)
-        begun = work._replace(token=token, folder=folder)
-        if work.keep is not None:
-            uid = patiently(uids_of, self._database, [run])[run]
-            begun = begun._replace(keep=work.keep._replace(run=uid))
+        attempt = Attempt(work, token, folder, self._keep(work, run))
         try:
             hand_over(folder, claim.superseded, token)
         except StorageError as error:
-            self.finished(begun, Outcome(state=RunState.FAILED, message=str(error), resumable=True, cause="storage"))
+            self.finished(attempt, Outcome(state=RunState.FAILED, message=str(error), resumable=True, cause="storage"))
             return None
-        return begun
+        return attempt
 
-    def progressed(self, work: Work, report: EpochReport) -> None:
+    def _keep(self, work: Work, run: int) -> Keep | None:
+        if work.keep is None:
+            return None
+        return Keep(work.keep, patiently(uids_of, self._database, [run])[run])
+
+    def progressed(self, attempt: Attempt, report: EpochReport) -> None:
         """Show it, and let the next heartbeat tell the database."""
         with self._guard:
-            self._epochs[self.runs[work.cell.identity]] = report.epoch
-        self._reporter.progressed(work.cell, report)
+            self._epochs[self.runs[attempt.cell.identity]] = report.epoch
+        self._reporter.progressed(attempt.cell, report)
 
-    def retried(self, work: Work, ended: Ended) -> None:
+    def retried(self, attempt: Attempt, ended: Ended) -> None:
         """Note with the run how the attempt ended."""
-        patiently(note_attempt, self._database, self.runs[work.cell.identity], ended.as_json())
+        patiently(note_attempt, self._database, self.runs[attempt.cell.identity], ended.as_json())
 
-    def finished(self, work: Work, outcome: Outcome) -> None:
+    def finished(self, attempt: Attempt, outcome: Outcome) -> None:
         """Store the outcome, unless the attempt was superseded or cancelled."""
-        identity, run = work.cell.identity, self.runs[work.cell.identity]
+        identity, run = attempt.cell.identity, self.runs[attempt.cell.identity]
         fields = outcome.model_dump(mode="json", exclude=_STORED_ELSEWHERE)
         if not outcome.device:
             del fields["device"]
@@ -148,28 +133,28 @@ class Recorder(Listener):
             fields[name] = getattr(outcome.cost, name) if outcome.cost else None
         metrics = [metric.model_dump(exclude={"subject", "split"}) for metric in outcome.metrics]
         findings = Findings(
-            evaluations=[storable(_evaluation_fields(one)) for one in outcome.evaluations],
-            subjects=[storable(subject.model_dump()) for subject in outcome.subjects],
+            evaluations=[_evaluation_fields(one) for one in outcome.evaluations],
+            subjects=[subject.model_dump() for subject in outcome.subjects],
             weights=[file.model_dump() for file in outcome.weights],
         )
-        stored = patiently(finish_run, self._database, run, work.token, storable(fields), metrics, findings)
+        stored = patiently(finish_run, self._database, run, attempt.token, fields, metrics, findings)
         self._forget(identity)
-        if work.keep is not None:
-            remove_unlisted(work.keep, outcome.weights, stored=stored)
+        if attempt.keep is not None:
+            remove_unlisted(attempt.keep, outcome.weights, stored=stored)
         if stored:
             # Only now: a driver that dies before the result is stored finds the last epoch again.
             if not outcome.resumable:
-                remove_checkpoints(work.folder)
+                remove_checkpoints(attempt.folder)
             self.states.append(outcome.state)
             self.settled.add(identity)
-            self._reporter.finished(work.cell, outcome)
+            self._reporter.finished(attempt.cell, outcome)
         else:
-            self._reporter.dropped(work.cell)
+            self._reporter.dropped(attempt.cell)
 
-    def dropped(self, work: Work) -> None:
+    def dropped(self, attempt: Attempt) -> None:
         """Forget it."""
-        self._forget(work.cell.identity)
-        self._reporter.dropped(work.cell)
+        self._forget(attempt.cell.identity)
+        self._reporter.dropped(attempt.cell)
 
     def unwanted(self) -> set[str]:
         """What the last look at the database found."""

@@ -21,21 +21,21 @@ from npas_bench.training.parallel import Processes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from npas_bench.runner.work import Work
+    from npas_bench.runner.work import Attempt
     from npas_bench.training.loop import EpochReport
 
     # Takes part in a cell's training.
-    Share = Callable[[Work, Callable[[EpochReport], None], Processes], Outcome | None]
+    Share = Callable[[Attempt, Callable[[EpochReport], None], Processes], Outcome | None]
 
 # The others wait for the first one's search.
 _PATIENCE = timedelta(days=7)
 
 
-def run_together(work: Work, share: Share, on_epoch: Callable[[EpochReport], None]) -> Outcome:
+def run_together(attempt: Attempt, share: Share, on_epoch: Callable[[EpochReport], None]) -> Outcome:
     """Run a cell in as many processes as its engine says.
 
     Args:
-        work: what to run.
+        attempt: what to run.
         share: runs in every process.
         on_epoch: told of every epoch, in this process.
 
@@ -46,6 +46,7 @@ def run_together(work: Work, share: Share, on_epoch: Callable[[EpochReport], Non
         StorageError: if checkpoints cannot be written.
         NpasBenchError: if there are too few devices or parts, or a process died.
     """
+    work = attempt.work
     count = work.engine.processes
     if work.cell.recipe.parts % count:
         raise NpasBenchError(
@@ -59,7 +60,7 @@ def run_together(work: Work, share: Share, on_epoch: Callable[[EpochReport], Non
         try:
             for rank in range(count):
                 reader, writer = context.Pipe(duplex=False)
-                arguments = (Path(meeting) / "meet", rank, work, share, writer)
+                arguments = (Path(meeting) / "meet", rank, attempt, share, writer)
                 # No daemons: these may not have children, and what reads images ahead is one.
                 process = context.Process(target=_take_part, args=arguments)
                 process.start()
@@ -98,8 +99,9 @@ def _listen(readers: dict[Connection, Any], on_epoch: Callable[[EpochReport], No
     raise NpasBenchError(f"{count} processes trained together, and none has the outcome")
 
 
-def _take_part(meeting: Path, rank: int, work: Work, share: Share, writer: Connection) -> None:
+def _take_part(meeting: Path, rank: int, attempt: Attempt, share: Share, writer: Connection) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    work = attempt.work
     on_gpu = work.device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(rank)
@@ -116,7 +118,7 @@ def _take_part(meeting: Path, rank: int, work: Work, share: Share, writer: Conne
             writer.send(("epoch", report))
 
     try:
-        outcome = share(work, tell, Processes(rank, work.engine.processes))
+        outcome = share(attempt, tell, Processes(rank, work.engine.processes))
     except StorageError as error:
         writer.send(("error", str(error)))
     else:

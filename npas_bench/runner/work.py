@@ -45,11 +45,11 @@ class Keep(NamedTuple):
 
     Attributes:
         folder: the folder, which driver and workers see.
-        run: uid of the run; empty until an attempt begins.
+        run: uid of the run.
     """
 
     folder: Path
-    run: str = ""
+    run: str
 
 
 def weights_folder(checkpoints: Path) -> Path:
@@ -64,25 +64,42 @@ class Work(NamedTuple):
         cell: what to run.
         source: the data the driver saw; a worker that sees other data refuses.
         device: `cpu`, `cuda` or `cuda:N`.
-        folder: of the run's checkpoints, seen by driver and worker.
-        token: of this attempt.
         engine: switches.
-        deadline: seconds that this attempt may take; None for no limit.
+        deadline: seconds that an attempt may take; None for no limit.
         memory: bytes that the cell is expected to need at its peak; None where nothing is known.
-        keep: where to keep the weights once the cell is done; None to let them go with the checkpoints.
+        keep: the folder to keep the weights in once the cell is done; None to let them go with the checkpoints.
         repeats: uid of the finished run that this one repeats; None where it repeats none.
     """
 
     cell: Cell
     source: DataVersion
     device: str
-    folder: Path
-    token: str
     engine: Engine = Engine()
     deadline: float | None = None
     memory: int | None = None
-    keep: Keep | None = None
+    keep: Path | None = None
     repeats: str | None = None
+
+
+class Attempt(NamedTuple):
+    """An attempt at a cell, which has begun.
+
+    Attributes:
+        work: the cell and what a worker must know beside it.
+        token: tells this attempt from all others at the same run.
+        folder: the folder of the run's checkpoints, which driver and worker see.
+        keep: where to keep the run's weights; None to let them go with the checkpoints.
+    """
+
+    work: Work
+    token: str
+    folder: Path
+    keep: Keep | None = None
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that is attempted."""
+        return self.work.cell
 
 
 class Cost(BaseModel):
@@ -211,9 +228,9 @@ class Progress(NamedTuple):
     memory: int
 
 
-def write_progress(work: Work, progress: Progress) -> None:
+def write_progress(attempt: Attempt, progress: Progress) -> None:
     """Leave word of an attempt's last epoch where the driver, perhaps on another machine, finds it."""
-    path = work.folder / f"{work.token}.progress"
+    path = attempt.folder / f"{attempt.token}.progress"
     partial = path.with_suffix(".progress-partial")
     with contextlib.suppress(OSError):  # the display can do without it
         content = {"report": progress.report.entry(), "memory": progress.memory}
@@ -221,10 +238,10 @@ def write_progress(work: Work, progress: Progress) -> None:
         partial.replace(path)
 
 
-def read_progress(work: Work) -> Progress | None:
+def read_progress(attempt: Attempt) -> Progress | None:
     """The last that this attempt left word of; None before its first epoch is over."""
     try:
-        content = json.loads((work.folder / f"{work.token}.progress").read_text(encoding="utf-8"))
+        content = json.loads((attempt.folder / f"{attempt.token}.progress").read_text(encoding="utf-8"))
         return Progress(EpochReport(**content["report"]), int(content["memory"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None

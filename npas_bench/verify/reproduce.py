@@ -9,7 +9,7 @@ from npas_bench.cells.cell import Cell, RecordedCell
 from npas_bench.database.states import RunState
 from npas_bench.errors import DataError, NpasBenchError, RecordError
 from npas_bench.runner.device import resolve_device
-from npas_bench.runner.item import Item
+from npas_bench.runner.planned import PlannedCell
 from npas_bench.runner.work import Engine
 from npas_bench.verify.tolerances import Circumstances
 
@@ -22,11 +22,11 @@ class Repeat(NamedTuple):
     """What is to be run so that a run is repeated.
 
     Attributes:
-        item: its cell, with the data and the device here.
+        planned: its cell, with the data and the device here.
         engine: the switches that the run had.
     """
 
-    item: Item
+    planned: PlannedCell
     engine: Engine
 
 
@@ -106,7 +106,7 @@ def plan_repeat(row: RunRow) -> Repeat:
             f"data of task {cell.task} here is {source.label} (sha256 {source.digest[:12]}); bring the run's data here"
         )
     device = resolve_device(row.device_class)
-    return Repeat(Item(cell, row.cell.full, source, device, repeats=row.repeats or row.uid), _engine(row))
+    return Repeat(PlannedCell(cell, row.cell.full, source, device, repeats=row.repeats or row.uid), _engine(row))
 
 
 def circumstances_of(row: RunRow) -> Circumstances:

@@ -17,7 +17,7 @@ from npas_bench.forecast.forecast import WITHIN, Forecast
 from npas_bench.forecast.profiles import grouped, profile_of
 from npas_bench.recipe import ImageRecipe
 from npas_bench.recipe.stored import differing
-from npas_bench.runner.item import Item
+from npas_bench.runner.planned import PlannedCell
 from npas_bench.runner.work import Engine
 from tests.conftest import REPOSITORY
 
@@ -44,7 +44,7 @@ def timings(database):
 def items_of(change=Change()):  # noqa: B008 (immutable)
     expander = Expander(change)
     source = expander.task("digits").source()
-    return [Item(cell, 0, source, "cpu") for cell in expander.cells(read_grid("lowbudget"))]
+    return [PlannedCell(cell, 0, source, "cpu") for cell in expander.cells(read_grid("lowbudget"))]
 
 
 @pytest.fixture(scope="module")

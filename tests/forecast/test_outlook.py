@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from npas_bench.cells.grid import Expander, read_grid
 from npas_bench.forecast.forecast import Estimate
 from npas_bench.forecast.outlook import finish, look_out
-from npas_bench.runner.item import Item
+from npas_bench.runner.planned import PlannedCell
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_the_end_is_between_what_is_possible_and_the_bound_of_list_scheduling(se
 def test_an_outlook_adds_up_and_takes_no_disk_for_what_is_not_running():
     cells = Expander().cells(read_grid("lowbudget"))
     source = Expander().task("digits").source()
-    items = [Item(cell, 0, source, "cpu") for cell in cells]
+    items = [PlannedCell(cell, 0, source, "cpu") for cell in cells]
     two, eight = (look_out(items, [Estimate(2.0, 10**9, "runs", True)] * len(items), n) for n in (2, 8))
     assert two.cells == 90
     assert two.device_seconds == pytest.approx(eight.device_seconds) == pytest.approx(90 * 2.15)

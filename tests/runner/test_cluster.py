@@ -22,7 +22,7 @@ from npas_bench.runner.cluster.connection import Connection
 from npas_bench.runner.cluster.worker import Answer, Facts, Worker
 from npas_bench.runner.executors import Listener
 from npas_bench.runner.provenance import source_digest
-from npas_bench.runner.work import Cost, Outcome, Progress, Work, write_progress
+from npas_bench.runner.work import Attempt, Cost, Outcome, Progress, Work, write_progress
 from npas_bench.tasks import DataVersion
 from npas_bench.training.loop import EpochReport
 
@@ -31,9 +31,9 @@ SOURCE = DataVersion("digits", "digits", "d", True)
 RECIPE = Recipe(epochs=2, batch_size=10, learning_rate=0.1)
 
 
-def work(folder, method, seed, memory=None, device="cuda"):
+def work(method, seed, memory=None, device="cuda"):
     cell = Cell("digits", 1, "wrn-10-1", method, 1, {}, 100, RECIPE, seed)
-    return Work(cell, SOURCE, device, folder / cell.identity[:20], "", memory=memory)
+    return Work(cell, SOURCE, device, memory=memory)
 
 
 class Pretending(Worker):
@@ -42,26 +42,26 @@ class Pretending(Worker):
     def facts(self, marker, tasks, methods):
         return Facts(__version__, source_digest(), Path(marker).exists(), 80 * GIB, os.getpid(), "no GPU")
 
-    def run(self, work):
+    def run(self, attempt):
         gpu, begun = os.environ["CUDA_VISIBLE_DEVICES"], time.time()
-        work.folder.mkdir(parents=True, exist_ok=True)
-        needs = 50 * GIB if work.cell.method == "large" else 15 * GIB
+        attempt.folder.mkdir(parents=True, exist_ok=True)
+        needs = 50 * GIB if attempt.cell.method == "large" else 15 * GIB
         time.sleep(0.5)
-        write_progress(work, Progress(EpochReport(1, 1.0, 0.1, 0.5, 0.1), needs))
-        others = [path for path in work.folder.parent.glob("*/*.busy") if path.read_text() == gpu]
-        mine = work.folder / f"{work.token}.busy"
+        write_progress(attempt, Progress(EpochReport(1, 1.0, 0.1, 0.5, 0.1), needs))
+        others = [path for path in attempt.folder.parent.glob("*/*.busy") if path.read_text() == gpu]
+        mine = attempt.folder / f"{attempt.token}.busy"
         mine.write_text(gpu)
-        if work.cell.method == "greedy" and others:
+        if attempt.cell.method == "greedy" and others:
             mine.unlink()
             outcome = Outcome(state="failed", message="out of memory", cause="memory")
             return Answer(outcome.model_dump_json(), 0)
-        time.sleep(12.0 if work.cell.method == "long" else 1.0)
-        until = time.time() + (20 if work.cell.method == "small" else 0)
-        while time.time() < until and not met(work.folder.parent, gpu):
+        time.sleep(12.0 if attempt.cell.method == "long" else 1.0)
+        until = time.time() + (20 if attempt.cell.method == "small" else 0)
+        while time.time() < until and not met(attempt.folder.parent, gpu):
             time.sleep(0.1)
         mine.unlink()
         cost = Cost(train_seconds=1, seconds_per_step=1, evaluate_seconds=0, peak_memory=needs)
-        (work.folder / "seen").write_text(json.dumps([gpu, begun, time.time()]))
+        (attempt.folder / "seen").write_text(json.dumps([gpu, begun, time.time()]))
         return Answer(Outcome(state="done", cost=cost).model_dump_json(), 0)
 
 
@@ -74,26 +74,27 @@ def met(folder, gpu):
 
 
 class Noting(Listener):
-    def __init__(self):
+    def __init__(self, folder):
+        self.folder = folder
         self.tokens = 0
         self.done = {}
         self.retries = []
 
     def started(self, work):
         self.tokens += 1
-        return work._replace(token=f"t{self.tokens}")
+        return Attempt(work, f"t{self.tokens}", self.folder / work.cell.identity[:20])
 
-    def progressed(self, work, report):
+    def progressed(self, attempt, report):
         pass
 
-    def retried(self, work, ended):
-        self.retries.append((work.cell.method, ended))
+    def retried(self, attempt, ended):
+        self.retries.append((attempt.cell.method, ended))
 
-    def finished(self, work, outcome):
-        assert work.cell.identity not in self.done
-        self.done[work.cell.identity] = (work, outcome)
+    def finished(self, attempt, outcome):
+        assert attempt.cell.identity not in self.done
+        self.done[attempt.cell.identity] = (attempt, outcome)
 
-    def dropped(self, work):
+    def dropped(self, attempt):
         pass
 
     def unwanted(self):
@@ -169,9 +170,9 @@ def cluster():
 @pytest.mark.slow
 def test_gpus_are_shared_by_what_cells_were_measured_to_need(tmp_path, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    listener = Noting()
+    listener = Noting(tmp_path)
     with Declaring(tmp_path, gpus=2) as executor:
-        executor.run([work(tmp_path, "small", seed) for seed in range(8)], listener)
+        executor.run([work("small", seed) for seed in range(8)], listener)
     gpus, most = together(tmp_path)
     assert (len(listener.done), listener.retries) == (8, [])
     # The first of its kind on a GPU is measured alone; four of 15 GiB fit into one of 80, five do not.
@@ -182,8 +183,8 @@ def test_gpus_are_shared_by_what_cells_were_measured_to_need(tmp_path, monkeypat
 @pytest.mark.slow
 def test_a_cell_that_ran_out_of_memory_beside_others_is_tried_once_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    listener = Noting()
-    works = [work(tmp_path, "long", 0, 15 * GIB), work(tmp_path, "greedy", 0, 1 * GIB)]
+    listener = Noting(tmp_path)
+    works = [work("long", 0, 15 * GIB), work("greedy", 0, 1 * GIB)]
     with Declaring(tmp_path, gpus=1) as executor:
         executor.run(works, listener)
     assert {outcome.state for _, outcome in listener.done.values()} == {"done"}
@@ -215,18 +216,18 @@ class Declaring(RayExecutor):
 @pytest.mark.timeout(400)
 def test_a_node_that_is_removed_half_way_takes_nothing_with_it(cluster, tmp_path, monkeypatch):
     address, nodes = cluster
-    listener = Noting()
+    listener = Noting(tmp_path)
     finished, ended = listener.finished, []
 
-    def finish(work, outcome):
-        finished(work, outcome)
-        ended.append(work)
+    def finish(attempt, outcome):
+        finished(attempt, outcome)
+        ended.append(attempt)
         if len(ended) == 3:
             nodes[1].kill()
 
     listener.finished = finish
     with RayExecutor(address, tmp_path, Pretending) as executor:
-        executor.run([work(tmp_path, "large", seed, 50 * GIB) for seed in range(12)], listener)
+        executor.run([work("large", seed, 50 * GIB) for seed in range(12)], listener)
     assert len(listener.done) == 12
     assert {outcome.state for _, outcome in listener.done.values()} == {"done"}
     assert all("died" in entry.why for _, entry in listener.retries)
@@ -249,7 +250,7 @@ def test_workers_of_another_version_or_without_the_folder_are_refused(tmp_path):
             pytest.raises(NpasBenchError, match=message),
             RayExecutor(None, tmp_path, worker) as executor,
         ):
-            executor.run([work(tmp_path, "small", 0, device="cpu")], Noting())
+            executor.run([work("small", 0, device="cpu")], Noting(tmp_path))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no.such.host.invalid:6379"])

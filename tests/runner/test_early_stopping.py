@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from npas_bench.runner.execution import execute
-from npas_bench.runner.work import Engine, Work
+from npas_bench.runner.work import Attempt, Engine, Work
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.training.checkpoint import hand_over
 from tests.runner.test_execution import cell
@@ -28,14 +28,14 @@ class Interrupted(Exception):
     pass
 
 
-def work(tmp_path, method, recipe=RECIPE, attempt="a", **fields):
+def attempted(tmp_path, method, recipe=RECIPE, attempt="a", **fields):
     options, version, budget = CASES[method]
     chosen = dataclasses.replace(cell(method, budget, recipe=recipe), options=options, method_version=version)
-    return Work(chosen, Digits().source(), "cpu", tmp_path, attempt, **fields)
+    return Attempt(Work(chosen, Digits().source(), "cpu", **fields), attempt, tmp_path)
 
 
 def run(tmp_path, method, on_epoch=lambda _: None, **fields):
-    outcome = execute(work(tmp_path, method, **fields), on_epoch)
+    outcome = execute(attempted(tmp_path, method, **fields), on_epoch)
     assert outcome.state == "done", outcome.detail or outcome.message
     return outcome
 
@@ -81,7 +81,7 @@ def test_a_cell_killed_at_any_epoch_chooses_the_same_epoch_and_gets_the_same_met
                 raise Interrupted
 
         folder = tmp_path / f"killed at {stop}"
-        assert "Interrupted" in execute(work(folder, method), interrupt).message
+        assert "Interrupted" in execute(attempted(folder, method), interrupt).message
         hand_over(folder, "a", "b")
         trained = []
         resumed = run(folder, method, trained.append, attempt="b")
@@ -145,14 +145,14 @@ def test_without_a_rule_nothing_is_held_out_or_validated(tmp_path):
 
 def test_a_cell_over_its_deadline_goes_on_to_the_same_epoch(tmp_path):
     whole = run(tmp_path / "whole", "superweights")
-    late = execute(work(tmp_path / "late", "superweights", deadline=0), lambda _: None)
+    late = execute(attempted(tmp_path / "late", "superweights", deadline=0), lambda _: None)
     assert (late.state, late.cause, len(late.history)) == ("failed", "time", 1)
     assert comparable(run(tmp_path / "late", "superweights")) == comparable(whole)
 
 
 def test_a_rule_that_cannot_be_followed_fails_the_cell_before_anything_is_searched(tmp_path, monkeypatch):
     monkeypatch.setattr("npas_bench.training.search.Search.__call__", None)
-    outcome = execute(work(tmp_path, "ssn", recipe=RECIPE.derive(validation=0.0)), lambda _: None)
+    outcome = execute(attempted(tmp_path, "ssn", recipe=RECIPE.derive(validation=0.0)), lambda _: None)
     assert "set the recipe's field validation" in outcome.message
 
 
@@ -191,7 +191,7 @@ def test_several_processes_stop_at_the_epoch_that_one_of_them_measures(tmp_path,
                 raise Interrupted
 
         with pytest.raises(Interrupted):
-            execute(work(folder, "superweights", recipe=recipe, engine=engine), interrupt)
+            execute(attempted(folder, "superweights", recipe=recipe, engine=engine), interrupt)
         hand_over(folder, "a", "b")
         resumed = run(folder, "superweights", recipe=recipe, engine=engine, attempt="b")
         assert resumed.reported_epoch == two.reported_epoch
@@ -201,6 +201,6 @@ def test_several_processes_stop_at_the_epoch_that_one_of_them_measures(tmp_path,
 @pytest.mark.slow
 def test_several_processes_that_diverge_under_a_rule_end_with_their_history(tmp_path):
     recipe = RECIPE.derive(parts=2, learning_rate=1e20)
-    outcome = execute(work(tmp_path, "full", recipe=recipe, engine=Engine(processes=2)), lambda _: None)
+    outcome = execute(attempted(tmp_path, "full", recipe=recipe, engine=Engine(processes=2)), lambda _: None)
     assert outcome.state == "failed"
     assert outcome.message.startswith("diverged ")

@@ -17,7 +17,7 @@ from npas_bench.methods import Method
 from npas_bench.network import PlainNetwork
 from npas_bench.recipe import ImageRecipe
 from npas_bench.runner.execution import execute
-from npas_bench.runner.work import Engine, Work
+from npas_bench.runner.work import Attempt, Engine, Work
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.training.checkpoint import hand_over
 
@@ -30,8 +30,8 @@ def cell(method="full", budget=77_562, **fields):
 
 def run(tmp_path, chosen, token="t"):
     reports = []
-    work = Work(chosen, Digits().source(), "cpu", tmp_path / "work" / chosen.identity[:8], token)
-    return execute(work, reports.append), reports
+    attempt = Attempt(Work(chosen, Digits().source(), "cpu"), token, tmp_path / "work" / chosen.identity[:8])
+    return execute(attempt, reports.append), reports
 
 
 @pytest.fixture
@@ -150,11 +150,11 @@ def test_state_outside_the_state_dict_survives_an_interruption(tmp_path, method)
     method(Sly)
     chosen = cell(budget=77_567, recipe=RECIPE.derive(epochs=2))
     whole, _ = run(tmp_path / "whole", chosen)
-    work = Work(chosen, Digits().source(), "cpu", tmp_path / "work", "a")
+    attempt = Attempt(Work(chosen, Digits().source(), "cpu"), "a", tmp_path / "work")
     with pytest.raises(KeyboardInterrupt):
-        execute(work, stop)
-    hand_over(work.folder, "a", "b")
-    resumed = execute(work._replace(token="b"), lambda _: None)  # noqa: S106
+        execute(attempt, stop)
+    hand_over(attempt.folder, "a", "b")
+    resumed = execute(attempt._replace(token="b"), lambda _: None)  # noqa: S106
     assert resumed.metrics == whole.metrics
     assert resumed.ledger == whole.ledger
 
@@ -251,7 +251,7 @@ def test_an_error_of_the_method_fails_the_run_with_its_traceback(tmp_path, metho
 
 def test_a_worker_that_sees_other_data_refuses(tmp_path):
     other = Digits().source()._replace(digest="0" * 64)
-    outcome = execute(Work(cell(), other, "cpu", tmp_path, "t"), lambda _: None)
+    outcome = execute(Attempt(Work(cell(), other, "cpu"), "t", tmp_path), lambda _: None)
     assert "differs here from the driver's" in outcome.message
 
 
@@ -312,9 +312,9 @@ PARTS = RECIPE.derive(parts=2)
 
 
 def together(tmp_path, chosen, processes=2, **switches):
-    work = Work(chosen, Digits().source(), "cpu", tmp_path / "work", "t", Engine(processes=processes, **switches))
+    work = Work(chosen, Digits().source(), "cpu", Engine(processes=processes, **switches))
     reports = []
-    return execute(work, reports.append), reports
+    return execute(Attempt(work, "t", tmp_path / "work"), reports.append), reports
 
 
 @pytest.mark.slow
@@ -358,8 +358,8 @@ def test_several_processes_read_images_ahead_and_join_in_naming_those_that_canno
     size = plugins.architecture("resnet-10").count(task.signature) // 100
     recipe = ImageRecipe(epochs=1, batch_size=8, parts=2, learning_rate=0.01, zoom=0.5)
     chosen = Cell(task.name, 1, "resnet-10", "reduced", 1, {}, size, recipe, 0)
-    work = Work(chosen, task.source(), "cpu", tmp_path / "work", "t", Engine(processes=2))
-    outcome = execute(work, lambda _: None)
+    work = Work(chosen, task.source(), "cpu", Engine(processes=2))
+    outcome = execute(Attempt(work, "t", tmp_path / "work"), lambda _: None)
     assert outcome.state == "done", outcome
     assert ImageFiles is type(task.data("train"))
 
@@ -400,13 +400,13 @@ def wait_for(condition, seconds=120):
 def test_a_process_that_dies_fails_the_cell(tmp_path, monkeypatch):
     from npas_bench.runner import execution
 
-    monkeypatch.setattr(execution, "_attempt", _die)
+    monkeypatch.setattr(execution, "_take_part", _die)
     outcome, _ = together(tmp_path, cell(recipe=PARTS))
     assert outcome.state == "failed"
     assert "one of 2 processes that train together died (exit code 7)" in outcome.message
 
 
-def _die(work, on_epoch, processes):
+def _die(attempt, on_epoch, processes):
     import os
 
     os._exit(7)

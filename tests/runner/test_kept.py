@@ -14,7 +14,7 @@ from npas_bench.methods import Problem
 from npas_bench.network import PlainNetwork
 from npas_bench.runner.execution import execute
 from npas_bench.runner.kept import check_kept, plain_weights_of, rebuild_network
-from npas_bench.runner.work import Keep, KeptWeights, Work, remove_unlisted
+from npas_bench.runner.work import Attempt, Keep, KeptWeights, Work, remove_unlisted
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.weights_file import (
     WeightsHeader,
@@ -67,15 +67,8 @@ def cell(method="full", budget=77_562, options=None, depth=10):
 
 
 def run(tmp_path, chosen):
-    work = Work(
-        chosen,
-        Digits().source(),
-        "cpu",
-        tmp_path / "work" / chosen.identity[:8],
-        "token",
-        keep=Keep(tmp_path / "weights", RUN),
-    )
-    outcome = execute(work, lambda report: None)
+    work, folder = Work(chosen, Digits().source(), "cpu"), tmp_path / "work" / chosen.identity[:8]
+    outcome = execute(Attempt(work, "token", folder, Keep(tmp_path / "weights", RUN)), lambda report: None)
     assert outcome.state == "done", outcome.message
     (kept,) = outcome.weights
     return outcome, kept, tmp_path / "weights" / kept.file
@@ -198,8 +191,8 @@ def test_a_folder_that_cannot_be_written_fails_the_run_and_keeps_its_checkpoint(
         )
     chosen = cell()
     folder = tmp_path / "work"
-    work = Work(chosen, Digits().source(), "cpu", folder, "token", keep=Keep(tmp_path / "weights", RUN))
-    outcome = execute(work, lambda report: None)
+    work = Work(chosen, Digits().source(), "cpu")
+    outcome = execute(Attempt(work, "token", folder, Keep(tmp_path / "weights", RUN)), lambda report: None)
     assert (outcome.state, outcome.cause, outcome.resumable) == ("failed", "storage", True)
     assert list(folder.glob("*.pt"))
 

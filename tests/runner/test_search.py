@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from npas_bench.runner.execution import execute
-from npas_bench.runner.work import Work
+from npas_bench.runner.work import Attempt, Work
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.training.checkpoint import hand_over
 from tests.runner.test_execution import RECIPE, cell
@@ -28,7 +28,7 @@ def chosen(name):
 
 
 def work(tmp_path, name, token="t"):
-    return Work(chosen(name), Digits().source(), "cpu", tmp_path, token)
+    return Attempt(Work(chosen(name), Digits().source(), "cpu"), token, tmp_path)
 
 
 def comparable(outcome):

@@ -234,9 +234,9 @@ def test_a_cancelled_cell_is_stopped_and_goes_on_when_it_is_run_again(undisturbe
     from npas_bench.database.runs import cancel_runs
     from npas_bench.runner.recorder import Recorder
 
-    def cancel(recorder, work, report):
+    def cancel(recorder, attempt, report):
         database = open_beside(locate("runs.db"))
-        assert cancel_runs(database, runs=[recorder.runs[work.cell.identity]]) == 1
+        assert cancel_runs(database, runs=[recorder.runs[attempt.cell.identity]]) == 1
         database.close()
         recorder.look()
 

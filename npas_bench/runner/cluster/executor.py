@@ -24,7 +24,7 @@ from npas_bench.runner.cluster.worker import Answer, Facts, Worker
 from npas_bench.runner.executors import Ended, Executor, Listener
 from npas_bench.runner.failures import overdue_outcome
 from npas_bench.runner.provenance import source_digest
-from npas_bench.runner.work import Outcome, Work, read_progress
+from npas_bench.runner.work import Attempt, Outcome, Work, read_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,15 +77,15 @@ class _Running:
     """A cell on a worker.
 
     Attributes:
-        work: under its attempt's token.
+        attempt: the attempt at it.
         worker: that runs it.
         begun: when, by a clock that never jumps.
         epoch: that it is known to have reached.
         beside: whether it ever shared its slot.
     """
 
-    def __init__(self, work: Work, worker: PoolWorker, *, beside: bool) -> None:
-        self.work = work
+    def __init__(self, attempt: Attempt, worker: PoolWorker, *, beside: bool) -> None:
+        self.attempt = attempt
         self.worker = worker
         self.begun = time.monotonic()
         self.epoch = 0
@@ -184,8 +184,8 @@ class _Schedule:
         passed_over, begun = 0, time.monotonic()
         reserved: set[str] = set()
         while passed_over < min(_AHEAD, len(self._waiting)):
-            planned = self._waiting[passed_over]
-            needs = self._needs(planned)
+            work = self._waiting[passed_over]
+            needs = self._needs(work)
             slots = [slot for name, slot in self._slots.items() if name not in reserved]
             if not any(slot.fits(needs) for slot in slots):
                 # What is smaller must not hold back for ever what waits for a slot of its own.
@@ -200,9 +200,9 @@ class _Schedule:
                 # Many that are not to be had; those that run want to be looked at.
                 return
             del self._waiting[passed_over]
-            work = self._listener.started(planned)
-            if work is not None:
-                self._assign(work, worker, needs)
+            attempt = self._listener.started(work)
+            if attempt is not None:
+                self._assign(attempt, worker, needs)
 
     def _worker(self, needs: Needs, slots: list[Slot]) -> PoolWorker | None:
         """An idle worker on a slot where this fits; None while the ones that would do are on their way."""
@@ -218,8 +218,8 @@ class _Schedule:
             self._pool.prepare(slot, needs.threads, wanted)
         return None
 
-    def _assign(self, work: Work, worker: PoolWorker, needs: Needs) -> None:
-        slot, identity = worker.slot, work.cell.identity
+    def _assign(self, attempt: Attempt, worker: PoolWorker, needs: Needs) -> None:
+        slot, identity = worker.slot, attempt.cell.identity
         for other in self._running.values():
             if other.worker.slot is slot:
                 other.beside = True
@@ -228,8 +228,8 @@ class _Schedule:
         if slot.gpus and not slot.spares(self._pool.waiting_on(slot) - 1):
             # Those that only wait for work hold memory too.
             self._pool.clear(slot, worker)
-        self._running[identity] = _Running(work, worker, beside=beside)
-        self._pool.submit(worker, work)
+        self._running[identity] = _Running(attempt, worker, beside=beside)
+        self._pool.submit(worker, attempt)
 
     def _needs(self, work: Work) -> Needs:
         identity = work.cell.identity
@@ -238,12 +238,12 @@ class _Schedule:
 
     def _await(self) -> None:
         for worker, answer in self._pool.wait(_POLL_SECONDS):
-            if worker.work is None:
+            if worker.attempt is None:
                 self._introduce(worker, answer)
                 continue
-            running = self._running.pop(worker.work.cell.identity)
-            share = worker.slot.share(running.work.cell.identity)
-            worker.slot.taken.pop(running.work.cell.identity, None)
+            running = self._running.pop(worker.attempt.cell.identity)
+            share = worker.slot.share(running.attempt.cell.identity)
+            worker.slot.taken.pop(running.attempt.cell.identity, None)
             if isinstance(answer, Exception):
                 self._pool.discard(worker)
                 self._died(running, answer)
@@ -270,51 +270,51 @@ class _Schedule:
         self._pool.discard(worker)
 
     def _ended(self, running: _Running, outcome: Outcome, share: float | None) -> None:
-        work, identity = running.work, running.work.cell.identity
+        work, identity = running.attempt.work, running.attempt.cell.identity
         if outcome.cost is not None:
             self._learn(work, outcome.cost.peak_memory)
         if outcome.cause == "memory" and running.beside and identity not in self._alone:
             self._alone.add(identity)
             memory = self._learned.get(_kind(work), work.memory)
             self._listener.retried(
-                work, Ended("out of memory beside others", running.seconds, share, memory, alone=True)
+                running.attempt, Ended("out of memory beside others", running.seconds, share, memory, alone=True)
             )
             self._waiting.insert(0, work)
             return
-        self._listener.finished(work, outcome)
+        self._listener.finished(running.attempt, outcome)
 
     def _died(self, running: _Running, died: Exception) -> None:
-        work, identity = running.work, running.work.cell.identity
+        work, identity = running.attempt.work, running.attempt.cell.identity
         if not self._pool.infrastructure(died):
             # Not the cell's fault: execute() answers for whatever a cell does wrong.
             message = f"its worker failed: {type(died).__name__}: {_first_line(died)}"
-            self._listener.finished(work, Outcome(state=RunState.FAILED, message=message, resumable=True))
+            self._listener.finished(running.attempt, Outcome(state=RunState.FAILED, message=message, resumable=True))
             return
         if not self._connection.broken:
             self._deaths[identity] = self._deaths.get(identity, 0) + 1
         if self._deaths.get(identity, 0) < ATTEMPTS:
             log.info("the worker of %s died; it goes on from its last epoch", work.cell)
-            self._listener.retried(work, Ended(f"its worker died: {type(died).__name__}", running.seconds))
+            self._listener.retried(running.attempt, Ended(f"its worker died: {type(died).__name__}", running.seconds))
             self._waiting.insert(0, work)
             return
         message = f"its worker died {ATTEMPTS} times without an epoch between: {type(died).__name__}"
-        self._listener.finished(work, Outcome(state=RunState.FAILED, message=message, resumable=True))
+        self._listener.finished(running.attempt, Outcome(state=RunState.FAILED, message=message, resumable=True))
 
     def _look_at_progress(self) -> None:
         if time.monotonic() - self._read_progress < _POLL_SECONDS:
             return
         self._read_progress = time.monotonic()
         for identity, running in self._running.items():
-            progress = read_progress(running.work)
+            progress = read_progress(running.attempt)
             if progress is None or progress.report.epoch <= running.epoch:
                 continue
             running.epoch = progress.report.epoch
             self._restarts = 0
             self._deaths.pop(identity, None)
-            self._learn(running.work, progress.memory)
+            self._learn(running.attempt.work, progress.memory)
             taken = running.worker.slot.taken
-            taken[identity] = taken[identity]._replace(memory=self._learned[_kind(running.work)])
-            self._listener.progressed(running.work, progress.report)
+            taken[identity] = taken[identity]._replace(memory=self._learned[_kind(running.attempt.work)])
+            self._listener.progressed(running.attempt, progress.report)
 
     def _learn(self, work: Work, memory: int) -> None:
         kind = _kind(work)
@@ -323,7 +323,7 @@ class _Schedule:
     def _stop_what_must_end(self) -> None:
         unwanted = self._listener.unwanted()
         for identity, running in list(self._running.items()):
-            work = running.work
+            attempt, work = running.attempt, running.attempt.work
             late = work.deadline is not None and running.seconds > work.deadline
             if identity not in unwanted and not late:
                 continue
@@ -331,9 +331,9 @@ class _Schedule:
             running.worker.slot.taken.pop(identity, None)
             self._pool.discard(running.worker)
             if identity in unwanted:
-                self._listener.dropped(work)
+                self._listener.dropped(attempt)
             else:
-                self._listener.finished(work, overdue_outcome(work, running.epoch))
+                self._listener.finished(attempt, overdue_outcome(work, running.epoch))
 
     def _restart_ray(self) -> None:
         """Ray's processes on this machine are gone, and every worker is, or will be."""
@@ -345,8 +345,8 @@ class _Schedule:
             )
         log.warning("Ray died on this machine; starting it again")
         for running in self._running.values():
-            self._listener.retried(running.work, Ended("Ray died", running.seconds))
-        self._waiting[:0] = [running.work for running in self._running.values()]
+            self._listener.retried(running.attempt, Ended("Ray died", running.seconds))
+        self._waiting[:0] = [running.attempt.work for running in self._running.values()]
         self._running.clear()
         self._slots.clear()
         self._pool.lost()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from npas_bench.runner.cluster.connection import Connection
     from npas_bench.runner.cluster.slots import Slot
     from npas_bench.runner.cluster.worker import Answer, Facts, Worker
-    from npas_bench.runner.work import Work
+    from npas_bench.runner.work import Attempt
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class PoolWorker:
         threads: CPU threads that it has.
         actor: Ray's handle.
         ready: whether it has said what it is, and may be used.
-        work: that it is running.
+        attempt: the attempt that it is running; None while it is idle.
         begun: when it was started.
     """
 
@@ -49,7 +49,7 @@ class PoolWorker:
         self.threads = threads
         self.actor = actor
         self.ready = False
-        self.work: Work | None = None
+        self.attempt: Attempt | None = None
         self.begun = time.monotonic()
         self.first_resident: int | None = None
 
@@ -77,7 +77,7 @@ class Pool:
     def idle(self, slot: Slot, threads: int) -> PoolWorker | None:
         """A worker there that is ready and has nothing to do."""
         for worker in self._workers:
-            if worker.slot is slot and worker.threads == threads and worker.ready and worker.work is None:
+            if worker.slot is slot and worker.threads == threads and worker.ready and worker.attempt is None:
                 return worker
         return None
 
@@ -129,10 +129,10 @@ class Pool:
             self._groups[slot.name] = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[label])
         return self._groups[slot.name]
 
-    def submit(self, worker: PoolWorker, work: Work) -> None:
+    def submit(self, worker: PoolWorker, attempt: Attempt) -> None:
         """Let an idle worker run a cell."""
-        worker.work = work
-        self._calls[worker.actor.run.remote(work)] = worker
+        worker.attempt = attempt
+        self._calls[worker.actor.run.remote(attempt)] = worker
 
     def wait(self, seconds: float) -> Iterator[tuple[PoolWorker, Facts | Answer | Exception]]:
         """What workers answered, or why they did not; waits a while if there is nothing."""
@@ -153,9 +153,9 @@ class Pool:
                 answer = self._connection.ray.get(reference)
             except Exception as error:
                 answer = error
-            if worker.work is None and isinstance(answer, Exception):
+            if worker.attempt is None and isinstance(answer, Exception):
                 self._note_failed_start(worker, answer)
-            elif worker.work is None:
+            elif worker.attempt is None:
                 self._failed_starts.pop(worker.slot.name, None)
             yield worker, answer
         for worker in [w for w in self._workers if not w.ready and time.monotonic() - w.begun > _START_SECONDS]:
@@ -175,7 +175,7 @@ class Pool:
 
     def free(self, worker: PoolWorker, resident: int) -> None:
         """A worker's cell ended; it is kept, unless its memory grew."""
-        worker.work = None
+        worker.attempt = None
         if worker.first_resident is None:
             worker.first_resident = resident
         elif resident > worker.first_resident + _GROWTH_BYTES:
@@ -184,7 +184,7 @@ class Pool:
 
     def clear(self, slot: Slot, besides: PoolWorker) -> None:
         """End the idle workers of a slot, but for one."""
-        for worker in [w for w in self._workers if w.slot is slot and w is not besides and w.work is None]:
+        for worker in [w for w in self._workers if w.slot is slot and w is not besides and w.attempt is None]:
             self.discard(worker)
 
     def discard(self, worker: PoolWorker) -> None:
@@ -197,7 +197,7 @@ class Pool:
 
     def forget(self, slot: Slot) -> None:
         """A slot is gone: its idle workers are, and of its busy ones Ray will say so."""
-        for worker in [w for w in self._workers if w.slot is slot and w.work is None]:
+        for worker in [w for w in self._workers if w.slot is slot and w.attempt is None]:
             self.discard(worker)
         group = self._groups.pop(slot.name, None)
         if group is not None:
@@ -234,4 +234,4 @@ class Pool:
 
 
 def _resting(worker: PoolWorker) -> bool:
-    return worker.ready and worker.work is None
+    return worker.ready and worker.attempt is None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from npas_bench.runner.work import Work
+    from npas_bench.runner.work import Attempt
 
 _LOOK_SECONDS = 1.0
 
@@ -92,7 +92,7 @@ class Worker:
             device=describe_device("cuda" if gpu else "cpu"),
         )
 
-    def run(self, work: Work) -> Answer:
+    def run(self, attempt: Attempt) -> Answer:
         """Run a cell to its end."""
         import torch
 
@@ -100,12 +100,12 @@ class Worker:
         from npas_bench.runner.machine import peak_memory
         from npas_bench.runner.work import Progress, write_progress
 
-        device = torch.device(work.device)
+        device = torch.device(attempt.work.device)
 
         def tell(report: Any) -> None:
-            write_progress(work, Progress(report, peak_memory(device)))
+            write_progress(attempt, Progress(report, peak_memory(device)))
 
-        outcome = execute(work, tell)
+        outcome = execute(attempt, tell)
         if device.type == "cuda":
             # What is cached for the next cell is nobody else's: others share this GPU.
             with suppress(RuntimeError):

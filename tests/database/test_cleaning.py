@@ -1,6 +1,6 @@
 import math
 
-from npas_bench.runner.recorder import storable
+from npas_bench.database.cleaning import storable
 
 
 def test_what_some_database_refuses_is_taken_out():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Only = Literal["failed", "missing", "stale"]
 
 
-class Item(NamedTuple):
+class PlannedCell(NamedTuple):
     """A cell with what this machine would run it on.
 
     Attributes:
@@ -41,21 +41,23 @@ class Item(NamedTuple):
         return RunKey(self.cell.identity, self.source.digest, device_class(self.device))
 
 
-def left_over(items: Sequence[Item], newest: Mapping[RunKey, StoredRun], only: Only | None) -> list[Item]:
+def left_over(
+    planned: Sequence[PlannedCell], newest: Mapping[RunKey, StoredRun], only: Only | None
+) -> list[PlannedCell]:
     """The cells that are to run: those without a finished run.
 
     Args:
-        items: all cells.
+        planned: all cells.
         newest: the newest run of each, where there is one.
         only: `failed` takes failed ones alone, `stale` those that a dead driver left behind, `missing` all but these
             two.
     """
     left = []
-    for item in items:
-        state = newest[item.key].state if item.key in newest else None
+    for one in planned:
+        state = newest[one.key].state if one.key in newest else None
         if state is not None and state.final:
             continue
         kind = state if state in (RunState.FAILED, RunState.STALE) else "missing"
         if only is None or kind == only:
-            left.append(item)
+            left.append(one)
     return left
