@@ -11,7 +11,13 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import pytest
+try:
+    import pytest
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "npas_bench.testing needs pytest, which the extra testing installs: pip install 'npas-bench[testing]'",
+        name=error.name,
+    ) from None
 import torch
 
 from npas_bench import plugins
