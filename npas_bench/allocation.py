@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from npas_bench.budget import Role
 from npas_bench.generation.group import Group
@@ -56,6 +57,7 @@ class Adaptive:
     A network whose weights an allocation generates passes all of these calls on to the allocation.
     """
 
+    @override
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give methods that a plugin defines under the names they had at first their present names."""
         super().__init_subclass__(**kwargs)
@@ -125,6 +127,7 @@ class RuledAllocation(Allocation):
     def generation(self, layer: str) -> Generation:
         """The rule that makes the weight of the layer called `layer`, and what the weight is made from."""
 
+    @override
     def weight(self, layer: str) -> Tensor:
         """The layer's weight, made in ordinary differentiable operations without the engine."""
         return self.generation(layer).make()
@@ -148,10 +151,12 @@ class GroupedAllocation(RuledAllocation):
         self.groups = nn.ModuleList(self._groups)
         self._remark = remark
 
+    @override
     def role(self, parameter: str) -> Role:
         """The role of a parameter within its group."""
         return Group.role(parameter.split(".", 2)[2])
 
+    @override
     def remark(self) -> str | None:
         """Why some of the budget is unused."""
         return self._remark

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from typing_extensions import override
 
 from npas_bench.errors import BudgetError, OverBudget
 from npas_bench.torch_internals import storage_key
@@ -81,6 +82,7 @@ class Budget:
             raise BudgetError(f"budget '{self.text}' of an architecture of {full:,} parameters is less than one")
         return count
 
+    @override
     def __str__(self) -> str:
         return self.text
 

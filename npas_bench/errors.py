@@ -5,6 +5,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -40,6 +42,7 @@ class UnsupportedBudget(NpasBenchError):
         self.largest = largest
         super().__init__(reason, smallest, largest)
 
+    @override
     def __str__(self) -> str:
         bounds = []
         if self.smallest is not None:

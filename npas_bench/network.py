@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from npas_bench.allocation import Adaptive, RuledAllocation
 from npas_bench.budget import Ledger, Role, count_scalars
@@ -114,22 +115,27 @@ class PlainNetwork(Network):
         self.architecture = architecture
         self._remark = remark
 
+    @override
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the architecture."""
         return self.architecture(*args, **kwargs)
 
+    @override
     def roles(self) -> dict[str, Role]:
         """The role of every parameter: a layer's weight is a store of its own, and everything else is fixed."""
         return _plain_roles(self.architecture)
 
+    @override
     def reach(self) -> float | None:
         """The share of the stores that reaches a layer: 1, since every weight is its layer's own."""
         return 1.0
 
+    @override
     def remark(self) -> str | None:
         """The remark that was given."""
         return self._remark
 
+    @override
     def materialise(self, into: nn.Module) -> nn.Module:
         """Copy the parameters and buffers over."""
         into.load_state_dict(self.architecture.state_dict())
@@ -165,6 +171,7 @@ class GeneratedNetwork(Network):
         self._source = WeightSource(allocation, self.layers, regenerate=regenerate_in_backward)
         take_weights_out(architecture, {layer.name for layer in self.layers}, self._source)
 
+    @override
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the architecture on generated weights."""
         with self._source.forward_pass():
@@ -183,23 +190,28 @@ class GeneratedNetwork(Network):
         """A context in which the gradient of each generated weight is summed over all backward passes, by layer."""
         return self._source.gradients()
 
+    @override
     def roles(self) -> dict[str, Role]:
         """The role of every parameter, of the architecture's plain part and of the allocation."""
         own = {f"allocation.{name}": self.allocation.role(name) for name, _ in self.allocation.named_parameters()}
         return _plain_roles(self.architecture) | own
 
+    @override
     def remark(self) -> str | None:
         """The allocation's remark on its use of the budget."""
         return self.allocation.remark()
 
+    @override
     def sharing(self) -> tuple[Reading, ...]:
         """Which layers read which of the allocation's parameters."""
         return self.allocation.sharing()
 
+    @override
     def structure(self) -> dict[str, Any]:
         """What the allocation's search or refinement decided."""
         return self.allocation.structure()
 
+    @override
     def generation_flops(self) -> int | None:
         """Floating-point operations of making all weights once, as the rules count them; None without rules."""
         if not isinstance(self.allocation, RuledAllocation):
@@ -212,22 +224,27 @@ class GeneratedNetwork(Network):
             rules.setdefault(key, generation.rule)
         return sum(rule.flops for rule in rules.values())
 
+    @override
     def reserved(self) -> int:
         """How many scalars the allocation reserves for later changes."""
         return self.allocation.reserved()
 
+    @override
     def before_epoch(self, epoch: int, epochs: int) -> None:
         """Let the allocation prepare for the epoch."""
         self.allocation.before_epoch(epoch, epochs)
 
+    @override
     def epoch_sums(self) -> list[Tensor]:
         """The tensors that the allocation summed up over the epoch."""
         return self.allocation.epoch_sums()
 
+    @override
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
         """Let the allocation make its changes after the epoch; returns the parameters that gave way to others."""
         return self.allocation.after_epoch(epoch, epochs)
 
+    @override
     def reach(self) -> float | None:
         """Share of the stores' scalars that have a gradient from some layer's weight; None on the meta device.
 
@@ -266,6 +283,7 @@ class GeneratedNetwork(Network):
             return torch.autograd.grad(objective, stores, allow_unused=True)
 
     @torch.no_grad()
+    @override
     def materialise(self, into: nn.Module) -> nn.Module:
         """Copy what the architecture itself holds, and write the generated weights over the rest."""
         targets = {site.layer: getattr(site.owner, site.attribute) for site in find_sites(into)}

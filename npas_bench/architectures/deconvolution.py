@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 # The covariance is computed from the patches at every third pixel in both directions (section 3.4, subsampling).
 _STRIDE = 3
@@ -61,6 +62,7 @@ class Deconvolution(nn.Conv2d):
         self.register_buffer("running_mean", torch.zeros(plain.groups, self._features))
         self.register_buffer("running_root", torch.eye(self._features).repeat(plain.groups, 1, 1))
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of the decorrelated input (n, channels, height, width)."""
         if self.training:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from npas_bench.architectures.base import Family, initialise_plainly
 from npas_bench.architectures.reduction import ConvolutionalArchitecture, Size, small_images
@@ -39,6 +40,7 @@ class _Layer(nn.Module):
         self.norm2 = nn.BatchNorm2d(bottleneck)
         self.conv2 = nn.Conv2d(bottleneck, growth, 3, padding=1, bias=False)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         inner = self.conv1(functional.relu(self.norm1(x)))
         return torch.cat((x, self.conv2(functional.relu(self.norm2(inner)))), 1)
@@ -52,6 +54,7 @@ class _Transition(nn.Module):
         self.norm = nn.BatchNorm2d(into)
         self.conv = nn.Conv2d(into, _compressed(into), 1, bias=False)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         return functional.avg_pool2d(self.conv(functional.relu(self.norm(x))), 2)
 
@@ -77,6 +80,7 @@ class _DenseNet(nn.Module):
         self.classifier = nn.Linear(into, signature.classes)
         initialise_plainly(self)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of images (n, channels, height, width)."""
         x = self.stem(x)
@@ -101,10 +105,12 @@ class DenseNet(ConvolutionalArchitecture):
 
     for_imagenet: bool = False
 
+    @override
     def module(self, signature: ImageSignature) -> nn.Module:
         """A network with a stem that fits the size of the images."""
         return _DenseNet(self.shape, signature, pooled=self._pooled(signature))
 
+    @override
     def count(self, signature: ImageSignature) -> int:
         """Trainable scalars: the convolutions, two scalars a channel for each norm, and the classifier."""
         into, *widths = self.shape.widths
@@ -120,6 +126,7 @@ class DenseNet(ConvolutionalArchitecture):
             into += depth * growth
         return total + 2 * into + (into + 1) * signature.classes
 
+    @override
     def places(self) -> Places:
         """The places of the layers; the stages are the dense blocks, `stage1` and so on.
 
@@ -172,6 +179,7 @@ class DenseNetFamily(Family):
 
     pattern = "densenet-bc-L-K, densenet-D"
 
+    @override
     def parse(self, name: str) -> DenseNet:
         """The network whose depth and growth rate are in the name."""
         small = re.fullmatch(r"densenet-bc-(\d{1,4})-(\d{1,3})", name, re.ASCII)

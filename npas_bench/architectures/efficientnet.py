@@ -14,6 +14,7 @@ from torch import nn
 from torchvision.models.efficientnet import EfficientNet as Torchvisions
 from torchvision.models.efficientnet import MBConvConfig
 from torchvision.ops.misc import SqueezeExcitation
+from typing_extensions import override
 
 from npas_bench.architectures.base import Family, initialise_plainly
 from npas_bench.architectures.deconvolution import deconvolve
@@ -53,6 +54,7 @@ class EfficientNet(ConvolutionalArchitecture):
 
     deconvolved: bool = False
 
+    @override
     def module(self, signature: ImageSignature) -> nn.Module:
         """Torchvision's network, with a stem that fits the size of the images."""
         stem, *widths, head = self.shape.widths
@@ -78,6 +80,7 @@ class EfficientNet(ConvolutionalArchitecture):
         initialise_plainly(module)
         return module
 
+    @override
     def count(self, signature: ImageSignature) -> int:
         """Trainable scalars: convolutions, with two scalars a channel for a norm or one for a bias; linear layers."""
         more = 1 if self.deconvolved else 2
@@ -92,6 +95,7 @@ class EfficientNet(ConvolutionalArchitecture):
                 into = out
         return total + into * head + more * head + (head + 1) * signature.classes
 
+    @override
     def places(self) -> Places:
         """The places of the layers in stages `stage1` to `stage7`; all blocks of a stage but the first repeat.
 
@@ -118,6 +122,7 @@ class EfficientNetFamily(Family):
 
     pattern = "efficientnet-b0, efficientnet-nd"
 
+    @override
     def parse(self, name: str) -> EfficientNet:
         """The network of that name."""
         if name not in ("efficientnet-b0", "efficientnet-nd"):

@@ -11,6 +11,8 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from typing_extensions import override
+
 from npas_bench.architectures.base import Architecture
 from npas_bench.architectures.signatures import ImageSignature
 from npas_bench.errors import SignatureError, UnsupportedBudget
@@ -66,14 +68,17 @@ class ConvolutionalArchitecture(Architecture):
     def count(self, signature: ImageSignature) -> int:
         """The number of trainable scalars in closed form, so that a search over sizes builds no networks."""
 
+    @override
     def check(self, signature: Signature) -> None:
         """Refuse everything but images of (channels, height, width)."""
         self._images(signature)
 
+    @override
     def build(self, signature: Signature) -> nn.Module:
         """A network for images, with weights from Kaiming's normal distribution by fan-in."""
         return self.module(self._images(signature))
 
+    @override
     def reduce(self, signature: Signature, budget: int) -> Self:
         """The largest smaller version: all channel counts shrink together, then single ones grow; depth goes last."""
         images = self._images(signature)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from npas_bench.architectures.base import Family, initialise_plainly
 from npas_bench.architectures.reduction import ConvolutionalArchitecture, Size, places_by_stage, small_images
@@ -72,6 +73,7 @@ class _Block(nn.Module):
         self.shortcut = Shortcut(into, out, stride) if convolves else None
         self.shortcut_norm = nn.BatchNorm2d(out) if convolves else None
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         inner = functional.relu(self.norm1(self.conv1(x)))
         inner = self.norm2(self.conv2(inner))
@@ -108,6 +110,7 @@ class _ResNet(nn.Module):
         self.classifier = nn.Linear(into, signature.classes)
         initialise_plainly(self)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of images (n, channels, height, width)."""
         x = self.stages(self.pool(functional.relu(self.norm(self.stem(x)))))
@@ -125,10 +128,12 @@ class ResNet(ConvolutionalArchitecture):
 
     style: BlockStyle
 
+    @override
     def module(self, signature: ImageSignature) -> nn.Module:
         """A network with a stem that fits the size of the images."""
         return _ResNet(self.shape, self.style, signature, pooled=self._pooled(signature))
 
+    @override
     def count(self, signature: ImageSignature) -> int:
         """Trainable scalars: the convolutions, two scalars a channel for each norm, and the classifier."""
         stem, *bases = self.shape.widths
@@ -146,6 +151,7 @@ class ResNet(ConvolutionalArchitecture):
             into = out
         return total + (into + 1) * signature.classes
 
+    @override
     def places(self) -> Places:
         """The places of the layers: stages `stage1` and so on, repeated blocks and manual groups as in `wrn`."""
         convolutions = ("conv1", "conv2", "conv3") if self.style.bottleneck else ("conv1", "conv2")
@@ -180,6 +186,7 @@ class ResNetFamily(Family):
 
     pattern = "resnet-D"
 
+    @override
     def parse(self, name: str) -> ResNet:
         """The network whose depth is in the name."""
         match = re.fullmatch(r"resnet-(\d{1,4})", name, re.ASCII)

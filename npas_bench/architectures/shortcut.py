@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 
 class Shortcut(nn.Conv2d):
@@ -21,6 +22,7 @@ class Shortcut(nn.Conv2d):
     def __init__(self, into: int, out: int, stride: int) -> None:
         super().__init__(into, out, 1, stride, bias=False)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of (n, into, height, width): (n, out, height / stride, width / stride), rounded up."""
         if x.device.type != "cpu":

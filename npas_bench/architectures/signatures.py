@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from npas_bench.errors import SignatureError
 
@@ -117,6 +118,7 @@ class ImageSignature(Signature):
     classes: int
     kind: ClassVar[str] = "images"
 
+    @override
     def __str__(self) -> str:
         return f"images of shape {self.input_shape} in {self.classes:,} classes"
 
@@ -124,6 +126,7 @@ class ImageSignature(Signature):
         """Input shape and classes, for code that unpacks a signature as the pair that it was at first."""
         return iter((self.input_shape, self.classes))
 
+    @override
     def inputs(self) -> tuple[InputSpec, ...]:
         """The image."""
         return (InputSpec(self.input_shape),)
@@ -156,6 +159,7 @@ class PairSignature(Signature):
         if self.vocabulary and not self.words:
             raise SignatureError("PairSignature: a vocabulary needs sentences word by word, so words must be positive")
 
+    @override
     def __str__(self) -> str:
         regions = f"{self.regions} regions of " if self.regions else ""
         words = f"up to {self.words} words of " if self.words else "one vector of "
@@ -165,6 +169,7 @@ class PairSignature(Signature):
             f"({words}{self.word_features} scalars{table})"
         )
 
+    @override
     def inputs(self) -> tuple[InputSpec, ...]:
         """The image; the sentence's vector, or its words' vectors, their numbers in the vocabulary, its length."""
         image = InputSpec((*([self.regions] if self.regions else []), self.image_features))
@@ -193,12 +198,14 @@ class GroundingSignature(Signature):
     def __post_init__(self) -> None:
         self._check_counts(("region_features", "phrase_features", "regions"))
 
+    @override
     def __str__(self) -> str:
         return (
             f"phrases ({self.phrase_features} scalars) and {self.regions} regions of an image "
             f"({self.region_features} scalars)"
         )
 
+    @override
     def inputs(self) -> tuple[InputSpec, ...]:
         """The regions of an image, and one phrase about it; a batch may hold several phrases for each image."""
         return (InputSpec((self.regions, self.region_features)), InputSpec((1, self.phrase_features)))
@@ -226,6 +233,7 @@ class TextSignature(Signature):
     def __post_init__(self) -> None:
         self._check_counts(("vocabulary", "longest", "outputs", "token_types"))
 
+    @override
     def __str__(self) -> str:
         of = "token" if self.per_token else "text"
         return (
@@ -233,6 +241,7 @@ class TextSignature(Signature):
             f"with {self.outputs} scores for each {of}"
         )
 
+    @override
     def inputs(self) -> tuple[InputSpec, ...]:
         """The tokens' numbers in the vocabulary, the mask (1 for a token, 0 for padding), the tokens' types."""
         return (

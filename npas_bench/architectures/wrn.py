@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from npas_bench.architectures.base import Family, initialise_plainly
 from npas_bench.architectures.reduction import ConvolutionalArchitecture, Size, places_by_stage
@@ -35,6 +36,7 @@ class _Block(nn.Module):
         changes = into != out or stride != 1
         self.shortcut = Shortcut(into, out, stride) if changes else None
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         active = functional.relu(self.norm1(x))
         # As in the original, a convolution in the shortcut sees the activated input, and an identity the raw input.
@@ -63,6 +65,7 @@ class _WideResNet(nn.Module):
         self.classifier = nn.Linear(widths[-1], signature.classes)
         initialise_plainly(self)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of images (n, channels, height, width)."""
         x = functional.relu(self.norm(self.stages(self.stem(x))))
@@ -74,10 +77,12 @@ class _WideResNet(nn.Module):
 class WideResNet(ConvolutionalArchitecture):
     """A wide residual network; `shape.widths` holds the channels of the stem and of each stage."""
 
+    @override
     def module(self, signature: ImageSignature) -> nn.Module:
         """A network with as many blocks and channels as the shape says."""
         return _WideResNet(self.shape, signature)
 
+    @override
     def count(self, signature: ImageSignature) -> int:
         """Trainable scalars: the convolutions, two scalars a channel for each norm, and the classifier."""
         into, *widths = self.shape.widths
@@ -89,6 +94,7 @@ class WideResNet(ConvolutionalArchitecture):
             into = out
         return total + 2 * into + (into + 1) * signature.classes
 
+    @override
     def places(self) -> Places:
         """The places of the layers in stages `stage1` to `stage3`; all blocks of a stage but the first repeat."""
         return places_by_stage(len(self.shape.depths), ("conv1", "conv2", "shortcut"))
@@ -99,6 +105,7 @@ class WideResNetFamily(Family):
 
     pattern = "wrn-D-K"
 
+    @override
     def parse(self, name: str) -> WideResNet | ResNet:
         """The network whose depth and width are in the name."""
         match = re.fullmatch(r"wrn-(\d{1,4})-(\d{1,3})", name, re.ASCII)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import ValidationError
+from typing_extensions import override
 
 from npas_bench import __version__, plugins
 from npas_bench.cells.labels import method_label
@@ -168,6 +169,7 @@ class Cell:
         """The method with its options, as a board's row names it: `ssn (upsample=inter)`."""
         return method_label(self.method, self.options)
 
+    @override
     def __str__(self) -> str:
         budget = self.budget_text or f"{self.budget:,}"
         return f"{self.task} {self.architecture} {self.method_label} {budget} seed {self.seed}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing_extensions import override
 
 from npas_bench import plugins
 from npas_bench.budget import LARGEST, Budget
@@ -122,6 +123,7 @@ class Grid(_Strict):
 class _StrictLoader(yaml.SafeLoader):
     """Refuses a mapping that names a key twice, of which YAML would keep the last."""
 
+    @override
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:

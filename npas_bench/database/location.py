@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+from typing_extensions import override
 
 from npas_bench.errors import DatabaseError
 
@@ -33,6 +34,7 @@ class Location:
     url: URL
     path: Path | None
 
+    @override
     def __str__(self) -> str:
         if self.path:
             return str(self.path)

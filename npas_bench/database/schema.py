@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import DateTime, TypeDecorator
+from typing_extensions import override
 
 from npas_bench.database.states import ENDED, RunState
 from npas_bench.errors import DatabaseError
@@ -53,6 +54,7 @@ class UtcTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
+    @override
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Give the moment its time zone back."""
         if value is None:
@@ -66,10 +68,12 @@ class RunStateText(TypeDecorator[RunState]):
     impl = String(16)
     cache_ok = True
 
+    @override
     def process_bind_param(self, value: RunState | None, dialect: Dialect) -> str | None:
         """Give the plain name: database drivers may treat the members of an enumeration in ways of their own."""
         return None if value is None else str(value)
 
+    @override
     def process_result_value(self, value: str | None, dialect: Dialect) -> RunState | None:
         """Turn the name into the state.
 

@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from npas_bench.database.queries.timings import read_timings
 from npas_bench.forecast.demand import Demands, step_seconds
@@ -86,6 +87,7 @@ class HitRate(NamedTuple):
     right: int
     of: int
 
+    @override
     def __str__(self) -> str:
         return f"{100 * self.right / self.of:.0f} % of {self.of:,}" if self.of else "none"
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from typing_extensions import override
+
 from npas_bench.generation.rules import Gradients, Rule
 
 if TYPE_CHECKING:
@@ -45,15 +47,18 @@ class Assembled(Rule):
     blocks: tuple[WeightBlock, ...]
 
     @property
+    @override
     def computes(self) -> bool:
         """Whether the weight needs memory of its own; a single block that is a view of the store needs none."""
         return len(self.blocks) > 1 or self.blocks[0].rule.computes
 
     @property
+    @override
     def flops(self) -> int:
         """Floating-point operations of all blocks' rules; putting the blocks together is free."""
         return sum(block.rule.flops for block in self.blocks)
 
+    @override
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The blocks, made and copied to where they belong."""
         if len(self.blocks) == 1:
@@ -63,6 +68,7 @@ class Assembled(Rule):
             self._part(weight, block).copy_(block.rule.make(store, *own))
         return weight.view(self.shape)
 
+    @override
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """The blocks, built without a graph and copied to where they belong."""
         if len(self.blocks) == 1:
@@ -73,6 +79,7 @@ class Assembled(Rule):
             self._part(whole, block).copy_(block.rule.build(store, own))
         return weight.view(self.shape)
 
+    @override
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Hand every block's part of the gradient to the block's rule."""
         whole = gradient.reshape(*self.shape[:2], -1)

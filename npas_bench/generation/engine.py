@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 from npas_bench.torch_internals import (
     backward_pass,
@@ -156,12 +157,14 @@ class _Root(torch.autograd.Function):
     """Makes the token that every weight's Function depends on, so that its own backward runs after all of theirs."""
 
     @staticmethod
+    @override
     def forward(ctx: Any, gatherer: _Gatherer, *stores: Tensor) -> Tensor:
         ctx.gatherer = gatherer
         return stores[0].new_empty(0)
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, token: Tensor) -> tuple[Tensor | None, ...]:
         return (None, *ctx.gatherer.take())
 
@@ -186,6 +189,7 @@ class _Make(torch.autograd.Function):
     """Makes a batch of weights; the backward adds to the stores' gradients in place."""
 
     @staticmethod
+    @override
     def forward(
         ctx: Any,
         batch: Batch,
@@ -202,6 +206,7 @@ class _Make(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         ctx.done()
         generations: tuple[Generation, ...] = ctx.batch.generations

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from npas_bench.layers import Shaped
 
@@ -105,14 +106,17 @@ class Stored(Rule):
     start: int = 0
 
     @property
+    @override
     def computes(self) -> bool:
         """False, since the weight is a view of the store."""
         return False
 
+    @override
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """A view of the store."""
         return store.narrow(0, self.start, math.prod(self.shape)).view(self.shape)
 
+    @override
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Add the gradient to the stretch that the weight is a view of."""
         if into is not None:
@@ -144,18 +148,22 @@ class Averaged(TemplateRule):
     """The weight is the mean of the templates (Plummer et al. 2022, `avg`)."""
 
     @property
+    @override
     def flops(self) -> int:
         """Floating-point operations of `make`: K - 1 additions and a division for every scalar."""
         return self.templates * self.size
 
+    @override
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The mean of the templates, mean_k T_k."""
         return self._templates(store).mean(0).view(self.shape)
 
+    @override
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """The mean of the templates, written to where it belongs."""
         return torch.mean(self._templates(store), 0, out=out).view(self.shape)
 
+    @override
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Add a K-th of the weight's gradient to the gradient of every template."""
         if into is not None:
@@ -171,18 +179,22 @@ class Mixed(TemplateRule):
     """
 
     @property
+    @override
     def flops(self) -> int:
         """Floating-point operations of `make`: K multiply-adds for every scalar."""
         return 2 * self.templates * self.size
 
+    @override
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The product of alpha and the templates."""
         return torch.mv(self._templates(store).t(), inputs[0]).view(self.shape)
 
+    @override
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """The product of alpha and the templates, written to where it belongs."""
         return torch.mv(self._templates(store).t(), inputs[0], out=out).view(self.shape)
 
+    @override
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Add the outer product of alpha and the gradient g to the templates' gradient; alpha's gradient is T g."""
         flat = gradient.reshape(-1)
@@ -205,15 +217,18 @@ class Hashed(Rule):
     shape: tuple[int, ...]
 
     @property
+    @override
     def flops(self) -> int:
         """Floating-point operations of `make`: one for each scalar, its sign."""
         return self.size
 
+    @override
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The signed values that all scalars look up."""
         bucket, sign = self._split(inputs[0])
         return (store.index_select(0, bucket) * sign).view(self.shape)
 
+    @override
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """The signed values that all scalars look up, written to where they belong."""
         out = store.new_empty(self.size) if out is None else out
@@ -222,6 +237,7 @@ class Hashed(Rule):
             torch.index_select(store, 0, bucket, out=out[begin:end]).mul_(sign)
         return out.view(self.shape)
 
+    @override
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Add each scalar's gradient, with its sign, to the bucket that it was looked up in."""
         if into is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from npas_bench.generation.rules import Gradients, Rule
 from npas_bench.torch_internals import shrink_bilinearly, stretch_bilinearly
@@ -33,11 +34,13 @@ class Repeated(Rule):
 
     shape: tuple[int, ...]
 
+    @override
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The store, repeated and cut off."""
         size = math.prod(self.shape)
         return store.repeat(-(-size // store.shape[0]))[:size].view(self.shape)
 
+    @override
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Add up the gradients of all tiles."""
         if into is not None:
@@ -67,10 +70,12 @@ class Masked(Rule):
     start: int = 0
 
     @property
+    @override
     def flops(self) -> int:
         """Floating-point operations of `make`: one multiplication for every scalar after the first tile."""
         return math.prod(self.shape) - self.length
 
+    @override
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The store, followed by the masked tiles."""
         store = self._turned(store, -self.start)
@@ -80,6 +85,7 @@ class Masked(Rule):
         tiles = (rows * inputs[0][:further, None, :]).view(further, -1)[:, : self.length]
         return torch.cat((store, tiles.reshape(-1)))[:size].view(self.shape)
 
+    @override
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """The store and the masked tiles, each written once to where it belongs."""
         store = self._turned(store, -self.start)
@@ -89,6 +95,7 @@ class Masked(Rule):
             torch.mul(piece.of(store), piece.masks[:, None], out=piece.tiles)
         return weight.view(self.shape)
 
+    @override
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Add the masked gradient to the store's; a mask's gradient is a sum over its windows."""
         if self.start and into is not None:
@@ -179,16 +186,19 @@ class Interpolated(Rule):
     image: Image
 
     @property
+    @override
     def flops(self) -> int:
         """Floating-point operations of `make`: four multiply-adds for every scalar."""
         return 8 * math.prod(self.shape)
 
+    @override
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The interpolated image."""
         source = store.narrow(0, self.start, self.image.size).view(self._source)
         stretched = functional.interpolate(source, size=self._target, mode="bilinear", align_corners=False)
         return stretched.view(self.shape)
 
+    @override
     def build(self, store: Tensor, inputs: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """The interpolated image, written to where it belongs."""
         if out is None:
@@ -197,6 +207,7 @@ class Interpolated(Rule):
         stretch_bilinearly(source, out.view(1, 1, *self._target))
         return out.view(self.shape)
 
+    @override
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Add the gradient of the interpolation to the store's."""
         if into is not None:

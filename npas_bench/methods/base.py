@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import override
 
 from npas_bench.errors import OptionError, UnknownName, UnsupportedBudget
 from npas_bench.network import GeneratedNetwork, Network
@@ -192,6 +193,7 @@ class SharingMethod(Method):
             UnsupportedBudget: if the budget cannot be met.
         """
 
+    @override
     def build(self, problem: Problem) -> Network:
         """The architecture, with the weights that the allocation generates."""
         if not problem.layers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods.base import Method, Problem
 from npas_bench.network import Network, PlainNetwork
@@ -13,6 +15,7 @@ class Full(Method):
     name = "full"
     whole = True
 
+    @override
     def build(self, problem: Problem) -> Network:
         """The plain network, for which the budget must cover all of its parameters."""
         if problem.budget < problem.full:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from npas_bench.allocation import Reading, RuledAllocation
 from npas_bench.generation.engine import Generation
@@ -31,6 +32,7 @@ class HashedNets(SharingMethod):
     name = "hashednets"
     version = 2
 
+    @override
     def allocate(self, problem: Problem) -> HashedAllocation:
         """A store that is as large as the budget allows, and no larger than the weights can read."""
         require(problem.fixed + 1, problem)
@@ -83,6 +85,7 @@ class HashedAllocation(RuledAllocation):
             readers += count
         self.store.normal_().mul_((variance / readers).sqrt())
 
+    @override
     def generation(self, layer: str) -> Generation:
         """How the layer's weight is looked up in the store."""
         hashed = self._hashes.get(layer)
@@ -92,10 +95,12 @@ class HashedAllocation(RuledAllocation):
             hashed = self._hashes[layer] = hashed.to(self.store.device)
         return Generation(Hashed(self._layers[layer].shape), self.store, (hashed,))
 
+    @override
     def sharing(self) -> tuple[Reading, ...]:
         """One reading of the whole store for every layer, since each may read any bucket."""
         return tuple(Reading(name, 0, 0, self.store.shape[0], 1, "hashed") for name in self._layers)
 
+    @override
     def remark(self) -> str | None:
         """A remark if there are only as many buckets as the weights have scalars, though the budget allows more."""
         return (

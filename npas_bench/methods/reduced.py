@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from npas_bench.methods.base import Method, Problem
 from npas_bench.network import Network, PlainNetwork
 
@@ -11,6 +13,7 @@ class Reduced(Method):
 
     name = "reduced"
 
+    @override
     def build(self, problem: Problem) -> Network:
         """A plain network of the smaller architecture."""
         smaller = problem.smaller()

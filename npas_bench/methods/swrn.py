@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from npas_bench.allocation import Reading, RuledAllocation, read_coefficients
 from npas_bench.budget import Role
@@ -55,6 +56,7 @@ class TemplateAllocation(RuledAllocation):
                 alphas = nn.Parameter(torch.empty(len(group), count))
                 self.coefficients[str(index)] = nn.init.orthogonal_(alphas)
 
+    @override
     def generation(self, layer: str) -> Generation:
         """How the layer's weight is made: a weighted sum of the group's templates, or its one template."""
         group, row = self._places[layer]
@@ -63,10 +65,12 @@ class TemplateAllocation(RuledAllocation):
             return Generation(Stored(shape), self.templates[group], shared=group)
         return Generation(Mixed(shape, 0, count), self.templates[group], (self.coefficients[str(group)][row],))
 
+    @override
     def role(self, parameter: str) -> Role:
         """The role of a parameter; templates are stores."""
         return Role.COEFFICIENTS if parameter.startswith("coefficients") else Role.STORE
 
+    @override
     def sharing(self) -> tuple[Reading, ...]:
         """One reading of all of its group's templates for every layer."""
         return tuple(
@@ -82,6 +86,7 @@ class TemplateAllocation(RuledAllocation):
             for name, (group, row) in self._places.items()
         )
 
+    @override
     def remark(self) -> str | None:
         """Why some of the budget is unused."""
         return self._remark
@@ -104,6 +109,7 @@ class _RepeatSharing(SharingMethod):
             UnsupportedBudget: if the budget is out of range.
         """
 
+    @override
     def allocate(self, problem: Problem) -> TemplateAllocation:
         """The allocation with the chosen number of templates for every group of repeated layers."""
         groups = self.groups(problem)
@@ -111,6 +117,7 @@ class _RepeatSharing(SharingMethod):
         templates, remark = self.choose(groups, problem.available - plain, problem)
         return TemplateAllocation(groups, templates, hard=self.hard, remark=remark)
 
+    @override
     def build(self, problem: Problem) -> Network:
         """The architecture with repeated layers made from templates, or the plain network where no layer repeats."""
         if not self.groups(problem):
@@ -157,10 +164,12 @@ class SWRN(_RepeatSharing):
     Options = SWRNOptions
     options: SWRNOptions
 
+    @override
     def key(self, layer: Layer) -> Hashable:
         """None for all: layers of one shape in the repeated blocks share, wherever they are."""
         return None
 
+    @override
     def choose(self, groups: Repeats, available: int, problem: Problem) -> tuple[list[int], str | None]:
         """The same number of templates in every group, then one more where it fits, up to the group's layers."""
         rest = problem.budget - available
@@ -196,10 +205,12 @@ class Albert(_RepeatSharing):
     name = "albert"
     hard = True
 
+    @override
     def key(self, layer: Layer) -> Hashable:
         """The layer's place within its block, which is its name without the number of the block."""
         return tuple(part for part in layer.name.split(".") if not part.isdigit())
 
+    @override
     def choose(self, groups: Repeats, available: int, problem: Problem) -> tuple[list[int], str | None]:
         """One template for every group."""
         chosen = [1] * len(groups)

@@ -6,6 +6,7 @@ import warnings
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import override
 
 from npas_bench.errors import RecipeError, UnknownName
 from npas_bench.recipe.fitting import left_behind, misfit, tolerated
@@ -126,6 +127,7 @@ class Recipe(BaseModel):
         return super().__new__(cls)
 
     # Fields that hold dictionaries have no hash; equal recipes agree in these.
+    @override
     def __hash__(self) -> int:
         return hash((self.name, self.epochs, self.batch_size, self.optimiser, self.learning_rate, self.schedule))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from typing_extensions import override
+
 from npas_bench.runner.execution import execute
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class Executor(ABC):
 class InlineExecutor(Executor):
     """One cell after the other in this process. Deadlines and cancelling take effect when an epoch ends."""
 
+    @override
     def run(self, works: Sequence[Work], listener: Listener) -> None:
         """Run them in order."""
         for work in works:

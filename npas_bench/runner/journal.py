@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class _Handler(logging.FileHandler):
 
     told = False
 
+    @override
     def handleError(self, record: logging.LogRecord) -> None:
         if not self.told:
             self.told = True

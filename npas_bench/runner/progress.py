@@ -7,6 +7,8 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from npas_bench.database.states import RunState
 from npas_bench.leaderboard.texts import number_text
 
@@ -136,18 +138,23 @@ class Reporter(ABC):
 class QuietReporter(Reporter):
     """Shows nothing; the log tells what happens all the same."""
 
+    @override
     def _on_begin(self) -> None:
         pass
 
+    @override
     def _on_change(self) -> None:
         pass
 
+    @override
     def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
         pass
 
+    @override
     def _on_settled(self, cell: Cell, state: RunState) -> None:
         pass
 
+    @override
     def _on_end(self) -> None:
         pass
 

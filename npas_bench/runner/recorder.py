@@ -7,6 +7,8 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from npas_bench.database.patience import patiently
 from npas_bench.database.runs import Findings, claim_run, finish_run, note_attempt, still_running, uids_of
 from npas_bench.database.states import RunState
@@ -84,6 +86,7 @@ class Recorder(Listener):
         self.states: list[RunState] = []
         self.settled: set[str] = set()
 
+    @override
     def started(self, work: Work) -> Attempt | None:
         """Claim its run, and hand the new attempt what the one before had reached."""
         identity = work.cell.identity
@@ -112,16 +115,19 @@ class Recorder(Listener):
             return None
         return Keep(work.keep, patiently(uids_of, self._database, [run])[run])
 
+    @override
     def progressed(self, attempt: Attempt, report: EpochReport) -> None:
         """Show it, and let the next heartbeat tell the database."""
         with self._guard:
             self._epochs[self.runs[attempt.cell.identity]] = report.epoch
         self._reporter.progressed(attempt.cell, report)
 
+    @override
     def retried(self, attempt: Attempt, ended: Ended) -> None:
         """Note with the run how the attempt ended."""
         patiently(note_attempt, self._database, self.runs[attempt.cell.identity], ended.as_json())
 
+    @override
     def finished(self, attempt: Attempt, outcome: Outcome) -> None:
         """Store the outcome, unless the attempt was superseded or cancelled."""
         identity, run = attempt.cell.identity, self.runs[attempt.cell.identity]
@@ -151,11 +157,13 @@ class Recorder(Listener):
         else:
             self._reporter.dropped(attempt.cell)
 
+    @override
     def dropped(self, attempt: Attempt) -> None:
         """Forget it."""
         self._forget(attempt.cell.identity)
         self._reporter.dropped(attempt.cell)
 
+    @override
     def unwanted(self) -> set[str]:
         """What the last look at the database found."""
         with self._guard:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
+from typing_extensions import override
 
 from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.recipe import Recipe
@@ -123,22 +124,28 @@ class _Subset(Examples):
         self._whole, self._indices = whole, indices
 
     @property
+    @override
     def unreadable(self) -> tuple[str, ...]:  # type: ignore[override]
         """The examples of the whole split that could not be read."""
         return self._whole.unreadable
 
+    @override
     def __len__(self) -> int:
         return len(self._indices)
 
+    @override
     def to(self, device: torch.device) -> Examples:
         return _Subset(self._whole.to(device), self._indices)
 
+    @override
     def batch(self, indices: Tensor) -> Any:
         return self._whole.batch(self._indices[indices])
 
+    @override
     def batches(self, orders: Sequence[Tensor]) -> Iterator[Any]:
         return self._whole.batches([self._indices[order] for order in orders])
 
+    @override
     def normalisation(self) -> Normalisation | None:
         return self._whole.normalisation()
 
@@ -175,6 +182,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     argument: ClassVar[str | None] = None
 
+    @override
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a loss that takes the recipe, as losses did at first, the recipe of its step."""
         super().__init_subclass__(**kwargs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from npas_bench.architectures import Architecture, ImageSignature, Signature
 from npas_bench.errors import UnsupportedBudget
@@ -37,10 +38,12 @@ class ExampleArchitecture(Architecture):
         """What goes into the module and what comes out."""
         return ImageSignature(self.input_shape, 5)
 
+    @override
     def build(self, signature: Signature) -> nn.Module:
         """A freshly initialised module."""
         return self.make()
 
+    @override
     def reduce(self, signature: Signature, budget: int) -> Architecture:
         """Refuse every budget, since there is no smaller version."""
         raise UnsupportedBudget(f"{self.name} has no smaller version", smallest=self.size(signature))
@@ -60,6 +63,7 @@ class _DenselyConnected(nn.Module):
         self.norm = nn.BatchNorm2d(32)
         self.classifier = nn.Linear(32, 5)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         for layer in self.growing:
@@ -74,6 +78,7 @@ class _Recurrent(nn.Module):
         self.recurrent = kind(12, 10, num_layers=2, bidirectional=True, batch_first=True)
         self.classifier = nn.Linear(20, 5)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.recurrent(x)[0].mean(1))
         return logits
@@ -86,6 +91,7 @@ class _Transformer(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.classifier = nn.Linear(16, 5)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.encoder(x).mean(1))
         return logits

@@ -6,6 +6,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from npas_bench.errors import Diverged
 from npas_bench.training.loop import TrainingContext
 from npas_bench.training.stages import Fit, run_stages
@@ -97,6 +99,7 @@ class _SearchFit(Fit):
         self._watched = watched
 
     @contextmanager
+    @override
     def around_epoch(self, epoch: int, epochs: int) -> Iterator[None]:
         """Sum up the gradients in the last epoch."""
         if self._watched is None or epoch + 1 < epochs:

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from npas_bench.database.states import RunState
 from npas_bench.runner.progress import Reporter, describe, format_seconds
@@ -34,21 +35,26 @@ class LiveReporter(Reporter):
         self.console = console
         self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._draw)
 
+    @override
     def _on_begin(self) -> None:
         if self._left:
             self._live.start()
             _redirect_warnings()
 
+    @override
     def _on_change(self) -> None:
         pass  # redrawn by itself
 
+    @override
     def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
         if outcome.state == RunState.FAILED:
             self.console.print(Text(f"failed: {cell}: {outcome.message}", style="red"))
 
+    @override
     def _on_settled(self, cell: Cell, state: RunState) -> None:
         pass  # it is counted
 
+    @override
     def _on_end(self) -> None:
         self._live.stop()
         _redirect_warnings()
@@ -82,14 +88,17 @@ class PlainReporter(Reporter):
         super().__init__()
         self.console = console
 
+    @override
     def _on_begin(self) -> None:
         if self._left:
             before = f", {self._before} finished before" if self._before else ""
             self._print(f"{self._left} cells to run{before}")
 
+    @override
     def _on_change(self) -> None:
         pass
 
+    @override
     def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
         line = f"[{self._ended}/{self._left}] {describe(cell, outcome)}"
         left = self._seconds_left()
@@ -97,10 +106,12 @@ class PlainReporter(Reporter):
             line += f" · {format_seconds(left)} left"
         self._print(line)
 
+    @override
     def _on_settled(self, cell: Cell, state: RunState) -> None:
         elsewhere = "" if state == RunState.CANCELLED else ", by another driver"
         self._print(f"[{self._ended}/{self._left}] {state} {cell}{elsewhere}")
 
+    @override
     def _on_end(self) -> None:
         if self._left:
             self._print(f"{self._summary()} in {format_seconds(time.monotonic() - self._begun)}")

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from npas_bench.allocation import Reading, RuledAllocation
 from npas_bench.budget import Role
@@ -58,6 +59,7 @@ class Hypernetwork(SharingMethod):
     Options = HypernetworkOptions
     options: HypernetworkOptions
 
+    @override
     def allocate(self, problem: Problem) -> HypernetworkAllocation:
         """The allocation whose maps and embeddings have the sizes that use the budget best."""
         limits = Limits(self.options.embedding, self.options.hidden, self.options.unit)
@@ -79,6 +81,7 @@ class Hypernetwork(SharingMethod):
             return "a larger hidden size would only make generating dearer"
         return "no larger sizes fit"
 
+    @override
     def build(self, problem: Problem) -> Network:
         """The architecture, with generated weights for the layers of the plan."""
         allocation = self.allocate(problem)
@@ -107,11 +110,13 @@ class UnitKernels(Rule):
     into: int
 
     @property
+    @override
     def flops(self) -> int:
         """Floating-point operations of `make`: those of two matrix products, which biases and scale are part of."""
         rows = math.prod(self._grid) * self.into
         return 2 * rows * self.hidden * (self.embedding + self.out * self._kernel)
 
+    @override
     def make(self, store: Tensor, *inputs: Tensor) -> Tensor:
         """The unit kernels side by side, cropped to the shape of the weight."""
         _, _, w_out, b_out = self._maps(store)
@@ -121,6 +126,7 @@ class UnitKernels(Rule):
         whole = tiled.reshape(rows * self.out, columns * self.into, self._kernel)
         return whole[: self.shape[0], : self.shape[1]].contiguous().view(self.shape)
 
+    @override
     def pull(self, gradient: Tensor, store: Tensor, inputs: Sequence[Tensor], into: Tensor | None) -> Gradients:
         """Take the gradient back through both products, to the maps and to the embeddings."""
         embeddings = inputs[0]
@@ -192,19 +198,23 @@ class HypernetworkAllocation(RuledAllocation):
                 self._rules[layer.name] = UnitKernels(layer.shape, size, hidden, members.out, members.into)
         self.embeddings = nn.ParameterList([embeddings[layer.name] for layer in plan.layers])
 
+    @override
     def generation(self, layer: str) -> Generation:
         """How the layer's weight is made: from its unit kernels, by the maps of its kernel size."""
         maps = self.maps[self._class_of[layer]]
         return Generation(self._rules[layer], maps, (self.embeddings[self._index[layer]],))
 
+    @override
     def stores(self) -> list[Tensor]:
         """The maps, which all layers of a kernel size read."""
         return list(self.maps)
 
+    @override
     def role(self, parameter: str) -> Role:
         """The role of a parameter; embeddings of unit kernels count as coefficients."""
         return Role.COEFFICIENTS if parameter.startswith("embeddings") else Role.GENERATORS
 
+    @override
     def sharing(self) -> tuple[Reading, ...]:
         """One reading of all of its maps for every generated layer."""
         return tuple(
@@ -213,10 +223,12 @@ class HypernetworkAllocation(RuledAllocation):
             for group in (self._class_of[layer.name],)
         )
 
+    @override
     def structure(self) -> dict[str, Any]:
         """The sizes that were chosen, and the layers that are generated."""
         return self.plan.sizes._asdict() | {"generated": [layer.name for layer in self.plan.layers]}
 
+    @override
     def remark(self) -> str | None:
         """Why some of the budget is unused."""
         return self._remark

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from npas_bench.generation.allotment import Request, apportion
 from npas_bench.generation.plan import reader_of
 from npas_bench.methods.base import Problem, SharingMethod, require
@@ -28,6 +30,7 @@ class SSN(SharingMethod):
     Options = SSNOptions
     options: SSNOptions
 
+    @override
     def allocate(self, problem: Problem) -> SSNAllocation:
         """The parameter groups with the largest stores that the budget pays for, with all that goes with them."""
         # A single group of all layers needs least, and any mapping can come down to it.

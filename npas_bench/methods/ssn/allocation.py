@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from typing_extensions import override
+
 from npas_bench.allocation import GroupedAllocation, Reading, read_coefficients
 from npas_bench.generation.group import Group
 from npas_bench.generation.plan import reader_of
@@ -49,10 +51,12 @@ class SSNAllocation(GroupedAllocation):
         self._mapping = dict(mapping or {})
         self._group_of = {layer.name: index for index, plan in enumerate(groups) for layer in plan.layers}
 
+    @override
     def generation(self, layer: str) -> Generation:
         """How the layer's weight is made: from templates if its store has enough scalars, else by upsampling."""
         return self._groups[self._group_of[layer]].generation(layer)
 
+    @override
     def sharing(self) -> tuple[Reading, ...]:
         """What each layer reads of which store, and by which rule."""
         found = []
@@ -72,6 +76,7 @@ class SSNAllocation(GroupedAllocation):
             )
         return tuple(found)
 
+    @override
     def structure(self) -> dict[str, Any]:
         """The mapping that a search found."""
         return {"mapping": self._mapping} if self._mapping else {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from npas_bench.allocation import Allocation
 from npas_bench.budget import Role
@@ -108,6 +109,7 @@ class PreliminaryAllocation(Allocation):
         self.coefficients = nn.Parameter(nn.init.orthogonal_(torch.empty(len(layers), width)))
         self.map = nn.Linear(options.embedding, options.search_templates) if self._by == "emb" else None
 
+    @override
     def weight(self, layer: str) -> Tensor:
         """The layer's weight: a softmax-weighted sum of templates, seen as an image and interpolated to its shape."""
         wanted = self._layers[layer]
@@ -122,6 +124,7 @@ class PreliminaryAllocation(Allocation):
         stretched = functional.interpolate(image, size=(rows, columns), mode="bilinear", align_corners=False)
         return stretched.view(wanted.shape)
 
+    @override
     def role(self, parameter: str) -> Role:
         """The role of a parameter; coefficients and embeddings have the role that is exempt from weight decay."""
         roles = {"store": Role.STORE, "coefficients": Role.COEFFICIENTS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from typing_extensions import override
 
 from npas_bench.generation.allotment import Request, apportion
 from npas_bench.generation.clustering import gather, k_means
@@ -37,6 +38,7 @@ class SuperWeights(SharingMethod):
     Options = SuperWeightsOptions
     options: SuperWeightsOptions
 
+    @override
     def allocate(self, problem: Problem) -> SuperWeightsAllocation:
         """The clusters with the largest stores that the budget pays for, together with fully refined coefficients."""
         require(problem.fixed + self._claim(problem.layers).smallest, problem)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from typing_extensions import override
+
 from npas_bench.allocation import GroupedAllocation, Reading, read_coefficients
 from npas_bench.generation.assembly import Assembled, WeightBlock
 from npas_bench.generation.engine import Generation, Replaced
@@ -71,6 +73,7 @@ class SuperWeightsAllocation(GroupedAllocation):
         self._rows = rows
         self._sums: dict[tuple[int, str, str], Tensor] | None = None
 
+    @override
     def generation(self, layer: str) -> Generation:
         """How the layer's weight is made: from its SuperWeights, each in its place."""
         cluster = self._cluster_of[layer]
@@ -102,14 +105,17 @@ class SuperWeightsAllocation(GroupedAllocation):
         alpha.register_hook(add)  # type: ignore[no-untyped-call]
         return (alpha, *made.inputs[1:])
 
+    @override
     def before_epoch(self, epoch: int, epochs: int) -> None:
         """Begin to sum up coefficients' gradients if this is the epoch before the refinement."""
         self._sums = {} if not self._refined and epoch + 1 == self._refining_epoch(epochs) else None
 
+    @override
     def epoch_sums(self) -> list[Tensor]:
         """The sums of coefficients' gradients, for each layer, in the epoch before the refinement."""
         return [] if self._sums is None else [self._sums[key] for key in sorted(self._sums)]
 
+    @override
     def after_epoch(self, epoch: int, epochs: int) -> list[Replaced]:
         """Give layers whose coefficients' gradients disagree copies of their own, if it is time (section 2.2.2)."""
         sums, self._sums = self._sums, None
@@ -154,6 +160,7 @@ class SuperWeightsAllocation(GroupedAllocation):
         after = max(1, round(self._options.refine_after * epochs))
         return after if after < epochs else 0
 
+    @override
     def reserved(self) -> int:
         """How many scalars of coefficients the refinement would add if no two layers went on sharing any."""
         if self._refined or self._options.refinement != "gradients":
@@ -165,6 +172,7 @@ class SuperWeightsAllocation(GroupedAllocation):
                 total += (len(superweight.users) - 1) * templates if templates > 1 else 0
         return total
 
+    @override
     def sharing(self) -> tuple[Reading, ...]:
         """What the SuperWeights of each layer read of their cluster's store."""
         found = []
@@ -180,6 +188,7 @@ class SuperWeightsAllocation(GroupedAllocation):
                 found.append(Reading(layer, i, share.start, share.size, share.templates, rule, alphas))
         return tuple(found)
 
+    @override
     def structure(self) -> dict[str, Any]:
         """The clusters that a search found, and the coefficients that layers share after the refinement."""
         found: dict[str, Any] = {} if self._found is None else {"clusters": self._found}

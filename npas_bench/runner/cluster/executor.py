@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from typing_extensions import override
 
 from npas_bench import __version__
 from npas_bench.database.states import RunState
@@ -59,6 +60,7 @@ class RayExecutor(Executor):
         self._worker = worker
         self._connection: Connection | None = None
 
+    @override
     def run(self, works: Sequence[Work], listener: Listener) -> None:
         """Run them, in their order as workers come free."""
         if self._connection is None:
@@ -66,6 +68,7 @@ class RayExecutor(Executor):
         if works:
             _Schedule(self._connection, works, listener, self._folder, self._worker).run()
 
+    @override
     def close(self) -> None:
         """End the workers, and the cluster if it was started here."""
         if self._connection is not None:

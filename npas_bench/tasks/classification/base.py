@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from npas_bench.errors import NpasBenchError
 from npas_bench.recipe import ImageRecipe
@@ -54,19 +55,23 @@ class ImageSet(Examples):
     deviation: tuple[float, ...]
     unreadable: tuple[str, ...] = ()
 
+    @override
     def __len__(self) -> int:
         """Number of images."""
         return len(self.labels)
 
+    @override
     def to(self, device: torch.device) -> ImageSet:
         """The same images on another device."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
+    @override
     def subset(self, indices: Tensor) -> ImageSet:
         """The images at `indices` alone."""
         indices = indices.to(self.labels.device)
         return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
 
+    @override
     def batch(self, indices: Tensor) -> Images:
         """The normalised images at `indices`, and their labels."""
         indices = indices.to(self.labels.device)
@@ -74,6 +79,7 @@ class ImageSet(Examples):
         shift, scale = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.deviation))
         return Images(laid_out((pixels - shift) / scale), self.labels[indices])
 
+    @override
     def normalisation(self) -> Normalisation:
         """The mean and the deviation of each channel."""
         return Normalisation(self.mean, self.deviation)
@@ -92,9 +98,11 @@ class ClassificationTask(Task):
     )
 
     @abstractmethod
+    @override
     def data(self, split: str) -> Examples:
         """The images of a split."""
 
+    @override
     def augment(self, batch: Images, recipe: Recipe, generator: torch.Generator) -> Images:
         """Flip, padded crop and cutout of the batch tensor, on its device; a recipe without these changes nothing."""
         if not isinstance(recipe, ImageRecipe):
@@ -110,12 +118,14 @@ class ClassificationTask(Task):
             pixels = cutout(pixels, recipe.cutout, generator)
         return Images(laid_out(pixels), batch.labels)
 
+    @override
     def loss(self, network: nn.Module, batch: Images, step: Step) -> Tensor:
         """The cross-entropy, with labels smoothed as the recipe says."""
         logits = network(batch.pixels).float()
         return functional.cross_entropy(logits, batch.labels, label_smoothing=recipe_of(step).label_smoothing)
 
     @torch.no_grad()
+    @override
     def evaluate(self, network: nn.Module, examples: Examples) -> dict[str, float]:
         """Top-1 and top-5 error in %, negative log likelihood in nats, expected calibration error in % (15 bins)."""
         from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_stat_scores

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from npas_bench.architectures import ImageSignature
 from npas_bench.errors import DataError, NpasBenchError
@@ -112,6 +113,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         }
     )
 
+    @override
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is no numpy array")
@@ -134,10 +136,12 @@ class Cifar(ClassificationTask):
     deviation: ClassVar[tuple[float, ...]]
     architecture = "wrn-16-2"
 
+    @override
     def source(self) -> DataVersion:
         """The data in the folder that `NPAS_BENCH_DATA` names; it is official if all files are."""
         return self._read().source
 
+    @override
     def data(self, split: str) -> ImageSet:
         """The images of `train` or `test`, normalised by the training split's mean and deviation."""
         if split not in ("train", "test"):
@@ -147,10 +151,12 @@ class Cifar(ClassificationTask):
         pixels, labels = torch.from_numpy(arrays.pixels), torch.from_numpy(arrays.labels)
         return ImageSet(pixels, labels, self.mean, self.deviation)
 
+    @override
     def recipes(self, architecture: str) -> Mapping[str, ImageRecipe]:
         """The papers' recipes on all 50,000 images; `short` keeps their shape over 10 epochs."""
         return small_images(architecture)
 
+    @override
     def download(self, folder: Path) -> None:
         """Fetch and unpack the official archive with torchvision, which checks it."""
         from torchvision.datasets import CIFAR10 as OfTen

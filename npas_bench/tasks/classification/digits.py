@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from npas_bench.architectures import ImageSignature
 from npas_bench.errors import DataError
@@ -51,6 +52,7 @@ class Digits(ClassificationTask):
     signature = ImageSignature((1, 8, 8), 10)
     architecture = "wrn-10-1"
 
+    @override
     def source(self) -> DataVersion:
         """The copy that comes with scikit-learn, which is always there."""
         arrays = _arrays()
@@ -60,6 +62,7 @@ class Digits(ClassificationTask):
             "digits", digest, official, "digits" if official else f"digits (unofficial data {digest[:8]})"
         )
 
+    @override
     def data(self, split: str) -> ImageSet:
         """The images of `train` or `test`, with pixels from 0 to 16."""
         if split not in ("train", "test"):
@@ -69,6 +72,7 @@ class Digits(ClassificationTask):
         pixels, labels = (torch.from_numpy(array[chosen]) for array in (arrays.pixels, arrays.labels))
         return ImageSet(pixels, labels, mean=(4.9,), deviation=(6.0,))
 
+    @override
     def recipes(self, architecture: str) -> Mapping[str, ImageRecipe]:
         """15 epochs in one cycle without flip or cutout, which would turn digits into others; 4 for `short`."""
         return {"default": _DEFAULT, "short": _DEFAULT.derive(epochs=4).model_copy(update={"name": "short"})}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
 
 from npas_bench.errors import DataError
 from npas_bench.seeding import derive_seed
@@ -60,26 +61,32 @@ class ImageFiles(Examples):
     failed: set[str] = field(default_factory=set, compare=False)
 
     @property
+    @override
     def unreadable(self) -> tuple[str, ...]:  # type: ignore[override]
         """The files that could not be read and are left out."""
         return tuple(sorted(self.failed))
 
+    @override
     def __len__(self) -> int:
         """Number of images."""
         return len(self.files)
 
+    @override
     def to(self, device: torch.device) -> ImageFiles:
         """The same images, with batches on another device."""
         return replace(self, device=device)
 
+    @override
     def subset(self, indices: Tensor) -> ImageFiles:
         """The images at `indices` alone."""
         return replace(self, files=tuple(self.files[index] for index in indices.tolist()), failed=set())
 
+    @override
     def batch(self, indices: Tensor) -> Images:
         """The normalised central squares of the images at `indices`, and their labels."""
         return next(self.batches([indices]))
 
+    @override
     def batches(self, orders: Sequence[Tensor]) -> Iterator[Images]:
         """The batches of several lists of indices, which are read ahead."""
         return self._load([[(index, None) for index in order.tolist()] for order in orders])
@@ -120,6 +127,7 @@ class ImageFiles(Examples):
             moved = pixels.to(self.device, non_blocking=on_gpu).float()
             yield Images(laid_out((moved - shift) / scale), labels.to(self.device, non_blocking=on_gpu))
 
+    @override
     def normalisation(self) -> Normalisation:
         """The mean and the deviation of ImageNet's training split."""
         return Normalisation(MEAN, DEVIATION)
@@ -131,6 +139,7 @@ class _Decoded(Dataset[Any]):
     def __init__(self, files: tuple[File, ...], side: int, zoom: float | None = None, *, stand_ins: bool = False):
         self._files, self._side, self._zoom, self._stand_ins = files, side, zoom, stand_ins
 
+    @override
     def __getitem__(self, wanted: tuple[int, int | None]) -> _Read:
         index, seed = wanted
         unreadable: list[str] = []

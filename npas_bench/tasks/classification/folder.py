@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
+from typing_extensions import override
 
 from npas_bench.architectures import ImageSignature
 from npas_bench.errors import DataError, NpasBenchError
@@ -52,6 +53,7 @@ class ImageFolder(ClassificationTask):
         self.name = f"image-folder:{(self._folder.relative_to(root) if inside else self._folder).as_posix()}"
 
     @classmethod
+    @override
     def of(cls, argument: str | None) -> Self:
         """The task for the images in the folder that follows the name."""
         if not argument:
@@ -62,21 +64,25 @@ class ImageFolder(ClassificationTask):
         return cls(argument)
 
     @property
+    @override
     def signature(self) -> ImageSignature:  # type: ignore[override]
         """A class for each folder, and images of their own size up to 64 pixels, or else of 224 pixels."""
         listing = self._list()
         return ImageSignature((3, listing.side, listing.side), len(listing.classes))
 
+    @override
     def splits(self) -> tuple[str, ...]:
         """The names of the splits whose folders are there."""
         return tuple(self._list().splits)
 
+    @override
     def source(self) -> DataVersion:
         """The version of the folder's images; none is official."""
         digest = self._list().digest
         label = _KNOWN.get(digest, f"{self._folder.name} (image folder {digest[:8]})")
         return DataVersion(self._folder.name, digest, official=False, label=label)
 
+    @override
     def data(self, split: str) -> Examples:
         """The images of `train`, or those of `val/` for `test`."""
         if split not in SPLITS:
@@ -89,11 +95,13 @@ class ImageFolder(ClassificationTask):
             return resident(self.name, files, listing.side)
         return ImageFiles(self.name, files, listing.side, torch.device("cpu"))
 
+    @override
     def recipes(self, architecture: str) -> Mapping[str, ImageRecipe]:
         """CIFAR's recipes for small images, with windows and holes as much larger as they are; else ImageNet's."""
         side = self._list().side
         return small_images(architecture, side) if side <= SMALL_SIDE else large_images(architecture)
 
+    @override
     def batches(self, examples: Examples, parts: Sequence[Part], recipe: Recipe) -> Iterator[Any]:
         """Windows of images are cut while these are read; the rest happens on the device, where resident ones lie."""
         if not isinstance(examples, ImageFiles):
@@ -128,6 +136,7 @@ class ImageNet(ImageFolder):
         self.name = "imagenet"
 
     @classmethod
+    @override
     def of(cls, argument: str | None) -> Self:
         """The task; nothing follows its name."""
         if argument is not None:
@@ -135,10 +144,12 @@ class ImageNet(ImageFolder):
         return cls()
 
     @property
+    @override
     def signature(self) -> ImageSignature:  # type: ignore[override]
         """A thousand classes and images of 224 pixels, known without data."""
         return ImageSignature((3, LARGE_SIDE, LARGE_SIDE), self._CLASSES)
 
+    @override
     def source(self) -> DataVersion:
         """The version of the data, which is official if the numbers of images and the size of the files are."""
         listing = self._list()
@@ -148,10 +159,12 @@ class ImageNet(ImageFolder):
         label = "ImageNet" if official else f"ImageNet ({part} images, unofficial data {listing.digest[:8]})"
         return DataVersion("ImageNet", listing.digest, official, label)
 
+    @override
     def recipes(self, architecture: str) -> Mapping[str, ImageRecipe]:
         """The usual recipe: 90 epochs in three steps; for EfficientNets 100 without steps."""
         return large_images(architecture)
 
+    @override
     def _list(self) -> Listing:
         try:
             listing = super()._list()

@@ -7,6 +7,8 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from npas_bench.errors import Diverged, NpasBenchError
 from npas_bench.network import state_tensors
 from npas_bench.training.checkpoint import FIT, BestEpoch, Checkpoint, copied
@@ -46,6 +48,7 @@ class Fit(Stage):
         self.draws = () if name == FIT else (name,)
         self.place = "" if name == FIT else f"in the stage {name}, "
 
+    @override
     def run(self, state: TrainingState, context: TrainingContext) -> TrainingState:
         """Train every epoch that is left; a checkpoint is saved after each of them.
 
