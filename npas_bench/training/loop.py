@@ -209,19 +209,19 @@ class _StepShare(NamedTuple):
 def _steps(context: TrainingContext, epoch: int) -> list[_StepShare]:
     """The steps of an epoch; a last batch that cannot be cut into the recipe's parts is left out."""
     task, recipe, count = context.task, context.recipe, len(context.examples)
-    order = torch.randperm(count, generator=generator("order", task.name, context.seed, epoch))
+    order = torch.randperm(count, generator=generator("order", task.name, context.seed, epoch, *context.draws))
     batches = [batch for batch in torch.split(order, recipe.batch_size) if len(batch) >= recipe.parts]
     if not batches:
         raise NpasBenchError(f"{count} examples cannot be cut into batches of {recipe.parts} parts")
     if recipe.parts == 1:
         # All batches draw from one generator in turn.
-        draws = generator("augmentation", task.name, context.seed, epoch)
+        draws = generator("augmentation", task.name, context.seed, epoch, *context.draws)
         return [_StepShare(len(batch), [Part(batch, draws)]) for batch in batches]
     steps = []
     for step, batch in enumerate(batches):
         # Several processes may compute the parts, so that each part has a generator of its own.
         parts = [
-            Part(indices, generator("augmentation", task.name, context.seed, epoch, step, number))
+            Part(indices, generator("augmentation", task.name, context.seed, epoch, step, number, *context.draws))
             for number, indices in enumerate(torch.tensor_split(batch, recipe.parts))
         ]
         mine = context.processes.share(parts)

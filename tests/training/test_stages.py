@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from npas_bench.errors import CheckpointError, Diverged
+from npas_bench.tasks.classification.digits import Digits
 from npas_bench.training.checkpoint import Checkpoint, hand_over
 from npas_bench.training.stages import Fit, run_stages
 from npas_bench.training.stopping import split_training
@@ -66,10 +67,23 @@ def test_two_stages_killed_at_any_epoch_go_on_to_the_same_weights_bit_for_bit(tm
             assert torch.equal(tensor, resumed.network.state_dict()[key]), (place, key)
 
 
-def test_a_second_stage_sees_the_examples_in_another_order(tmp_path):
-    same = recipe()
-    state = run_stages((Fit(), Fit("again", same), Fit("once more", same)), network(), context())
-    assert len({report.loss for report in state.history}) == 9
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_further_stage_sees_the_examples_in_an_order_of_its_own_and_changed_in_its_own_way(parts):
+    seen, draws = [], set()
+
+    class Watching(Digits):
+        def augment(self, batch, recipe, generator):
+            seen.append(tuple(batch.labels.tolist()))
+            draws.add(generator.initial_seed())
+            return super().augment(batch, recipe, generator)
+
+    same = recipe(epochs=1, parts=parts)
+    start = context(epochs=1, parts=parts)._replace(task=Watching())
+    run_stages((Fit(), Fit("again", same), Fit("once more", same)), network(), start)
+    batches = len(seen) // 3
+    orders = [sum(seen[i * batches : (i + 1) * batches], ()) for i in range(3)]
+    assert len(set(orders)) == 3
+    assert len(draws) == (3 if parts == 1 else 3 * batches)
 
 
 def test_a_checkpoint_says_its_stage_and_only_further_stages_are_named_in_the_history(tmp_path):
