@@ -1,5 +1,6 @@
 """Weights of finished runs: kept, checked, loaded again, and used without this package."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -114,6 +115,17 @@ def test_weights_of_a_refined_network_go_into_a_network_that_is_built_with_its_s
     _, _, path = run(tmp_path, chosen)
     weights = read_weights(path)
     assert weights.header.structure == rebuild_network(chosen, weights).structure()
+
+
+def test_the_weights_are_those_of_the_epoch_that_is_reported(tmp_path):
+    # The rate rises after half of the training, so that what was learnt is lost again.
+    schedule = {"schedule": "step", "learning_rate": 0.05, "milestones": (0.5,), "gamma": 10.0}
+    recipe = RECIPE.changed({"epochs": 4, "reported": "best", "validation": 0.2, **schedule})
+    chosen = dataclasses.replace(cell("superweights", 38_781, {"clustering": "single"}), recipe=recipe)
+    outcome, _, path = run(tmp_path, chosen)
+    network = rebuild_network(chosen, read_weights(path))
+    assert outcome.reported_epoch in (1, 2)
+    assert Digits().evaluate(network, Digits().data("test"))["nll"] == outcome.metrics[2].value
 
 
 def test_the_plain_network_of_reduced_is_of_the_smaller_architecture(tmp_path):

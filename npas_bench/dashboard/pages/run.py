@@ -217,6 +217,8 @@ def _provenance(row: RunRow) -> None:
         "data digest": row.data_digest,
         "grid": row.grid,
         "attempt": row.attempt,
+        "repetition of": f"the run {row.repeats}; no board counts it as a seed" if row.repeats else None,
+        "weights kept": ", ".join(f"{file.file} ({file.bytes:,} bytes, sha256 {file.sha256})" for file in row.weights),
         "origin": row.origin or "run with this database",
         "host": row.host,
         "versions": ", ".join(f"{name} {version}" for name, version in (row.versions or {}).items()),
