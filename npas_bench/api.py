@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from npas_bench.cells.grid import parse_grid, read_grid
 from npas_bench.cells.recipes import Change
-from npas_bench.database.opening import locate, open_for_reading, reaching
+from npas_bench.database.access import opened
+from npas_bench.database.opening import locate
 from npas_bench.errors import NpasBenchError
 from npas_bench.results import results_of
 from npas_bench.runner.launch import ExecutorChoice, Launch, launch, plan_cells
@@ -85,14 +86,8 @@ def run_cells(
     location = locate(None if db is None else str(db))
     name = str(grid) if grid is not None and not isinstance(grid, Mapping) else None
     launch(planned, location, _reporter(progress), Launch(grid=name, executor=executor))
-    with reaching(location):
-        database = open_for_reading(location)
-        if database is None:
-            raise NpasBenchError(f"database {location} is gone: somebody deleted it")
-        try:
-            return results_of(database, [one.key for one in planned])
-        finally:
-            database.close()
+    with opened(location) as database:
+        return results_of(database, [one.key for one in planned])
 
 
 def _product(given: Mapping[str, Any], recipe: str | Mapping[str, Any] | None) -> Grid:

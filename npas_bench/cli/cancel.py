@@ -30,24 +30,19 @@ def cancel(
     A driver that is at one of them stops it within seconds, or when its epoch ends where it runs inline. What a run
     has reached is kept: the npas-bench run command that started it goes on with it.
     """
-    from npas_bench.database.opening import locate, open_beside, reaching
+    from npas_bench.database.access import Access, opened
+    from npas_bench.database.opening import locate
     from npas_bench.leaderboard.published import refuse_published
 
     if (bool(runs), grid is not None, everything).count(True) != 1:
         raise NpasBenchError("name what to cancel: numbers of runs, or --grid NAME, or --all")
     location = locate(db)
     refuse_published(location)
-    with reaching(location):
-        database = open_beside(location)
-        if database is None:
-            raise DatabaseError(f"database {location} does not exist: name another with --db")
-        try:
-            if runs:
-                _cancel_runs(database, sorted(set(runs)))
-            else:
-                _cancel_many(database, grid, ask=not yes and sys.stdin is not None and sys.stdin.isatty())
-        finally:
-            database.close()
+    with opened(location, Access.BESIDE) as database:
+        if runs:
+            _cancel_runs(database, sorted(set(runs)))
+        else:
+            _cancel_many(database, grid, ask=not yes and sys.stdin is not None and sys.stdin.isatty())
 
 
 def _cancel_runs(database: Database, runs: list[int]) -> None:

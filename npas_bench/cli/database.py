@@ -33,20 +33,14 @@ def upgrade_database(db: choose.Database = None) -> None:
 @database_app.command("check")
 def check_database(db: choose.Database = None) -> None:
     """Look for what is wrong: exit code 0 if nothing is, 1 if something is, 2 if the database cannot be read."""
+    from npas_bench.database.access import opened
     from npas_bench.database.check import find_faults
     from npas_bench.database.labels import printable
-    from npas_bench.database.opening import locate, open_for_reading, reaching
-    from npas_bench.errors import DatabaseError
+    from npas_bench.database.opening import locate
 
     location = locate(db)
-    with reaching(location):
-        database = open_for_reading(location)
-        if database is None:
-            raise DatabaseError(f"database {location} does not exist: name another with --db or NPAS_BENCH_DB")
-        try:
-            faults = find_faults(database)
-        finally:
-            database.close()
+    with opened(location) as database:
+        faults = find_faults(database)
     for fault in faults:
         output.print(printable(f"{fault.what}. {fault.remedy}"), markup=False, soft_wrap=True)
     if faults:

@@ -19,18 +19,11 @@ def export_runs(
     db: choose.Database = None,
 ) -> None:
     """Write finished runs to a file of JSON lines, for another database or the published board."""
+    from npas_bench.database.access import opened
     from npas_bench.database.exchange.files import export_records, print_records, write_records
-    from npas_bench.database.opening import locate, open_for_reading, reaching
-    from npas_bench.errors import DatabaseError
+    from npas_bench.database.opening import locate
 
-    location = locate(db)
-    with reaching(location):
-        database = open_for_reading(location)
-        if database is None:
-            raise DatabaseError(f"database {location} does not exist: run something first, or name another with --db")
-        try:
-            lines = export_records(database, grid=grid, task=task)
-            count = print_records(lines) if str(out) == "-" else write_records(lines, out, overwrite=force)
-        finally:
-            database.close()
+    with opened(locate(db)) as database:
+        lines = export_records(database, grid=grid, task=task)
+        count = print_records(lines) if str(out) == "-" else write_records(lines, out, overwrite=force)
     errors.print(f"{out}: {count:,} runs", markup=False, soft_wrap=True)

@@ -16,21 +16,19 @@ def import_runs(
     db: choose.Database = None,
 ) -> None:
     """Add runs from files of JSON lines: all of them, or none if a line is wrong; each run once."""
+    from npas_bench.database.access import Access, opened
     from npas_bench.database.exchange.files import check_files
     from npas_bench.database.exchange.importing import import_files
-    from npas_bench.database.opening import locate, open_for_import
+    from npas_bench.database.opening import locate
     from npas_bench.leaderboard.paper_list import paper_list
     from npas_bench.leaderboard.published import refuse_published
 
     location = locate(db)
     refuse_published(location)
-    # First: a file that is refused makes no database.
+    # The files are checked first, so that a file that is refused makes no database.
     checked = check_files(files)
-    database = open_for_import(location, paper_list())
-    try:
+    with opened(location, Access.IMPORTING, papers=paper_list()) as database:
         imported = import_files(database, checked)
-    finally:
-        database.close()
     said = [f"{imported.added:,} runs added"]
     if imported.replaced:
         said.append(f"{imported.replaced:,} replaced by a later attempt")

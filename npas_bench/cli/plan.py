@@ -50,37 +50,35 @@ def plan(
     Time and memory are learned from the finished runs of the database and of the published board, and counted
     from the networks' operations where there are none.
     """
-    from npas_bench.database.opening import locate, open_for_reading, reaching
+    from npas_bench.database.access import opened_if_there
+    from npas_bench.database.opening import locate
     from npas_bench.database.runs import newest_runs
     from npas_bench.forecast.learned import learned_forecast
     from npas_bench.forecast.outlook import lanes_here, look_out
 
     planned = choose.planned_cells(
         choose.Selection(
-            grid,
-            task,
-            architecture,
-            method,
-            option,
-            budget,
-            seeds,
-            seed,
-            recipe,
-            epochs,
-            parts,
-            precision,
-            short,
-            device,
+            grid=grid,
+            tasks=task,
+            architectures=architecture,
+            methods=method,
+            options=option,
+            budgets=budget,
+            seeds=seeds,
+            seed_list=seed,
+            recipes=recipe,
+            epochs=epochs,
+            parts=parts,
+            precision=precision,
+            short=short,
+            device=device,
         )
     )
     location = locate(db)
-    with reaching(location):
-        database = open_for_reading(location)
-        keys = [one.key for one in planned]
+    keys = [one.key for one in planned]
+    with opened_if_there(location) as database:
         newest = newest_runs(database, keys) if database else {}
         forecast = learned_forecast(database, planned[0].device)
-        if database:
-            database.close()
     states: list[str] = [newest[key].state if key in newest else "to run" for key in keys]
     estimates = forecast.all(planned)
     groups = _alike(planned)

@@ -91,14 +91,11 @@ def _repeat(repeat: Repeat, location: Location, workdir: Path | None, keep: bool
 
 def _repetition(location: Location, repeated: str | None) -> int:
     """Number of the newest repetition of the run that has a uid."""
-    from npas_bench.database.opening import open_for_reading, reaching
+    from npas_bench.database.access import opened
     from npas_bench.database.runs import newest_repetitions
 
-    with reaching(location):
-        database = open_for_reading(location)
-        found = {} if database is None or repeated is None else newest_repetitions(database, [repeated])
-        if database is not None:
-            database.close()
+    with opened(location) as database:
+        found = {} if repeated is None else newest_repetitions(database, [repeated])
     if repeated not in found:
         raise NpasBenchError(f"the repetition is gone from database {location}: somebody deleted it")
     return found[repeated].id

@@ -97,7 +97,9 @@ def planned_cells(selection: Selection) -> list[PlannedCell]:
 
     recipe, fields = _recipe(selection.recipes)
     precision = selection.precision.value if selection.precision else None
-    change = Change(selection.short, selection.epochs, selection.parts, precision, fields)
+    change = Change(
+        short=selection.short, epochs=selection.epochs, parts=selection.parts, precision=precision, fields=fields
+    )
     return plan_cells(_grid(selection, recipe), change, selection.device, elsewhere=selection.elsewhere)
 
 

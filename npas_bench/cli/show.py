@@ -56,22 +56,16 @@ def read_run(location: Location, run: int) -> FoundRun:
     Raises:
         DatabaseError: if the database does not exist, or has no run of that number.
     """
-    from npas_bench.database.opening import open_for_reading, reaching
+    from npas_bench.database.access import opened
     from npas_bench.database.queries.reproductions import related_runs
     from npas_bench.database.queries.results import find_run, latest_runs
     from npas_bench.errors import DatabaseError
     from npas_bench.leaderboard.published import published_location
 
-    with reaching(location):
-        database = open_for_reading(location, immutable=location == published_location())
-        if database is None:
-            raise DatabaseError(f"database {location} does not exist: run something first, or name another with --db")
-        try:
-            row = find_run(database, run)
-            if row is not None:
-                return FoundRun(row, related_runs(database, row))
-            latest = latest_runs(database, 1)
-        finally:
-            database.close()
+    with opened(location, immutable=location == published_location()) as database:
+        row = find_run(database, run)
+        if row is not None:
+            return FoundRun(row, related_runs(database, row))
+        latest = latest_runs(database, 1)
     have = f"its runs go up to {latest[0]}" if latest else "it holds no runs"
     raise DatabaseError(f"database {location} has no run {run}: {have}")

@@ -8,7 +8,7 @@ import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
-from npas_bench.errors import DatabaseError, UnknownName
+from npas_bench.errors import UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +29,13 @@ def status(
 
     Nothing is written, and no driver is disturbed.
     """
-    from npas_bench.database.opening import locate, open_for_reading, reaching
+    from npas_bench.database.access import opened
+    from npas_bench.database.opening import locate
     from npas_bench.database.patience import patiently
     from npas_bench.database.queries.status import read_status
 
     location = locate(db)
-    with reaching(location):
-        database = open_for_reading(location)
-        if database is None:
-            raise DatabaseError(f"database {location} does not exist: run something first, or name another with --db")
+    with opened(location) as database:
 
         def look() -> Status:
             found = read_status(database, grid=grid, limit=limit)
@@ -57,8 +55,6 @@ def status(
                 _print(first, str(location))
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        finally:
-            database.close()
 
 
 def _grids(database: Any) -> set[str]:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from npas_bench.cells.grid import Expander
-from npas_bench.database.opening import open_for_writing, reaching
+from npas_bench.database.access import Access, opened
 from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.forecast.learned import learned_forecast
 from npas_bench.leaderboard.paper_list import paper_list
@@ -108,26 +108,22 @@ def launch(planned: Sequence[PlannedCell], location: Location, reporter: Reporte
         NpasBenchError: if the database, the folder for checkpoints, the log or the executor cannot be had.
     """
     refuse_published(location)
-    with reaching(location):
-        database = open_for_writing(location, paper_list())
-        try:
-            folder = checkpoint_folder(how.workdir, location)
-            planned = to_repeat(planned, database) if how.again else planned
-            executor = choose_executor(how.executor, planned, how.ray_address, folder)
-            with logged(how.log or default_log(folder)), executor:
-                terms = Terms(
-                    grid=how.grid,
-                    only=how.only,
-                    engine=how.engine,
-                    deadline=how.deadline,
-                    folder=folder,
-                    # One after the other, cells take as long in any order.
-                    expected=None if isinstance(executor, InlineExecutor) else _expected(planned, database, how.engine),
-                    keep=how.keep_weights,
-                )
-                return run_planned(planned, database, executor, reporter, terms)
-        finally:
-            database.close()
+    with opened(location, Access.WRITING, papers=paper_list()) as database:
+        folder = checkpoint_folder(how.workdir, location)
+        planned = to_repeat(planned, database) if how.again else planned
+        executor = choose_executor(how.executor, planned, how.ray_address, folder)
+        with logged(how.log or default_log(folder)), executor:
+            terms = Terms(
+                grid=how.grid,
+                only=how.only,
+                engine=how.engine,
+                deadline=how.deadline,
+                folder=folder,
+                # One after the other, cells take as long in any order.
+                expected=None if isinstance(executor, InlineExecutor) else _expected(planned, database, how.engine),
+                keep=how.keep_weights,
+            )
+            return run_planned(planned, database, executor, reporter, terms)
 
 
 def _expected(planned: Sequence[PlannedCell], database: Database, engine: Engine) -> dict[str, Expected]:
