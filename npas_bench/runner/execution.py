@@ -64,12 +64,14 @@ def _take_part(attempt: Attempt, on_epoch: Callable[[EpochReport], None], proces
     def note(report: EpochReport) -> None:
         reports.append(report)
         on_epoch(report)
+
+    def look_at_the_clock(epoch: int) -> None:
         over = work.deadline is not None and time.monotonic() - begun > work.deadline
-        if over and processes.rank == 0 and report.epoch < work.cell.recipe.epochs:
-            raise Overdue(report.epoch)
+        if over and processes.rank == 0:
+            raise Overdue(epoch)
 
     try:
-        outcome = _run(attempt, note, processes)
+        outcome = _run(attempt, processes, note, look_at_the_clock)
         return None if outcome is None else outcome.model_copy(update=facts)
     except UnsupportedBudget as unsupported:
         return Outcome(
@@ -101,10 +103,15 @@ def _take_part(attempt: Attempt, on_epoch: Callable[[EpochReport], None], proces
         )
 
 
-def _run(attempt: Attempt, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
+def _run(
+    attempt: Attempt,
+    processes: Processes,
+    on_epoch: Callable[[EpochReport], None],
+    before_next: Callable[[int], None],
+) -> Outcome | None:
     work = attempt.work
-    prepared = prepare(attempt, on_epoch, processes)
-    context = prepared.context
+    prepared = prepare(attempt, processes)
+    context = prepared.context._replace(on_epoch=on_epoch, before_next=before_next)
     trained = run_stages((Fit(),), prepared.network, context)
     peak = processes.largest(peak_memory(context.device))
     unreadable = {*chain(*processes.gather(prepared.unreadable()))}

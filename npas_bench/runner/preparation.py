@@ -11,12 +11,12 @@ from npas_bench.errors import CheckpointError
 from npas_bench.network import GeneratedNetwork
 from npas_bench.runner.build import Built, build_network, problem_of
 from npas_bench.training.checkpoint import CheckpointFolder
-from npas_bench.training.loop import EpochReport, TrainingContext
+from npas_bench.training.loop import TrainingContext
 from npas_bench.training.search import Search
 from npas_bench.training.stopping import split_training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from npas_bench.budget import Ledger
     from npas_bench.network import Network
@@ -47,12 +47,11 @@ class Prepared(NamedTuple):
         return (*self.context.examples.unreadable, *(() if validation is None else validation.unreadable))
 
 
-def prepare(attempt: Attempt, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Prepared:
+def prepare(attempt: Attempt, processes: Processes) -> Prepared:
     """Read the data of a cell and build its network, by a search if the method searches.
 
     Args:
         attempt: the attempt at the cell.
-        on_epoch: called with the report of every epoch.
         processes: the processes that train the cell together.
 
     Raises:
@@ -88,7 +87,6 @@ def prepare(attempt: Attempt, on_epoch: Callable[[EpochReport], None], processes
         processes=processes,
         compiled=work.engine.compiled,
         checkpoints=checkpoints,
-        on_epoch=on_epoch,
         validation=None if split.validation is None else split.validation.to(device),
         rebuild=rebuild,
     )

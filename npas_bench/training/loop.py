@@ -67,8 +67,8 @@ class EpochReport(NamedTuple):
         return cls(**entry)
 
 
-def _ignore(report: EpochReport) -> None:
-    """Tell nobody of an epoch."""
+def _ignore(told: object) -> None:
+    """Do nothing about what is told."""
 
 
 class TrainingContext(NamedTuple):
@@ -87,6 +87,8 @@ class TrainingContext(NamedTuple):
         compiled: whether torch compiles the network.
         checkpoints: where checkpoints are read from and saved to; None to keep none.
         on_epoch: called with the report of every epoch that is trained now, once its checkpoint is saved.
+        before_next: called with the number of the epoch before, in its stage, when another epoch is about to follow it;
+            raises whatever is to interrupt the training.
         validation: the examples, on the device, that an epoch is chosen on; None if every epoch is trained and the
             last one reported.
         rebuild: builds a network of the given structure on the device, for an epoch before the structure changed.
@@ -105,6 +107,7 @@ class TrainingContext(NamedTuple):
     compiled: bool = False
     checkpoints: CheckpointFolder | None = None
     on_epoch: Callable[[EpochReport], None] = _ignore
+    before_next: Callable[[int], None] = _ignore
     validation: Examples | None = None
     rebuild: Callable[[Mapping[str, Any]], Network] | None = None
     draws: tuple[str, ...] = ()

@@ -143,11 +143,15 @@ def test_without_a_rule_nothing_is_held_out_or_validated(tmp_path):
     assert "deployed" not in outcome.model_dump(mode="json")["ledger"]
 
 
-def test_a_cell_over_its_deadline_goes_on_to_the_same_epoch(tmp_path):
+def test_a_cell_over_its_deadline_goes_on_and_is_done_with_the_epoch_that_its_rule_ends_with(tmp_path, scripted):
+    scripted([3.0, 1.0, 2.0, 4.0])
     whole = run(tmp_path / "whole", "superweights")
-    late = execute(attempted(tmp_path / "late", "superweights", deadline=0), lambda _: None)
-    assert (late.state, late.cause, len(late.history)) == ("failed", "time", 1)
-    assert comparable(run(tmp_path / "late", "superweights")) == comparable(whole)
+    overdue = attempted(tmp_path / "late", "superweights", deadline=0)
+    for epoch in (1, 2, 3):
+        late = execute(overdue, lambda _: None)
+        assert (late.state, late.cause, len(late.history)) == ("failed", "time", 1)
+        assert f"after epoch {epoch} of 6" in late.message
+    assert comparable(execute(overdue, lambda _: None)) == comparable(whole)
 
 
 def test_a_rule_that_cannot_be_followed_fails_the_cell_before_anything_is_searched(tmp_path, monkeypatch):

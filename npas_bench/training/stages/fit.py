@@ -94,6 +94,8 @@ class _Fitting:
         for epoch in range(first, self._context.recipe.epochs):
             if self._is_over():
                 break
+            if epoch > first:
+                self._context.before_next(epoch)
             report = self._adapt(epoch, self._train_epoch(epoch, warm_up=epoch == first))
             report = self._validate(report)._replace(stage=self._label)
             self._reports.append(report)
