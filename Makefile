@@ -4,10 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help run test lint bench leaderboard screenshots clean
+QUICK := $(addprefix tests/,test_structure.py test_api.py test_packaging.py test_docs.py test_plugins.py test_budget.py \
+  test_layers.py test_network.py cells recipe generation architectures tasks training leaderboard)
+
+.PHONY: help run check test lint bench leaderboard screenshots clean
 
 help:
 	@echo "make run          install, run the grid 'lowbudget', show the board"
+	@echo "make check        install with the dev extra, lint, and run the tests that show most in two minutes"
 	@echo "make test         install with the dev extra, run the whole test suite"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make bench        step time and memory of generated networks against plain ones: half an hour"
@@ -35,6 +39,10 @@ run: $(VENV)/.installed
 	@echo "In a browser:     $(BIN)/npas-bench dashboard"
 	@echo "One run in full:  $(BIN)/npas-bench show 1"
 	@echo "What else runs:   $(BIN)/npas-bench list methods|tasks|architectures|grids"
+
+# What each change should pass before it is shown to others: the rules of the code, and what no change may alter.
+check: lint
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal -m "not slow and not exhaustive" $(QUICK)
 
 # Every test computes on one thread; two at a time fill two cores.
 test: $(VENV)/.installed-dev
