@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from npas_bench.dashboard.looking import View, listed, names, tables
-from npas_bench.dashboard.words import plain, short
+from npas_bench.dashboard.words import plain
+from npas_bench.database.labels import short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 from typing import Literal
 
-from npas_bench.database.labels import printable
+from npas_bench.database.labels import LONGEST, printable, short
 from npas_bench.leaderboard.texts import decimals
 
 # Streamlit's Markdown would take these for markup, emoji and icon codes, colours or formulas.
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]()<>#+-!|~$:&^="})
-_LONGEST = 60
 _WHOLE_TABLE = 24
 _WINDOW = 720
 
@@ -20,13 +19,7 @@ def plain(text: str) -> str:
     return printable(text).translate(_MARKS)
 
 
-def short(text: str, longest: int = _LONGEST) -> str:
-    """A text in one line, cut to a length."""
-    text = printable(text)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def drawn(text: str, longest: int = _LONGEST) -> str:
+def drawn(text: str, longest: int = LONGEST) -> str:
     """Escape a text, cut to a length, so that a chart draws it literally instead of obeying HTML and Plotly's marks."""
     return html.escape(short(text, longest), quote=False).replace("%{", "% {")
 

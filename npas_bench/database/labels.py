@@ -9,11 +9,21 @@ from npas_bench.cells.labels import method_label
 if TYPE_CHECKING:
     from npas_bench.database.schema import CellRow
 
+# The words for data whose files are not the official ones.
+UNOFFICIAL = "unofficial data"
+# The length that names are cut to where there is little room.
+LONGEST = 60
+
 
 def cell_label(cell: CellRow) -> str:
     """A cell in words, with the options of its method."""
     budget = cell.budget_text or f"{cell.budget:,}"
     return f"{cell.task} {cell.architecture} {method_label(cell.method, cell.options)} {budget} seed {cell.seed}"
+
+
+def data_text(label: str, official: bool) -> str:
+    """The name of some data, marked where the data is not the official one."""
+    return label if official else f"{label}, {UNOFFICIAL}"
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -31,3 +41,9 @@ def printable(text: str, *, lines: bool = False) -> str:
         part if part.isprintable() or (lines and part in "\n\t") else part.encode("unicode_escape").decode("ascii")
         for part in text
     )
+
+
+def short(text: str, longest: int = LONGEST) -> str:
+    """A text in one line of printable characters, cut to a length."""
+    text = printable(text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npas_bench.cells.labels import method_label
+from npas_bench.database.labels import UNOFFICIAL, data_text
 from npas_bench.database.states import RunState
 from npas_bench.leaderboard.statistics import half_width, ranks
 
@@ -27,7 +28,6 @@ REFERENCE = "full"
 # Sums and squares of larger values may not be finite.
 _LARGEST = 1e100
 # The badges of a standing.
-UNOFFICIAL = "unofficial data"
 FEWER_SEEDS = "not all seeds"
 REPRODUCED = "reproduced"
 
@@ -165,7 +165,7 @@ class BoardTable:
     @property
     def data(self) -> str:
         """The name of the data, marked where the data is not the official one."""
-        return self.data_label if self.data_official else f"{self.data_label}, {UNOFFICIAL}"
+        return data_text(self.data_label, self.data_official)
 
     @property
     def all_bands(self) -> list[Band]:

@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from npas_bench.database.queries.status import STATES
 from npas_bench.recipe.naming import value_text
 from npas_bench.recipe.stored import named_changes
 
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from npas_bench.database.schema import RunRow
+    from npas_bench.database.states import RunState
     from npas_bench.leaderboard.standings import BoardTable, Standing
 
 # What is shown where there is no number.
 NOTHING = "—"
+# The entries of a ledger that are not numbers of trainable scalars in a part of it.
+_NO_PARTS = ("budget", "reach", "remark")
 
 
 def decimals(unit: str) -> int:
@@ -79,6 +83,25 @@ def conditions_text(table: BoardTable) -> str:
 
 # Fields of a recipe that have an option of their own.
 _FIELD_OPTIONS = ("epochs", "parts", "precision")
+
+
+def ledger_parts(ledger: Mapping[str, Any]) -> dict[str, int]:
+    """The number of trainable scalars in each part of a run's ledger that has any."""
+    return {name: count for name, count in ledger.items() if name not in _NO_PARTS and count}
+
+
+def provenance_texts(row: RunRow) -> dict[str, str | None]:
+    """The versions, the commit and the time that a run was made with; None for what is not known."""
+    return {
+        "versions": ", ".join(f"{name} {version}" for name, version in (row.versions or {}).items()) or None,
+        "commit": f"{row.commit}{' with local changes' if row.dirty else ''}" if row.commit else None,
+        "finished": f"{row.finished:%Y-%m-%d %H:%M} UTC" if row.finished else None,
+    }
+
+
+def counts_text(counts: Mapping[RunState, int]) -> str:
+    """How many of some runs are in each state that any of them is in."""
+    return " · ".join(f"{counts[state]:,} {state}" for state in STATES if counts.get(state))
 
 
 def cost_lines(cost: Mapping[str, Any]) -> list[str]:

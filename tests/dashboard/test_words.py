@@ -1,6 +1,7 @@
 """Names and numbers as pages show them."""
 
-from npas_bench.dashboard.words import count_text, drawn, plain, share_text, short
+from npas_bench.dashboard.words import count_text, drawn, plain, share_text
+from npas_bench.database.labels import short
 from tests.dashboard.conftest import MARKUP
 
 

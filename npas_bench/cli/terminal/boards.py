@@ -9,8 +9,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from npas_bench.database.labels import printable
-from npas_bench.leaderboard.texts import cost_lines, interval_text, metric_text, reproducing_command, trouble_texts
+from npas_bench.database.labels import data_text, printable
+from npas_bench.leaderboard.texts import (
+    cost_lines,
+    interval_text,
+    ledger_parts,
+    metric_text,
+    provenance_texts,
+    reproducing_command,
+    trouble_texts,
+)
 from npas_bench.recipe.stored import differing
 
 if TYPE_CHECKING:
@@ -112,13 +120,13 @@ def print_run(console: Console, row: RunRow, related: Related) -> None:
         ("seed", cell.seed),
         ("recipe", f"{cell.recipe_name} {json.dumps(differing(cell.recipe))}"),
         ("identity", cell.identity),
-        ("data", f"{row.data_label}{'' if row.data_official else ', unofficial data'}"),
+        ("data", data_text(row.data_label, row.data_official)),
         ("data digest", row.data_digest),
     ]
     for metric in sorted(row.metrics, key=lambda metric: metric.position):
         facts.append((metric.name, f"{metric.value:.6g}{f' {metric.unit}' if metric.unit else ''}"))
     if row.ledger:
-        parts = {key: value for key, value in row.ledger.items() if key not in ("budget", "reach", "remark") and value}
+        parts = ledger_parts(row.ledger)
         facts.append(("parameters", f"{row.parameters:,}: " + ", ".join(f"{k} {v:,}" for k, v in parts.items())))
         if row.ledger["reach"] is not None:
             facts.append(("store in use", f"{100 * row.ledger['reach']:.4g} %"))
@@ -142,9 +150,7 @@ def print_run(console: Console, row: RunRow, related: Related) -> None:
         ("origin", row.origin),
         ("device", f"{row.device} ({row.device_class})"),
         ("host", row.host),
-        ("versions", ", ".join(f"{name} {version}" for name, version in (row.versions or {}).items())),
-        ("commit", f"{row.commit}{' with local changes' if row.dirty else ''}" if row.commit else None),
-        ("finished", f"{row.finished:%Y-%m-%d %H:%M} UTC" if row.finished else None),
+        *provenance_texts(row).items(),
     ]
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)

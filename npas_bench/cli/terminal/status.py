@@ -9,9 +9,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from npas_bench.database.labels import printable
+from npas_bench.database.labels import printable, short
 from npas_bench.database.queries.status import STATES
 from npas_bench.database.states import RunState
+from npas_bench.leaderboard.texts import counts_text
 from npas_bench.runner.progress import format_seconds
 
 if TYPE_CHECKING:
@@ -117,11 +118,7 @@ def _driver(number: int, driver: Driver, moment: datetime) -> Text:
     runs = "run" if driver.running == 1 else "runs"
     what = f"{driver.running:,} running" if driver.alive else f"is dead, left {driver.running:,} {runs} behind"
     style = "" if driver.alive else "yellow"
-    return _line(f"#{number} process {driver.pid} on {_short(driver.host, 24)}: {what}, {heard}", style)
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    return _line(f"#{number} process {driver.pid} on {short(driver.host, 24)}: {what}, {heard}", style)
 
 
 def _remedies(status: Status, database: str) -> list[str]:
@@ -146,8 +143,7 @@ def status_lines(status: Status) -> dict[str, str]:
     for grid, counts in status.counts.items():
         total = sum(counts.values())
         ended = sum(count for state, count in counts.items() if state.ended)
-        said = [f"{counts[state]:,} {state}" for state in STATES if counts.get(state)]
-        lines[grid] = printable(f"{grid or _NO_GRID}: {ended:,}/{total:,} ended · {' · '.join(said)}")
+        lines[grid] = printable(f"{grid or _NO_GRID}: {ended:,}/{total:,} ended · {counts_text(counts)}")
     return lines
 
 

@@ -11,7 +11,8 @@ from npas_bench.dashboard.filters import choose_metric, choose_name, choose_sour
 from npas_bench.dashboard.frames import encounter_frame, overall_frame
 from npas_bench.dashboard.guard import nothing_to_draw, nothing_yet, page
 from npas_bench.dashboard.looking import View, methods, tables
-from npas_bench.dashboard.words import number_format, plain, short
+from npas_bench.dashboard.words import number_format, plain
+from npas_bench.database.labels import short
 from npas_bench.leaderboard.comparison import head_to_head
 from npas_bench.leaderboard.reading import MOST_COMPARED
 

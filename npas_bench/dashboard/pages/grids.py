@@ -9,12 +9,13 @@ import streamlit as st
 
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import ask, looks
-from npas_bench.dashboard.words import plain, short
-from npas_bench.database.labels import printable
+from npas_bench.dashboard.words import plain
+from npas_bench.database.labels import printable, short
 from npas_bench.database.queries.listing import recent_runs
-from npas_bench.database.queries.status import STATES, read_status
+from npas_bench.database.queries.status import read_status
 from npas_bench.database.states import RunState
 from npas_bench.errors import NpasBenchError
+from npas_bench.leaderboard.texts import counts_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,10 +65,9 @@ def _progress(status: Status) -> None:
 
     for grid, counts in sorted(status.counts.items(), key=idle)[:_SHOWN]:
         total, ended = sum(counts.values()), sum(count for state, count in counts.items() if state.ended)
-        said = " · ".join(f"{counts[state]:,} {state}" for state in STATES if counts.get(state))
         st.progress(
             ended / total if total else 0.0,
-            text=f"**{plain(grid or 'without a grid')}** {ended:,} of {total:,} ended · {said}",
+            text=f"**{plain(grid or 'without a grid')}** {ended:,} of {total:,} ended · {counts_text(counts)}",
         )
     if len(status.counts) > _SHOWN:
         st.caption(f"and {len(status.counts) - _SHOWN:,} more grids")

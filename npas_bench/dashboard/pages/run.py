@@ -13,13 +13,20 @@ from npas_bench.dashboard.filters import choose_name
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import ask
 from npas_bench.dashboard.pages.links import run_page_link
-from npas_bench.dashboard.words import plain, short
-from npas_bench.database.labels import cell_label, printable
+from npas_bench.dashboard.words import plain
+from npas_bench.database.labels import cell_label, data_text, printable, short
 from npas_bench.database.queries.listing import recent_runs
 from npas_bench.database.queries.reproductions import read_finished_runs
 from npas_bench.database.queries.results import find_run
 from npas_bench.database.states import RunState
-from npas_bench.leaderboard.texts import cost_lines, direction, number_text, reproducing_command
+from npas_bench.leaderboard.texts import (
+    cost_lines,
+    direction,
+    ledger_parts,
+    number_text,
+    provenance_texts,
+    reproducing_command,
+)
 from npas_bench.recipe.stored import differing
 
 if TYPE_CHECKING:
@@ -96,7 +103,7 @@ def _list(look: Look) -> None:
 def _draw(look: Look, row: RunRow) -> None:
     cell = row.cell
     st.subheader(plain(short(cell_label(cell), 160)))
-    data = row.data_label if row.data_official else f"{row.data_label}, unofficial data"
+    data = data_text(row.data_label, row.data_official)
     facts = f"{row.state} · recipe {cell.recipe_name} · data {data} · {row.device} ({row.device_class})"
     st.markdown(f"{_ICONS.get(row.state, '')} {plain(facts)}")
     if row.message:
@@ -162,8 +169,9 @@ def _ledger(row: RunRow) -> None:
     if not row.ledger:
         st.caption("No network was built.")
         return
-    parts = {k: v for k, v in row.ledger.items() if k not in ("budget", "reach", "remark") and isinstance(v, int) and v}
-    st.plotly_chart(ledger_chart(parts, row.cell.budget), key="ledger", alt="What the trainable scalars are")
+    st.plotly_chart(
+        ledger_chart(ledger_parts(row.ledger), row.cell.budget), key="ledger", alt="What the trainable scalars are"
+    )
     said = [f"{row.parameters or 0:,} of a budget of {row.cell.budget:,}"]
     if row.ledger.get("reach") is not None:
         said.append(f"{100 * row.ledger['reach']:.4g} % of the store in use")
@@ -221,9 +229,7 @@ def _provenance(row: RunRow) -> None:
         "weights kept": ", ".join(f"{file.file} ({file.bytes:,} bytes, sha256 {file.sha256})" for file in row.weights),
         "origin": row.origin or "run with this database",
         "host": row.host,
-        "versions": ", ".join(f"{name} {version}" for name, version in (row.versions or {}).items()),
-        "commit": f"{row.commit}{' with local changes' if row.dirty else ''}" if row.commit else None,
-        "finished": f"{row.finished:%Y-%m-%d %H:%M} UTC" if row.finished else None,
+        **provenance_texts(row),
     }
     rows = [{"": name, "what": printable(str(value))} for name, value in facts.items() if value not in (None, "")]
     st.table(pd.DataFrame(rows), border="horizontal", hide_index=True, hide_header=True, alt="Provenance")
