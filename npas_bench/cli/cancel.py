@@ -22,7 +22,7 @@ def cancel(
     runs: Annotated[list[int] | None, typer.Argument(metavar="RUN...", help="Numbers of runs.")] = None,
     grid: Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="All runs of this grid.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All runs of the database.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Cancel without asking.")] = False,
     db: choose.Database = None,
 ) -> None:
     """Cancel runs that are pending, running or stale.

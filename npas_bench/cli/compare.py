@@ -28,26 +28,33 @@ class CompareFormat(StrEnum):
 
 
 def compare(
-    first: Annotated[str | None, typer.Argument(metavar="METHOD", help="A method, as the board names it.")] = None,
-    second: Annotated[str | None, typer.Argument(metavar="METHOD", help="Another one.")] = None,
+    first: Annotated[str | None, typer.Argument(metavar="METHOD", help="Method, as the board names it.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="METHOD", help="Method to compare it with.")] = None,
     grid: Annotated[
-        str | None, typer.Option("--grid", metavar="NAME|FILE", help="The papers' numbers that a grid stands beside.")
+        str | None, typer.Option("--grid", metavar="NAME|FILE", help="Show the papers' numbers that this grid repeats.")
     ] = None,
     printed: Annotated[
-        list[str] | None, typer.Option("--table", metavar="TABLE", help="'plummer2022npas Table 5'. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--table", metavar="TABLE", help="Show this table of a paper, as 'plummer2022npas Table 5'. Repeatable."
+        ),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Methods by this metric, not the primary one.")] = None,
+    task: Annotated[str | None, typer.Option(help="Compare on this task only.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Compare on this architecture only.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Compare methods by this metric instead of the primary one.")
+    ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Of N tables, those with the newest results [default: 500]."),
+        typer.Option(metavar="N", min=1, help="Look at the N tables with the newest results only [default: 500]."),
     ] = None,
-    source: Annotated[Which, typer.Option(help="Your own runs, the published board, or both.")] = Which.all,
-    form: Annotated[CompareFormat, typer.Option("--format", help="For people or programs.")] = CompareFormat.table,
+    source: Annotated[Which, typer.Option(help="Look at your own runs, the published board, or both.")] = Which.all,
+    form: Annotated[
+        CompareFormat, typer.Option("--format", help="Format: table for people, csv and json for programs.")
+    ] = CompareFormat.table,
     db: choose.Database = None,
 ) -> None:
-    """Compare two methods over all that both were run on; or results with the papers' numbers."""
+    """Compare two methods over everything that both were run on, or results with the papers' numbers."""
     from npas_bench.database.opening import locate
     from npas_bench.leaderboard.reading import MOST_COMPARED, Choice
     from npas_bench.leaderboard.sources import open_sources

@@ -41,9 +41,13 @@ def dashboard(
         typer.Option(metavar="N", min=1, max=65535, help=f"[default: the first free one from {_FIRST_PORT}]"),
     ] = None,
     address: Annotated[
-        str, typer.Option(metavar="HOST", help="Whom to listen to: 0.0.0.0 is everyone who can reach this machine.")
+        str,
+        typer.Option(
+            metavar="HOST",
+            help="Address to listen on; with 0.0.0.0, everybody who reaches this machine sees the results.",
+        ),
     ] = "127.0.0.1",
-    browser: Annotated[bool, typer.Option("--browser", help="Open it in a browser.")] = False,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the dashboard in a browser.")] = False,
     db: choose.Database = None,
 ) -> None:
     """Show the board, frontiers, costs, comparisons, runs and grids in a browser; it only reads."""

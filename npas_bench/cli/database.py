@@ -8,7 +8,7 @@ from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
 
 database_app = typer.Typer(
-    help="Look after a results database: upgrade its schema, check what it holds.",
+    help="Upgrade the schema of a results database, or check what it holds.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -16,7 +16,7 @@ database_app = typer.Typer(
 
 @database_app.command("upgrade")
 def upgrade_database(db: choose.Database = None) -> None:
-    """Bring a database to this version's schema; a file is kept as it was beside it."""
+    """Bring a database to the schema of this version; of a file, a copy of the old state is kept beside it."""
     from npas_bench.database.opening import locate, upgrade
     from npas_bench.leaderboard.paper_list import paper_list
 
@@ -32,7 +32,7 @@ def upgrade_database(db: choose.Database = None) -> None:
 
 @database_app.command("check")
 def check_database(db: choose.Database = None) -> None:
-    """Look for what is wrong: exit code 0 if nothing is, 1 if something is, 2 if the database cannot be read."""
+    """Look for damage; the exit code is 0 if there is none, 1 if there is some, 2 if the database cannot be read."""
     from npas_bench.database.access import opened
     from npas_bench.database.check import find_faults
     from npas_bench.database.labels import printable

@@ -9,7 +9,7 @@ import typer
 from npas_bench.cli.console import output
 
 
-def download(task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name.")]) -> None:
+def download(task: Annotated[str, typer.Argument(metavar="TASK", help="Name of a task.")]) -> None:
     """Fetch a task's official data into $NPAS_BENCH_DATA or ~/.cache/npas-bench/data."""
     from npas_bench import plugins
     from npas_bench.tasks.base import data_folder

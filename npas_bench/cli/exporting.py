@@ -12,10 +12,10 @@ from npas_bench.cli.console import errors
 
 
 def export_runs(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Write to this file; - for standard output.")],
-    grid: Annotated[str | None, typer.Option("--grid", metavar="NAME", help="Only runs of this grid.")] = None,
-    task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Only runs of this task.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write, or - for standard output.")],
+    grid: Annotated[str | None, typer.Option("--grid", metavar="NAME", help="Export only runs of this grid.")] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Export only runs of this task.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     db: choose.Database = None,
 ) -> None:
     """Write finished runs to a file of JSON lines, for another database or the published board."""

@@ -15,7 +15,7 @@ def import_runs(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files that npas-bench export wrote.")],
     db: choose.Database = None,
 ) -> None:
-    """Add runs from files of JSON lines: all of them, or none if a line is wrong; each run once."""
+    """Add the runs in files of JSON lines: all of them once, or none of them if a line is wrong."""
     from npas_bench.database.access import Access, opened
     from npas_bench.database.exchange.files import check_files
     from npas_bench.database.exchange.importing import import_files

@@ -29,10 +29,12 @@ class BoardFormat(StrEnum):
 
 
 def leaderboard(
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    architecture: Annotated[str | None, typer.Option(help="Only this architecture.")] = None,
-    metric: Annotated[str | None, typer.Option(help="This metric [default: each task's primary one].")] = None,
-    method: Annotated[str | None, typer.Option(help="Only rows whose method and options contain this.")] = None,
+    task: Annotated[str | None, typer.Option(help="Show only this task.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Show only this architecture.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Show this metric [default: the primary one of each task].")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Show only rows whose method and options contain this.")] = None,
     from_budget: Annotated[
         str | None,
         typer.Option("--from-budget", metavar="BUDGET", help="Leave out smaller budgets: 5%, 3.65M, 365000."),
@@ -40,11 +42,16 @@ def leaderboard(
     to_budget: Annotated[
         str | None, typer.Option("--to-budget", metavar="BUDGET", help="Leave out larger budgets.")
     ] = None,
-    source: Annotated[Which, typer.Option(help="Your own runs, the published board, or both.")] = Which.all,
+    source: Annotated[Which, typer.Option(help="Show your own runs, the published board, or both.")] = Which.all,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Show at most N tables of each: those with the newest results.")
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Show at most N tables of each, which are those with the newest results."
+        ),
     ] = 10,
-    form: Annotated[BoardFormat, typer.Option("--format", help="For people, papers or programs.")] = BoardFormat.table,
+    form: Annotated[
+        BoardFormat, typer.Option("--format", help="Format: table for people, the others for papers and programs.")
+    ] = BoardFormat.table,
     db: choose.Database = None,
 ) -> None:
     """Show results: your own runs, and the published board that comes with the package."""

@@ -13,34 +13,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 list_app = typer.Typer(
-    help="List what is installed: methods, tasks, architectures, grids.",
+    help="List the methods, tasks, architectures or grids that are installed.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Check = Annotated[bool, typer.Option("--check", help="Import each one and say which fail.")]
+Check = Annotated[bool, typer.Option("--check", help="Import each of them and say which fail.")]
 
 
 @list_app.command("methods")
 def list_methods(check: Check = False) -> None:
-    """Ways of giving layers their weights."""
+    """List methods: ways of making the weights of layers from a fixed budget of parameters."""
     _list(plugins.methods, check)
 
 
 @list_app.command("tasks")
 def list_tasks(check: Check = False) -> None:
-    """What networks are trained on and measured by."""
+    """List tasks: the data that networks are trained on, and the metrics that they are compared by."""
     _list(plugins.tasks, check)
 
 
 @list_app.command("architectures")
 def list_architectures(check: Check = False) -> None:
-    """Network families; a member's name has its size behind the family's, as wrn-16-2 has."""
+    """List families of networks; the name of a member has its size behind that of the family, as in wrn-16-2."""
     _list(plugins.families, check)
 
 
 @list_app.command("grids")
 def list_grids() -> None:
-    """Named grids, with the files that hold them."""
+    """List grids, with the files that hold them."""
     _table((name, str(path), shipped) for name, (path, shipped) in plugins.grid_files().items())
 
 

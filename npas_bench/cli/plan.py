@@ -40,12 +40,14 @@ def plan(
     db: choose.Database = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="CPU threads, or GPUs, to run on [default: all of this machine]."),
+        typer.Option(
+            metavar="N", min=1, help="Number of CPU threads, or of GPUs, to run on [default: all of this machine]."
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Rows to show.")] = 40,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Number of rows to show.")] = 40,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show what a run would do: cells, parameters, what is supported and done, and what it would take.
+    """Show what a run would do: its cells, their parameters, what is supported or done, and what it would take.
 
     Time and memory are learned from the finished runs of the database and of the published board, and counted
     from the networks' operations where there are none.

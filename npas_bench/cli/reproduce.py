@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    run: Annotated[int, typer.Argument(metavar="RUN", help="The run's number.")],
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
     published: Annotated[
         bool, typer.Option("--published", help="RUN is a run of the published board; its repetition goes to --db.")
     ] = False,
@@ -35,7 +35,7 @@ def reproduce(
 ) -> None:
     """Run the cell of a finished run again and compare every metric with what it was.
 
-    The repetition is a run of its own, which no board counts. Without --tolerance, metrics are to agree bit for bit
+    The repetition is a run of its own, which no board counts. Without --tolerance, metrics must agree bit for bit
     on a CPU of the same instruction set with the same packages, and within 10 % elsewhere. The exit code is 0 if the
     run is reproduced, 1 if it is not, 2 if it cannot be repeated here.
     """

@@ -44,19 +44,33 @@ def run(
     short: choose.Short = False,
     executor: Annotated[
         ExecutorName | None,
-        typer.Option(help="inline: here, one by one; ray: as many as fit [default: ray for several cells]."),
+        typer.Option(
+            help="inline runs one cell after the other in this process, ray as many at a time as fit "
+            "[default: ray for several cells]."
+        ),
     ] = None,
     device: choose.Device = "auto",
     regenerate: Annotated[
-        bool, typer.Option("--regenerate", help="Make weights again in the backward pass: less memory, more time.")
+        bool,
+        typer.Option(
+            "--regenerate", help="Make weights again in the backward pass, which takes less memory and more time."
+        ),
     ] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Let PyTorch compile networks.")] = False,
     processes: Annotated[
         int,
-        typer.Option("--processes", metavar="N", min=1, help="Train each cell in N processes, each on a GPU, if any."),
+        typer.Option(
+            "--processes",
+            metavar="N",
+            min=1,
+            help="Train each cell in N processes, each on a GPU of its own if there are any.",
+        ),
     ] = 1,
     only: Annotated[
-        OnlyName | None, typer.Option(help="Run only cells that failed, that a dead run left, or all but these.")
+        OnlyName | None,
+        typer.Option(
+            help="Run only cells that failed, cells that a dead run left behind (stale), or all others (missing)."
+        ),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Run finished cells again, as repetitions that no board counts as seeds.")
@@ -67,17 +81,23 @@ def run(
     ] = False,
     ray_address: Annotated[
         str | None,
-        typer.Option("--ray-address", metavar="ADDRESS", help="Run on a Ray cluster: HOST:PORT or auto."),
+        typer.Option(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="Run on the Ray cluster at HOST:PORT, or on the one that auto finds.",
+        ),
     ] = None,
     workdir: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints, seen by every node [default: beside the database]."),
+        typer.Option(help="Folder for checkpoints, which every node sees [default: beside the database]."),
     ] = None,
     deadline: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The longest an attempt at a cell may take, as 90s, 30m or 2h.")
+        str | None,
+        typer.Option(metavar="TIME", help="Longest time that an attempt at a cell may take, as 90s, 30m or 2h."),
     ] = None,
     log: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the log goes [default: a new file in the workdir].")
+        Path | None,
+        typer.Option(metavar="FILE", help="File for the log [default: a new one in the folder for checkpoints]."),
     ] = None,
     db: choose.Database = None,
 ) -> None:

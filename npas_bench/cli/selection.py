@@ -14,23 +14,25 @@ if TYPE_CHECKING:
     from npas_bench.cells.grid import Grid
     from npas_bench.runner.planned import PlannedCell
 
-GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="A grid's name, or a YAML file.")]
-Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="NAME", help="A task's name. Repeatable.")]
+GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="Name of a grid, or a YAML file.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="NAME", help="Name of a task. Repeatable.")]
 Architectures = Annotated[
     list[str] | None,
-    typer.Option("--architecture", metavar="NAME", help="An architecture's name [default: the task's]. Repeatable."),
+    typer.Option("--architecture", metavar="NAME", help="Name of an architecture [default: the task's]. Repeatable."),
 ]
-Methods = Annotated[list[str] | None, typer.Option("--method", metavar="NAME", help="A method's name. Repeatable.")]
+Methods = Annotated[list[str] | None, typer.Option("--method", metavar="NAME", help="Name of a method. Repeatable.")]
 MethodOptions = Annotated[
     list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="An option of the one --method given. Repeatable."),
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the method, where one is given. Repeatable."),
 ]
 Budgets = Annotated[
     list[str] | None,
     typer.Option("--budget", metavar="BUDGET", help="10%, 4x, 3.65M, 365k or 365000 [default: 100%]. Repeatable."),
 ]
-Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", help="How many seeds, from 0 [default: 3].")]
-SeedList = Annotated[list[int] | None, typer.Option("--seed", metavar="SEED", help="One seed. Repeatable.")]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", metavar="N", help="Number of seeds, which count from 0 [default: 3].")
+]
+SeedList = Annotated[list[int] | None, typer.Option("--seed", metavar="SEED", help="A seed. Repeatable.")]
 Recipes = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,11 +42,11 @@ Recipes = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option("--epochs", metavar="N", help="Train N epochs: a derived recipe of its own.")
+    int | None, typer.Option("--epochs", metavar="N", help="Train for N epochs, which is a recipe of its own.")
 ]
 Parts = Annotated[
     int | None,
-    typer.Option("--parts", metavar="N", help="Compute every batch in N parts: a derived recipe of its own."),
+    typer.Option("--parts", metavar="N", help="Compute every batch in N parts, which is a recipe of its own."),
 ]
 
 
@@ -56,10 +58,12 @@ class PrecisionName(StrEnum):
 
 
 Precision = Annotated[
-    PrecisionName | None, typer.Option("--precision", help="Compute in this: a derived recipe of its own.")
+    PrecisionName | None, typer.Option("--precision", help="Number format to compute in, which is a recipe of its own.")
 ]
-Short = Annotated[bool, typer.Option("--short", help="Use the tasks' short recipes.")]
-Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")]
+Short = Annotated[bool, typer.Option("--short", help="Train by the short recipes of the tasks.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Device to train on: auto, cpu, cuda or cuda:N.")
+]
 Database = Annotated[
     str | None,
     typer.Option("--db", metavar="FILE|URL", help="Results database [default: $NPAS_BENCH_DB or runs.db]."),

@@ -23,11 +23,11 @@ class FoundRun(NamedTuple):
 
 
 def show(
-    run: Annotated[int, typer.Argument(metavar="RUN", help="The run's number.")],
-    published: Annotated[bool, typer.Option("--published", help="RUN is a run of the published board.")] = False,
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
+    published: Annotated[bool, typer.Option("--published", help="Show a run of the published board.")] = False,
     db: choose.Database = None,
 ) -> None:
-    """Show all that is known of a run: result, ledger, cost, provenance, and the command that runs its cell again."""
+    """Show everything about a run: its result, parameters, cost and provenance, and the command that repeats it."""
     from npas_bench.cli.terminal.boards import print_run
     from npas_bench.database.opening import locate
 

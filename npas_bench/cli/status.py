@@ -20,12 +20,14 @@ _LOOK_SECONDS = 2.0
 
 def status(
     grid: Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="Only this grid.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look every 2 s, until nothing is left to run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON; with --watch, a line whenever it changed.")] = False,
-    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Tell of at most N running cells one by one.")] = 20,
+    watch: Annotated[bool, typer.Option("--watch", help="Look every 2 s until nothing is left to run.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; with --watch, print a line whenever something has changed.")
+    ] = False,
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="List at most N of the running cells.")] = 20,
     db: choose.Database = None,
 ) -> None:
-    """Show how runs are getting on: counts of each state, running cells, drivers at work.
+    """Show how runs are getting on: the number in each state, running cells, and drivers at work.
 
     Nothing is written, and no driver is disturbed.
     """
