@@ -129,7 +129,7 @@ def trained_weights(network: Network, header: WeightsHeader) -> Weights:
         else:
             names[place] = name
             tensors[name] = _alone(tensor)
-    load = "build the run's network with npas-bench, then npas_bench.weights_file.fill_network(network, weights)"
+    load = "npas_bench.runner.kept.rebuild_network(cell, npas_bench.weights_file.read_weights(FILE)) builds the network"
     changes = {"kind": WeightsKind.TRAINED, "aliases": aliases, "structure": network.structure(), "load": load}
     return Weights(header.model_copy(update=changes), tensors)
 
