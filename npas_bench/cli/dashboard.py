@@ -38,7 +38,9 @@ _OPTIONS = {
 def dashboard(
     port: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, max=65535, help=f"[default: the first free one from {_FIRST_PORT}]"),
+        typer.Option(
+            metavar="N", min=1, max=65535, help=f"Port to listen on [default: the first free one from {_FIRST_PORT}]."
+        ),
     ] = None,
     address: Annotated[
         str,

@@ -45,7 +45,7 @@ def run(
     executor: Annotated[
         ExecutorName | None,
         typer.Option(
-            help="inline runs one cell after the other in this process, ray as many at a time as fit "
+            help="Run one cell after the other in this process (inline), or as many at a time as fit (ray) "
             "[default: ray for several cells]."
         ),
     ] = None,

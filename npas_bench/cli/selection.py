@@ -27,7 +27,9 @@ MethodOptions = Annotated[
 ]
 Budgets = Annotated[
     list[str] | None,
-    typer.Option("--budget", metavar="BUDGET", help="10%, 4x, 3.65M, 365k or 365000 [default: 100%]. Repeatable."),
+    typer.Option(
+        "--budget", metavar="BUDGET", help="Budget, such as 10%, 4x, 3.65M or 365000 [default: 100%]. Repeatable."
+    ),
 ]
 Seeds = Annotated[
     int | None, typer.Option("--seeds", metavar="N", help="Number of seeds, which count from 0 [default: 3].")
