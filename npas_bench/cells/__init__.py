@@ -1,1 +1,1 @@
-"""Cells, the points of a grid: what they are, how grids are read, and how grids become cells."""
+"""Cells, which are the points of a grid: their identity, reading grids, and expanding grids into cells."""

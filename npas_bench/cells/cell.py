@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from npas_bench.recipe import Recipe
     from npas_bench.tasks import Task
 
-# Rises when the way an identity is made changes; golden identities in the tests hold it fast.
+# It rises when identities are made in another way. Golden identities in the tests guard against changes.
 IDENTITY_VERSION = 1
 
 
@@ -75,9 +75,9 @@ class Cell:
         method: name of the method.
         method_version: its version.
         options: the method's options that differ from their defaults.
-        budget: trainable scalars the network may have.
-        recipe: how it is trained.
-        seed: of initial values, order and augmentation.
+        budget: number of trainable scalars that the network may have.
+        recipe: the recipe that it is trained by.
+        seed: seed of initial values, order and augmentation.
         budget_text: the budget as it was asked for; not part of the identity.
     """
 
@@ -131,7 +131,7 @@ class Cell:
         return cell
 
     def of_seed(self, seed: int) -> Cell:
-        """The same cell of another seed, whose identity is made of what this one has of it."""
+        """The same cell with another seed, whose identity is made from parts of this cell's canonical JSON."""
         other = replace(self, seed=seed)
         object.__setattr__(other, "_around_seed", self._around())
         return other
@@ -139,7 +139,7 @@ class Cell:
     @property
     def canonical(self) -> str:
         """Sorted JSON of all that determines the result."""
-        # Made anew each time: kept, it would be most of what a grid of many cells holds.
+        # It is not kept, since it would be most of the memory that a grid of many cells takes.
         before, after = self._around()
         return f'{before},"seed":{_json(self.seed)},{after}'
 

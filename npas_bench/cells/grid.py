@@ -1,4 +1,4 @@
-"""Grids: YAML files that name a product of cells, or several."""
+"""Grids, which are YAML files that name one or several products of cells."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Block(_Strict):
     """One product of cells.
 
     Attributes:
-        tasks: names.
-        architectures: names; left out, each task's default.
-        methods: names, or mappings of `name` and `options`.
-        budgets: as in `10%`, `4x`, `3.65M`, `365k`, `365000`; methods that train the whole architecture run
+        tasks: names of tasks.
+        architectures: names of architectures; None takes each task's default.
+        methods: names of methods, or mappings of `name` and `options`.
+        budgets: budgets as in `10%`, `4x`, `3.65M`, `365k`, `365000`; methods that train the whole architecture run
             once, at 100 %.
-        seeds: how many, from 0, or a list.
+        seeds: the number of seeds, which count from 0, or a list of seeds.
         recipe: name of a recipe of the task, or a mapping of fields to change, with the `name` of the recipe that is
             changed; left out, the task's default for the architecture.
     """
@@ -99,12 +99,12 @@ class Block(_Strict):
 
 
 class Grid(_Strict):
-    """A named product of cells, or several.
+    """One or several products of cells.
 
     Attributes:
         about: what the grid is for, in a line.
         blocks: the products.
-        beside: papers' tables that its results stand beside, as `plummer2022npas Table 5`.
+        beside: the papers' tables that its results are compared with, as `plummer2022npas Table 5`.
     """
 
     about: str = ""
@@ -136,7 +136,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def read_grid(name: str) -> Grid:
-    """The grid of this name, or in the file of this path.
+    """Read the grid that has a name, or the file that has a path.
 
     Raises:
         GridError: if the file cannot be read or is malformed; the message names file and place.
@@ -238,7 +238,7 @@ class Expander:
         return self._sizes[key]
 
     def _block(self, block: Block) -> Iterator[Cell]:
-        """Seed by seed: every method has a first result early, and a drift of step times meets all alike."""
+        """The cells of a product, seed by seed, so that all methods have results early and share drifting times."""
         methods = [self._method(entry) for entry in block.methods]
         for task in map(self.task, block.tasks):
             for architecture in map(self.architecture, block.architectures or (task.architecture,)):

@@ -1,1 +1,1 @@
-"""The command line, one module per command; heavy imports stay inside the commands."""
+"""The command line, with one module for each command. Heavy imports stay inside the commands."""

@@ -1,4 +1,4 @@
-"""`npas-bench cancel`."""
+"""The command `npas-bench cancel`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def cancel(
 ) -> None:
     """Cancel runs that are pending, running or stale.
 
-    A driver that is at one of them stops it within seconds, or when its epoch ends where it runs inline. What a run
-    has reached is kept: the npas-bench run command that started it goes on with it.
+    A driver stops such a run within seconds, or at the end of its epoch where it runs inline. What the run has reached
+    is kept, and the npas-bench run command that started it goes on with it.
     """
     from npas_bench.database.access import Access, opened
     from npas_bench.database.opening import locate
@@ -88,7 +88,7 @@ def _cancel(database: Database, *, runs: list[int] | None = None, grid: str | No
 
     cancelled = dict.fromkeys(CANCELLABLE, 0)
     while True:
-        # Again: a driver may have moved one from a state that comes later to one that came before.
+        # It is tried again until nothing is left: a driver may have moved a run to a state that was tried before.
         some = {state: cancel_runs(database, runs=runs, grid=grid, states=(state,)) for state in CANCELLABLE}
         for state, count in some.items():
             cancelled[state] += count

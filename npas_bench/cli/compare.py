@@ -1,4 +1,4 @@
-"""`npas-bench compare`."""
+"""The command `npas-bench compare`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CompareFormat(StrEnum):
-    """How to write a comparison."""
+    """The formats that a comparison is written in."""
 
     table = "table"
     csv = "csv"

@@ -1,4 +1,4 @@
-"""Where commands print to."""
+"""The consoles that commands print to."""
 
 from __future__ import annotations
 

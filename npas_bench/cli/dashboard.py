@@ -1,4 +1,4 @@
-"""`npas-bench dashboard`."""
+"""The command `npas-bench dashboard`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from npas_bench.errors import NpasBenchError
 
 _FIRST_PORT, _PORTS = 8501, 20
 _TAKEN = (errno.EADDRINUSE,)
-# Two colour themes of one character; the reader's system chooses. Accents are of the charts' scheme.
+# There is a light and a dark theme, of which the reader's system chooses one. Accents have the charts' colours.
 _OPTIONS = {
     "server.headless": "true",
     "server.fileWatcherType": "none",
@@ -59,7 +59,7 @@ def dashboard(
 
     location = locate(db)
     chosen = _free_port(address, port)
-    # In the environment: a server's URL may hold a password, which a command line would show to everyone.
+    # The environment hides what a command line would show to everyone: a server's URL may hold a password.
     os.environ["NPAS_BENCH_DB"] = (
         str(location.path.resolve()) if location.path else location.url.render_as_string(hide_password=False)
     )
@@ -67,9 +67,9 @@ def dashboard(
     if browser:
         options["server.headless"] = "false"
     app = Path(__file__).parent.parent / "dashboard" / "pages" / "app.py"
-    # That there is no server yet, which caches shared between sessions would belong to, is as it should be.
+    # Streamlit warns that there is no server yet for shared caches to belong to, which is as it should be.
     logging.getLogger("streamlit.runtime.caching.cache_data_api").setLevel(logging.ERROR)
-    # What pages need is there before the first of them is asked for.
+    # Importing what pages need now makes the first page fast.
     import_module("npas_bench.dashboard.preload")
 
     cli.main(["run", str(app), *(f"--{name}={value}" for name, value in options.items())], prog_name="streamlit")
@@ -79,7 +79,7 @@ def _free_port(address: str, wanted: int | None) -> int:
     """A port to listen on.
 
     Raises:
-        NpasBenchError: if the wanted one, or every usual one, is taken, or the address is none of this machine.
+        NpasBenchError: if the wanted port or every usual port is taken, or if the address is not one of this machine.
     """
     for port in [wanted] if wanted is not None else range(_FIRST_PORT, _FIRST_PORT + _PORTS):
         try:

@@ -1,4 +1,4 @@
-"""`npas-bench db`: looking after a results database."""
+"""The commands `npas-bench db`, which look after a results database."""
 
 from __future__ import annotations
 

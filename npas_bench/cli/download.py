@@ -1,4 +1,4 @@
-"""`npas-bench download`."""
+"""The command `npas-bench download`."""
 
 from __future__ import annotations
 

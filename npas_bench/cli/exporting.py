@@ -1,4 +1,4 @@
-"""`npas-bench export`."""
+"""The command `npas-bench export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`npas-bench import`."""
+"""The command `npas-bench import`."""
 
 from __future__ import annotations
 

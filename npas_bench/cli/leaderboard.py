@@ -1,4 +1,4 @@
-"""`npas-bench leaderboard`."""
+"""The command `npas-bench leaderboard`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BoardFormat(StrEnum):
-    """How to write a board."""
+    """The formats that a board is written in."""
 
     table = "table"
     markdown = "markdown"
@@ -132,7 +132,7 @@ def _check_names(wanted: dict[str, str | None], sources: list[Source]) -> None:
     """Refuse a name that no result has, unless there are no results at all.
 
     Raises:
-        UnknownName: with the nearest of the names that have results.
+        UnknownName: if no result has the name; the message offers the nearest names that have results.
     """
     from npas_bench.database.queries.results import has_name, stored_names
 

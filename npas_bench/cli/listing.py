@@ -1,4 +1,4 @@
-"""`npas-bench list`: what is installed, read from metadata without importing any of it."""
+"""The commands `npas-bench list`, which read what is installed from metadata without importing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`npas-bench`: the commands put together, and errors turned into messages and exit codes."""
+"""The program `npas-bench`, which puts the commands together and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit; a user's error is one message and exit code 2.
 
     Args:
-        arguments: what follows the program's name; left out, the process's own.
+        arguments: what follows the program's name; None takes the arguments of the process.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that lacks a character shows a question mark instead of a traceback.
+            # A character that the terminal lacks is to be shown as a question mark, and not to end in a traceback.
             stream.reconfigure(errors="replace")
     try:
         app(arguments, prog_name="npas-bench")

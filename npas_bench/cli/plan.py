@@ -1,4 +1,4 @@
-"""`npas-bench plan`: what a run would do, and what it would take."""
+"""The command `npas-bench plan`, which shows what a run would do and how long it would take."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def plan(
 
 
 def _alike(planned: list[PlannedCell]) -> list[list[int]]:
-    """Indices of cells that differ in their seed alone, in order."""
-    # First by what the cells of a grid's block share: comparing recipes of a hundred thousand takes long.
+    """Groups of the indices of cells that differ in their seed alone, in order."""
+    # Cells are grouped by shared objects first, since comparing the recipes of a hundred thousand cells takes long.
     shared: dict[tuple[object, ...], list[int]] = {}
     for index, one in enumerate(planned):
         cell = one.cell
@@ -140,7 +140,7 @@ def _preview(one: PlannedCell) -> Preview:
         return Preview(method.preview(problem).total, None, None)
     except UnsupportedBudget as unsupported:
         return Preview(None, RunState.UNSUPPORTED, str(unsupported))
-    # A method may fail in any way whatever; a run would store the cell as failed and go on.
+    # A method may fail in any way; a run would store the cell as failed and go on.
     except Exception as error:
         return Preview(None, "would fail", f"{type(error).__name__}: {error}")
 

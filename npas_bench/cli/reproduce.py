@@ -1,4 +1,4 @@
-"""`npas-bench reproduce`."""
+"""The command `npas-bench reproduce`."""
 
 from __future__ import annotations
 

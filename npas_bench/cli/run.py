@@ -1,4 +1,4 @@
-"""`npas-bench run`."""
+"""The command `npas-bench run`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from npas_bench.errors import NpasBenchError
 
 
 class ExecutorName(StrEnum):
-    """Where cells run."""
+    """The executors that cells can run on."""
 
     inline = "inline"
     ray = "ray"
 
 
 class OnlyName(StrEnum):
-    """Which of the unfinished cells run."""
+    """The unfinished cells that a run can be limited to."""
 
     failed = "failed"
     missing = "missing"
@@ -167,7 +167,7 @@ def run(
 
 
 def _deadline(written: str | None) -> float | None:
-    """Seconds, of `90`, `90s`, `30m` or `2h`."""
+    """The seconds that a user wrote as `90`, `90s`, `30m` or `2h`."""
     import math
 
     if written is None:

@@ -1,4 +1,4 @@
-"""Options that choose cells, shared by `run` and `plan`, and what they come to."""
+"""The options that choose cells, which `run` and `plan` share, and the cells that they choose."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Parts = Annotated[
 
 
 class PrecisionName(StrEnum):
-    """Number formats of forward and backward passes."""
+    """The number formats of forward and backward passes."""
 
     fp32 = "fp32"
     bf16 = "bf16"
@@ -73,7 +73,7 @@ Database = Annotated[
 
 
 class Selection(NamedTuple):
-    """Which cells a user chose, as the options say it; and whether they run on other machines too."""
+    """The options by which a user chose cells, and whether the cells run on other machines too."""
 
     grid: str | None
     tasks: list[str] | None
@@ -93,7 +93,7 @@ class Selection(NamedTuple):
 
 
 def planned_cells(selection: Selection) -> list[PlannedCell]:
-    """The cells a selection comes to, with the data and the device they would run on.
+    """The cells that a user chose, with the data and the device that they would run on.
 
     Raises:
         NpasBenchError: if a name, budget or option is wrong, data is missing, or there is no such device.

@@ -1,4 +1,4 @@
-"""`npas-bench show`."""
+"""The command `npas-bench show`."""
 
 from __future__ import annotations
 

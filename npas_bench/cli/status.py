@@ -1,4 +1,4 @@
-"""`npas-bench status`."""
+"""The command `npas-bench status`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def status(
 
         def look() -> Status:
             found = read_status(database, grid=grid, limit=limit)
-            # A connection that is kept open would keep a driver from leaving one file behind.
+            # As long as a connection is open, a driver that ends cannot merge its log into the database's one file.
             database.engine.dispose()
             return found
 
@@ -79,7 +79,7 @@ def _print_json(status: Status, indent: int | None = 1) -> None:
 
     from npas_bench.cli.terminal.status import status_record
 
-    # Not through the console, which would wrap it. What is not ASCII is escaped, terminal sequences with it.
+    # The console would wrap the lines. JSON escapes what is not ASCII, and with it terminal sequences.
     typer.echo(json.dumps(status_record(status), indent=indent))
 
 
@@ -128,6 +128,6 @@ def _watch_lines(status: Status, look: Callable[[], Status], *, as_json: bool) -
 
 
 def _content(status: Status) -> Any:
-    """All but what changes with time alone."""
+    """The status without what changes with time alone."""
     drivers = [driver._replace(heartbeat=driver.started) for driver in status.drivers]
     return status._replace(moment=None, drivers=drivers)  # type: ignore[arg-type]

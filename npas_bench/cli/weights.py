@@ -1,4 +1,4 @@
-"""`npas-bench weights`."""
+"""The command `npas-bench weights`."""
 
 from __future__ import annotations
 

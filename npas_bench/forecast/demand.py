@@ -1,4 +1,4 @@
-"""What one training step of a network asks of a machine, counted on the meta device: no data, no memory, no time."""
+"""What one training step of a network demands of a machine, counted on the meta device without data or memory."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Two, because some norms refuse a single example.
+# There are two, because some normalisations refuse a single example.
 _EXAMPLES = 2
 
 
 class Demand(NamedTuple):
-    """What a forward pass of a network takes.
+    """What a forward pass of a network demands.
 
     Attributes:
-        calls: operations that are called, whatever the batch.
-        flops: floating-point operations of one example.
-        kept: bytes of one example that are kept for the backward pass.
-        scalars: trainable scalars of the network that is computed with.
+        calls: number of operations that are called, whatever the size of the batch.
+        flops: floating-point operations for one example.
+        kept: bytes for one example that are kept for the backward pass.
+        scalars: number of trainable scalars of the network.
     """
 
     calls: int
@@ -48,10 +48,10 @@ class Demand(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """How fast a kind of device is before anything was measured on it.
+    """The assumed speed of a class of devices on which nothing was measured yet.
 
     Attributes:
-        call: seconds of a called operation, with what the backward pass and the optimiser do for it.
+        call: seconds of a called operation, with its part of the backward pass and of the optimiser's step.
         flop: seconds of a floating-point operation, on one thread or one GPU.
     """
 
@@ -59,38 +59,38 @@ class Rate(NamedTuple):
     flop: float
 
 
-# Of small and of large convolutions in single precision, on one core with AVX-512 and on a large GPU.
+# Typical of convolutions in single precision, small ones on one core with AVX-512 and large ones on a large GPU.
 RATES = {"cpu": Rate(5e-5, 7e-12), "cuda": Rate(4e-5, 1e-13)}
 
 
 def step_seconds(demand: Demand, batch: int, threads: int, device_class: str) -> float:
-    """Seconds of a training step by its operations alone: a backward pass takes two forward passes' time."""
+    """Seconds of a training step by its operations alone, where a backward pass takes as long as two forward passes."""
     rate = RATES[device_class]
     lanes = threads if device_class == "cpu" else 1
     return demand.calls * rate.call + 3 * batch * demand.flops * rate.flop / lanes
 
 
 class Demands:
-    """Counts what networks ask, each once."""
+    """Counts the demands of networks, each once."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[Any, ...], Demand | None] = {}
 
     def of(self, cell: Cell) -> Demand | None:
-        """Of the network that a cell trains; see `find`."""
+        """The demand of the network that a cell trains; see `find`."""
         return self.find(cell.task, cell.architecture, cell.method, cell.options, cell.budget)
 
     def find(self, task: str, architecture: str, method: str, options: Mapping[str, Any], budget: int) -> Demand | None:
-        """Of a network; None where it cannot be counted: something is not installed, or does not run there.
+        """The demand of a network; None if it is not installed or cannot be counted on the meta device.
 
-        Of a method that generates weights it is the architecture's own: what generating takes is the method's.
+        For a method that generates weights it is the demand of the architecture, without that of the generation.
         """
         key: tuple[Any, ...] = (task, architecture)
-        # What is a plug-in may fail in any way whatever; a forecast can do without.
+        # Plugins may fail in any way, and a forecast can do without the count.
         try:
             chosen = plugins.methods.load(method)
             if not (chosen.whole or issubclass(chosen, SharingMethod)):
-                # Networks of nearly the same budget take nearly the same, and there may be many.
+                # Networks of nearly equal budgets have nearly equal demands, and there may be many of them.
                 budget = math.ceil(2 ** (math.ceil(2 * math.log2(budget)) / 2))
                 key += (method, repr(sorted(options.items())), budget)
             if key not in self._found:
@@ -110,7 +110,7 @@ def _module(problem: Problem) -> nn.Module:
 
 
 def _built(method: Method, problem: Problem) -> nn.Module:
-    """What a method trains, if that is plain; the architecture itself where it meets no such budget."""
+    """The network that a method trains if it is a plain one; the architecture if the method cannot meet the budget."""
     try:
         with torch.device("meta"):
             network = method.build(problem)
@@ -120,7 +120,7 @@ def _built(method: Method, problem: Problem) -> nn.Module:
 
 
 def count(module: nn.Module, task: Task) -> Demand:
-    """What a forward pass of `module`, on the meta device, takes in training."""
+    """Count what a forward pass of `module`, which is on the meta device, demands in training."""
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:

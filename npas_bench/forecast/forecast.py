@@ -1,11 +1,11 @@
-"""What cells will take, learned from what finished runs took.
+"""Forecasts of time and memory of cells, learned from finished runs.
 
 The logarithm of the seconds of an epoch is what the operations of the plain network would take (`demand`) plus
 effects of the machine, task, architecture, recipe, method, options and budget, each of which is drawn from a normal
-distribution around zero: ridge regression, in its dual form. A cell of a profile that was run before is forecast as its
-runs were; of another budget, method or task, as far as the effects are known; of nothing known, by its operations.
-The seconds are proportional to the epochs. The same equations tell without a second fit what they would have
-forecast of each past run, had its own profile never been run.
+distribution around zero. This is ridge regression in its dual form. A cell whose profile was run before is forecast
+from those runs; a cell of another budget, method or task from the effects that are known; and all others from their
+operations. The seconds are proportional to the epochs. The same equations tell, without a second fit, what the
+forecast of each past run would have been if its own profile had never been run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Basis = Literal["runs", "neighbours", "operations"]
 
-# How far the effects spread, as standard deviations of the logarithm of seconds.
+# The assumed spread of the effects, as standard deviations of the logarithm of seconds.
 _SPREADS = {
     "all": 2.0,
     "machine": 0.7,
@@ -51,28 +51,28 @@ _SPREADS = {
     "method on machine": 0.1,
     "profile": 0.15,
 }
-# Of runs of one profile around its median, where too few tell.
+# The assumed spread of the runs of a profile around its median, used if there are too few runs to estimate it.
 _NOISE = 0.15
-# Kinds that are learned from: the equations take the cube of it.
-_MOST_KINDS = 1500
-# Tasks and architectures of past runs whose operations are counted; of others the runs tell of one another alone.
+# At most so many profiles are learned from, since the time of the equations grows with their cube.
+_MOST_PROFILES = 1500
+# Operations are counted for at most so many pairs of task and architecture of past runs.
 _MOST_COUNTED = 12
 WITHIN = 1.5
-# Bytes of a process with its libraries; a GPU's memory is counted without them.
+# Bytes that a process takes besides its network: on a CPU with all libraries, on a GPU without them.
 _LIBRARIES = {"cpu": 900 * 2**20, "cuda": 64 * 2**20}
-# An evaluation beside an epoch of training, where nothing tells.
+# The assumed time of an evaluation relative to an epoch of training, used if no run tells.
 _EVALUATION = 0.2
 
 
 class Estimate(NamedTuple):
-    """What a cell will take.
+    """The forecast for a cell.
 
     Attributes:
-        seconds: of training and evaluation.
-        memory: bytes at its peak; None where nothing is known.
-        basis: `runs` of its profile; `neighbours`, runs of others on its task and architecture or of its method;
-            `operations`, at the speed of other runs, where there are none of these either.
-        measured: whether the memory is what such runs took, and not just counted.
+        seconds: seconds of training and evaluation.
+        memory: bytes at its peak; None if that is not known.
+        basis: what the forecast rests on: `runs` of its profile; `neighbours`, other runs on its task and architecture
+            or of its method; or else `operations`, at the speed of other runs.
+        measured: whether the memory was measured in such runs, and not only counted.
     """
 
     seconds: float
@@ -93,12 +93,12 @@ class HitRate(NamedTuple):
 
 
 class Hindcast(NamedTuple):
-    """What would have been forecast of past runs.
+    """How right forecasts of past runs would have been.
 
     Attributes:
-        known: of each run that has others of its profile, from all but itself.
-        new: of each run, from the runs of other profiles.
-        factor: that counts as right.
+        known: forecasts of each run whose profile has other runs, from all runs but itself.
+        new: forecasts of each run from the runs of other profiles.
+        factor: the factor within which a forecast counts as right.
     """
 
     known: HitRate
@@ -110,17 +110,17 @@ class Forecast:
     """Estimates from past runs.
 
     Args:
-        timings: of past runs of one class of devices, newest first.
-        device: that cells will run on: `cpu`, `cuda` or `cuda:N`.
-        machine: the label of this machine, see `machine_label`.
-        demands: counts networks, if some were counted before.
+        timings: timings of past runs on one class of devices, the newest first.
+        device: the device that cells will run on: `cpu`, `cuda` or `cuda:N`.
+        machine: the label of this machine; see `machine_label`.
+        demands: demands of networks that were counted before; None counts all anew.
     """
 
     def __init__(self, timings: Iterable[Timing], device: str, machine: str, demands: Demands | None = None) -> None:
         self._class = device_class(device)
         self._machine = machine
         self._demands = demands or Demands()
-        self._groups = grouped(timings, self._class)[:_MOST_KINDS]
+        self._groups = grouped(timings, self._class)[:_MOST_PROFILES]
         self._logs = [[math.log(seconds) for seconds in group.epochs] for group in self._groups]
         self._examples = _medians((group.profile.task, group.examples) for group in self._groups)
         self._evaluation = _medians((group.profile.task, group.evaluation) for group in self._groups)
@@ -132,7 +132,7 @@ class Forecast:
 
     @classmethod
     def learn(cls, databases: Sequence[Database], device: str) -> Forecast:
-        """From finished runs in each of `databases` on the device's class; one that is in several counts once."""
+        """Learn from finished runs on the device's class in several databases; a run in several of them counts once."""
         timings: dict[str, Timing] = {}
         for database in databases:
             for timing in read_timings(database, device_class(device)):
@@ -141,16 +141,16 @@ class Forecast:
 
     @property
     def runs(self) -> int:
-        """Past runs that it was learned from."""
+        """The number of past runs that it was learned from."""
         return sum(map(len, self._logs))
 
     def of(self, one: PlannedCell, engine: Engine = Engine()) -> Estimate:  # noqa: B008 (immutable)
-        """What a cell will take."""
+        """The forecast for a cell."""
         return self.all([one], engine)[0]
 
     def all(self, planned: Sequence[PlannedCell], engine: Engine = Engine()) -> list[Estimate]:  # noqa: B008 (immutable)
-        """What each of several cells will take; alike ones are worked out once."""
-        # Cells of a grid share these objects, and comparing those takes a long time.
+        """The forecasts for several cells; cells of the same kind share one."""
+        # Cells of a grid share these objects, whose contents take long to compare.
         alike: dict[tuple[Any, ...], Estimate] = {}
         found = []
         for one in planned:
@@ -162,7 +162,7 @@ class Forecast:
         return found
 
     def hindcast(self) -> Hindcast:
-        """How right it would have been about past runs: this machine's, where it has any."""
+        """How right forecasts of past runs would have been: those of this machine, if it has any."""
         bar = math.log(WITHIN)
         known, new = [], []
         here = [row for row, group in enumerate(self._groups) if group.machine == self._machine]
@@ -184,7 +184,7 @@ class Forecast:
         return Hindcast(HitRate(sum(known), len(known)), HitRate(sum(new), len(new)))
 
     def _without(self, rows: list[int], row: int) -> tuple[float, float]:
-        """What all other groups say of one of `rows`, and its variance: it follows from the inverse of the fit."""
+        """Each row's forecast from all other groups, and its variance, which follow from the inverse of the fit."""
         covariance = np.linalg.inv(self._inverse[np.ix_(rows, rows)])
         place = rows.index(row)
         mean = self._values[row] - covariance[place] @ self._solved[rows]
@@ -221,16 +221,16 @@ class Forecast:
     def _counted_peak(self, one: PlannedCell, demand: Demand | None) -> int | None:
         if demand is None:
             return None
-        # Weights and their gradients, trained scalars with gradient and momentum, and what a part of a batch keeps.
+        # It is the sum of weights with gradients, trained scalars with gradient and momentum, and what a part keeps.
         recipe = one.cell.recipe
         kept = demand.kept * math.ceil(recipe.batch_size / recipe.parts) * (0.6 if recipe.precision == "bf16" else 1)
         return int(_LIBRARIES[self._class] + 8 * demand.scalars + 12 * one.cell.budget + 1.3 * kept)
 
     def _fit(self) -> None:
-        """Solve for the weights of past groups in every forecast."""
+        """Solve for the weights that past groups have in every forecast."""
         values = np.array([statistics.median(logs) for logs in self._logs]) - self._offsets
         deviations = [abs(log - statistics.median(logs)) for logs in self._logs if len(logs) > 2 for log in logs]
-        # 1.48 times the median absolute deviation is a normal distribution's standard deviation.
+        # For a normal distribution, 1.48 times the median absolute deviation is the standard deviation.
         self._noise = min(0.5, max(0.05, 1.48 * statistics.median(deviations))) if len(deviations) > 9 else _NOISE
         self._values = values
         self._codes: dict[str, dict[Any, int]] = {name: {} for name in _SPREADS}
@@ -254,7 +254,7 @@ class Forecast:
         return kernel
 
     def _levels_of(self, profile: Profile, machine: str, *, grow: bool) -> list[int]:
-        """The number of each effect's level; -1 for one that no past run has."""
+        """The index of each effect's level; -1 for a level that no past run has."""
         where, method = profile.place, (profile.method, profile.options)
         levels: dict[str, Any] = {
             "all": "",
@@ -276,7 +276,7 @@ class Forecast:
         return [self._codes[name].get(level, -1) for name, level in levels.items()]
 
     def _offsets_of_groups(self) -> Any:
-        """The logarithm of an epoch's seconds by operations alone, for each group."""
+        """For each group, the logarithm of an epoch's seconds by its operations alone."""
         frequent = Counter(group.profile.place for group in self._groups)
         self._uncounted = {place for place, _ in frequent.most_common()[_MOST_COUNTED:]}
         offsets = []
@@ -285,7 +285,7 @@ class Forecast:
             if profile.place not in self._uncounted:
                 demand = self._demands.find(*profile[:3], json.loads(profile.options), profile.budget)
             offsets.append(self._offset(demand, profile, self._examples.get(profile.task)))
-        # Where they cannot be counted, the runs of a place tell of one another alone.
+        # If operations cannot be counted, runs on a task and architecture inform only forecasts for the same two.
         usual = _medians(
             (group.profile.place, statistics.median(logs)) for group, logs in zip(self._groups, self._logs, strict=True)
         )
@@ -304,14 +304,14 @@ class Forecast:
         return math.log(step * math.ceil(examples / recipe["batch_size"]))
 
     def _like(self, profile: Profile) -> float:
-        """In the place of an offset, where operations cannot be counted: that of the most similar past runs."""
+        """The offset of the most similar past runs, for a cell whose operations cannot be counted."""
         rows = [row for row, group in enumerate(self._groups) if group.profile.place == profile.place]
         chosen = self._offsets[rows] if rows else self._offsets
         return float(np.median(chosen)) if len(chosen) else 0.0
 
 
 def machine_label(device: str) -> str:
-    """What tells machines of different speed apart: a GPU's name, or the class of a host without one."""
+    """A label that tells machines of different speed apart: the GPU's name, or the class of a host without a GPU."""
     if device_class(device) == "cuda":
         return describe_device(device)
     from npas_bench.runner.machine import host_class
@@ -320,7 +320,7 @@ def machine_label(device: str) -> str:
 
 
 def _near(profile: Profile) -> tuple[tuple[str, ...], ...]:
-    """What two profiles have in common that makes neighbours of them."""
+    """The facts that make two profiles neighbours if they share one of them."""
     return (profile.place, ("method", profile.method))
 
 
@@ -333,7 +333,7 @@ def _medians(pairs: Iterable[tuple[Any, float | None]]) -> dict[Any, float]:
 
 
 def _largest_memory(groups: Iterable[ProfileRuns]) -> dict[tuple[Any, ...], int]:
-    """The largest peak of each profile, and of all profiles of a place and recipe."""
+    """The largest peak of each profile, and of all profiles with the same task, architecture and recipe."""
     found: dict[tuple[Any, ...], int] = {}
     for group in groups:
         for part in (group.profile, (*group.profile.place, group.profile.recipe)):

@@ -1,4 +1,4 @@
-"""What cells are expected to take, learned from the runs of a database and of the published board."""
+"""The forecast that is learned from the runs of a database and of the published board."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def learned_forecast(database: Database | None, device: str) -> Forecast:
-    """A forecast learned from the runs of `database`, if there is one, and of the board that comes along."""
+    """A forecast learned from the runs of `database`, if there is one, and of the published board."""
     from npas_bench.forecast.forecast import Forecast
     from npas_bench.leaderboard.published import open_published
 

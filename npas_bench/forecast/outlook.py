@@ -1,4 +1,4 @@
-"""What a set of cells takes together: time, finishing time, memory and disk, on so many cores or GPUs."""
+"""What a set of cells takes together on a number of cores or GPUs: time, memory and disk."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from npas_bench.forecast.forecast import Estimate
     from npas_bench.runner.planned import PlannedCell
 
-# Until the first worker is at work, and around every cell: its network, its data, its row in the database.
+# Seconds until the first worker is at work, and seconds around every cell for its network, data and database row.
 _START_SECONDS = 6.0
 _CELL_SECONDS = 0.15
-# Of a checkpoint: weights and momentum, in single precision; and what it has beside these.
+# Bytes of a checkpoint: for each scalar its weight and momentum in single precision, and for all the rest.
 _SCALAR_BYTES = 8
 _FILE_BYTES = 100_000
-# A file takes the place of the one before it once it is whole.
+# Two files exist for a moment, since a new one replaces the old one when it is whole.
 _FILES = 2
-# Of a run in the database, and of each epoch in its history.
+# Bytes of a run in the database, and of each epoch in its history.
 _RUN_BYTES = 4_500
 _EPOCH_BYTES = 160
 
@@ -31,13 +31,13 @@ class Outlook(NamedTuple):
     """What cells take together.
 
     Attributes:
-        cells: how many.
-        lanes: CPU threads or GPUs that they have.
-        device_seconds: of all lanes together: CPU time, or GPU time.
-        seconds: until the last one is finished.
-        memory: bytes of the worker that needs most; None where nothing is known.
-        checkpoints: bytes on disk while they run, at most.
-        growth: bytes that the database grows by.
+        cells: number of cells.
+        lanes: number of CPU threads or GPUs that they run on.
+        device_seconds: CPU time or GPU time, summed over all lanes.
+        seconds: seconds until the last cell is finished.
+        memory: bytes of the worker that needs most; None if that is not known.
+        checkpoints: largest number of bytes on disk while they run.
+        growth: bytes by which the database grows.
     """
 
     cells: int
@@ -50,12 +50,12 @@ class Outlook(NamedTuple):
 
 
 def look_out(planned: Sequence[PlannedCell], estimates: Sequence[Estimate], lanes: int) -> Outlook:
-    """What these cells take, the longest first, whenever enough lanes are free.
+    """What cells take together if the longest begin first, whenever enough lanes are free.
 
     Args:
         planned: the cells.
-        estimates: of each.
-        lanes: CPU threads or GPUs.
+        estimates: the estimate of each cell.
+        lanes: number of CPU threads or GPUs.
     """
     widths = [min(lanes, _width(one)) for one in planned]
     seconds = [estimate.seconds + _CELL_SECONDS for estimate in estimates]
@@ -72,11 +72,11 @@ def look_out(planned: Sequence[PlannedCell], estimates: Sequence[Estimate], lane
 
 
 def finish(jobs: Iterable[tuple[float, int]], lanes: int) -> float:
-    """When the last of several jobs ends, the longest of them begun first.
+    """Seconds until the last of several jobs ends if the longest begin first.
 
     Args:
-        jobs: seconds of each, and the lanes that it takes.
-        lanes: that there are.
+        jobs: the seconds of each job, and the number of lanes that it takes.
+        lanes: the number of lanes.
     """
     free = [0.0] * lanes
     for seconds, width in sorted(jobs, reverse=True):
@@ -87,7 +87,7 @@ def finish(jobs: Iterable[tuple[float, int]], lanes: int) -> float:
 
 
 def lanes_here(device: str) -> int:
-    """CPU threads of this machine, or its GPUs where cells run on these."""
+    """The number of CPU threads of this machine, or of its GPUs for cells that run on GPUs."""
     if device_class(device) == "cpu":
         return os.cpu_count() or 1
     import torch

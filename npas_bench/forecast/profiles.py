@@ -1,4 +1,4 @@
-"""Kinds of cells that take the same time an epoch, and what past runs of each took."""
+"""Profiles of cells that take equally long for an epoch, and what past runs of each profile took."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from npas_bench.database.queries.timings import Timing
     from npas_bench.runner.work import Engine
 
-# What of a recipe does not change how long an epoch takes; whatever else there is, or will be, may.
+# These fields of a recipe do not change how long an epoch takes; any other field may, also one that is added later.
 _FREE = {
     *("name", "epochs", "learning_rate", "learning_rate_factors", "schedule", "milestones", "iteration_milestones"),
     *("gamma", "warmup", "warmup_iterations", "warmup_factors", "momentum", "nesterov", "betas", "epsilon"),
     *("weight_decay", "weight_decay_factors", "label_smoothing", "min_delta", "patience"),
 }
-# What the forecast reads of every recipe.
+# The forecast reads these fields of every recipe.
 _ALWAYS = ("batch_size", "threads")
 
 
 class Profile(NamedTuple):
-    """Cells that take the same time an epoch: they differ in their seed alone, or in what costs no time.
+    """What cells have in common that take equally long for an epoch: all but their seeds and what costs no time.
 
     Attributes:
-        options: of the method, as sorted JSON.
-        recipe: what of it may cost time, as sorted JSON.
-        engine: switches that are on.
+        options: the method's options as sorted JSON.
+        recipe: the fields of the recipe that may cost time, as sorted JSON.
+        engine: names of the switches that are on.
     """
 
     task: str
@@ -48,12 +48,12 @@ class Profile(NamedTuple):
 
 
 class ProfileRuns(NamedTuple):
-    """Past runs of a profile on one machine.
+    """The past runs of a profile on one machine.
 
     Attributes:
-        epochs: seconds of an epoch of each, the search shared out among the epochs.
-        examples: that an epoch seems to have; None where nothing tells.
-        evaluation: seconds of evaluation, beside an epoch's.
+        epochs: each run's seconds of an epoch, over which the time of the search is spread.
+        examples: number of examples that an epoch seems to have; None if no run tells.
+        evaluation: time of an evaluation relative to an epoch.
         memory: bytes at the largest peak.
     """
 
@@ -66,7 +66,7 @@ class ProfileRuns(NamedTuple):
 
 
 def profile_of(cell: Cell, engine: Engine) -> Profile:
-    """The profile that a cell is of."""
+    """The profile of a cell."""
     return Profile(
         cell.task,
         cell.architecture,
@@ -79,10 +79,10 @@ def profile_of(cell: Cell, engine: Engine) -> Profile:
 
 
 def grouped(timings: Iterable[Timing], device_class: str) -> list[ProfileRuns]:
-    """Past runs by profile and machine, in the order of their first.
+    """Past runs grouped by profile and machine, in the order of each group's first run.
 
     Args:
-        timings: of one class of devices.
+        timings: timings of runs on one class of devices.
         device_class: `cpu`, whose machines are told apart by the class of their host, or `cuda`, by the GPU's name.
     """
     found: dict[tuple[Profile, str], list[Timing]] = {}
@@ -131,7 +131,7 @@ def _sorted(text: str) -> str:
 
 @lru_cache(maxsize=1000)
 def _costly(text: str) -> str:
-    """What of a recipe may cost time, whatever fields there were when it was stored."""
+    """The fields of a stored recipe that may cost time, whichever fields existed when it was stored."""
     from npas_bench.recipe.stored import defaults, differing
 
     fields = _fields(text)

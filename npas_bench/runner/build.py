@@ -30,10 +30,10 @@ def problem_of(
     """The problem that a cell sets its method.
 
     Args:
-        cell: gives architecture, budget and seed.
-        task: gives the signature.
-        trial: trains for a search.
-        structure: what an earlier search for this cell decided.
+        cell: the cell, with architecture, budget and seed.
+        task: the task, with the signature.
+        trial: what trains networks for a search; None where nothing can be trained.
+        structure: what an earlier search for this cell decided; None if there was none.
     """
     return Problem(
         architecture=plugins.architecture(cell.architecture),
@@ -46,14 +46,14 @@ def problem_of(
 
 
 class Built(NamedTuple):
-    """A network with its initial values, and what the ledger says of it."""
+    """A network with its initial values, and its ledger."""
 
     network: Network
     ledger: Ledger
 
 
 def build_network(cell: Cell, problem: Problem) -> Built:
-    """A cell's network, counted; its initial values are the same wherever and after whatever it is built.
+    """Build and count the network of a cell; its initial values depend on the cell alone.
 
     Raises:
         UnsupportedBudget: if the method cannot meet the budget.
@@ -74,7 +74,7 @@ def build_network(cell: Cell, problem: Problem) -> Built:
 def count_again(
     network: Network, ledger: Ledger, before: dict[str, torch.Tensor], checkpoints: CheckpointFolder, cell: Cell
 ) -> Ledger:
-    """The ledger after training, from the network and again from the file, which must agree."""
+    """Count the network and its checkpoint after the training; both counts must agree."""
     changed = changed_state(before, network)
     counts = {role.value: count for role, count in network.count().items()}
     # A network of an epoch before the last has not made all of its changes, and will make none.

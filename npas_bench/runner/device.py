@@ -1,4 +1,4 @@
-"""Which device cells run on."""
+"""The devices that cells run on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def resolve_device(wanted: str, *, elsewhere: bool = False) -> str:
     """`cpu`, `cuda` or `cuda:N` for what a user asked for; `auto` takes a GPU where there is one.
 
     Args:
-        wanted: as the user wrote it.
-        elsewhere: whether cells run on other machines too, whose GPUs are not seen here.
+        wanted: the device as the user wrote it.
+        elsewhere: whether cells run on other machines too, whose GPUs are not visible here.
 
     Raises:
         DeviceError: if this machine has no such device.
@@ -37,7 +37,7 @@ def resolve_device(wanted: str, *, elsewhere: bool = False) -> str:
 
 
 def device_class(device: str) -> str:
-    """What a result is kept apart by: one finished run per cell, data and device class."""
+    """The class of a device, `cpu` or `cuda`: there is one finished run for each cell, data and class."""
     return "cuda" if device.startswith("cuda") else "cpu"
 
 
@@ -46,7 +46,7 @@ def describe_device(device: str) -> str:
     import torch
 
     if device.startswith("cuda") and not torch.cuda.is_available():
-        # On another machine, which will say.
+        # The GPU is on another machine, which will tell its name.
         return "cuda"
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)

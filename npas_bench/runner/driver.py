@@ -1,7 +1,7 @@
 """The driver: finds what is left of a set of cells, has it run, and is the only one that writes their results.
 
-Several drivers may be at work on one database: a cell is claimed before it is run, and what another driver has is
-waited for, and taken over should that driver die.
+Several drivers may be at work on one database. A driver claims a cell before it runs it, waits for the cells that
+other drivers have, and takes them over should those drivers die.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ _LOOK_SECONDS = 2.0
 
 
 class Terms(NamedTuple):
-    """On what terms cells are run.
+    """The terms on which cells are run.
 
     Attributes:
-        grid: the grid's name, noted on new runs.
-        only: see `left_over`.
-        engine: switches for every cell.
+        grid: the grid's name, which is stored with new runs.
+        only: which cells are run; see `left_over`.
+        engine: the engine's switches for every cell.
         deadline: seconds that an attempt at a cell may take; None for no limit.
-        folder: for checkpoints, which every worker sees; left out, the database's own.
+        folder: the folder for checkpoints, which every worker sees; None takes the database's own.
         expected: what cells are expected to need, by identity; those that take longest come first.
-        keep: whether the weights of cells that get done are kept; see `weights_folder`.
+        keep: whether the weights of finished cells are kept; see `weights_folder`.
     """
 
     grid: str | None = None
@@ -78,8 +78,8 @@ class Expected(NamedTuple):
     """What a cell is expected to need.
 
     Attributes:
-        seconds: of training and evaluation.
-        memory: bytes at its peak; None where nothing is known.
+        seconds: seconds of training and evaluation.
+        memory: bytes at its peak; None if that is not known.
     """
 
     seconds: float
@@ -90,7 +90,7 @@ DEFAULT_TERMS = Terms()
 
 
 class Summary(NamedTuple):
-    """How many cells ended how, those finished before included."""
+    """How many cells ended in each state, including those that were finished before."""
 
     done: int
     unsupported: int
@@ -109,12 +109,12 @@ def run_planned(
     Args:
         planned: every cell of the grid.
         database: open for writing.
-        executor: runs cells.
-        reporter: shows progress.
-        terms: on what terms.
+        executor: runs the cells.
+        reporter: shows the progress.
+        terms: the terms on which they are run.
 
     Raises:
-        DatabaseError: if a driver of other code is at work on the database.
+        DatabaseError: if a driver that runs other code is at work on the database.
     """
     driver = patiently(enter, database, CodeVersion(__version__, source_digest()))
     root = _root(database, terms)
@@ -199,7 +199,7 @@ def to_repeat(planned: Sequence[PlannedCell], database: Database) -> list[Planne
 
 
 def _in_order(planned: list[PlannedCell], terms: Terms) -> list[PlannedCell]:
-    """Longest first, so that no long one is left over when all others are done; alike ones as the grid has them."""
+    """The cells with the longest first, so that no long one begins last; equally long ones keep the grid's order."""
     expected = terms.expected
     if not expected:
         return planned
@@ -221,7 +221,7 @@ def _work(one: PlannedCell, keep: Path | None, terms: Terms) -> Work:
 
 
 def _others_left(planned: Sequence[PlannedCell], database: Database, recorder: Recorder) -> list[PlannedCell]:
-    """Wait until cells that other drivers have are finished, or left behind; those left behind."""
+    """Wait until the cells that other drivers have are finished or left behind, and return those left behind."""
     others = [one for one in planned if one.cell.identity not in recorder.settled]
     while others:
         patiently(reap, database, recorder.driver)
@@ -241,7 +241,7 @@ def _others_left(planned: Sequence[PlannedCell], database: Database, recorder: R
 def _runs_for(
     left: Sequence[PlannedCell], newest: Mapping[RunKey, StoredRun], database: Database, grid: str | None
 ) -> dict[str, int]:
-    """The run of each cell to go on with: one that was left unfinished, or a new one."""
+    """The run of each cell to go on with: an unfinished one, or a new one."""
     there = [newest[one.key] for one in left if one.key in newest]
     cancelled = [run.id for run in there if run.state is RunState.CANCELLED]
     patiently(reopen_runs, database, cancelled)
@@ -249,7 +249,7 @@ def _runs_for(
         one.cell.identity: newest[one.key].id for one in left if one.key in newest and newest[one.key].state.open
     }
     fresh = [one for one in left if one.cell.identity not in going_on]
-    # Of a hundred thousand, all rows at once would take as much memory as a small network's training.
+    # All rows of a hundred thousand cells at once would take as much memory as the training of a small network.
     for start in range(0, len(fresh), _STORED_AT_ONCE):
         some = fresh[start : start + _STORED_AT_ONCE]
         ids = patiently(
@@ -314,7 +314,7 @@ def _heartbeat(database: Database, driver: str, recorder: Recorder | None = None
                 beat(database, driver, recorder.epochs() if recorder else {})
                 if recorder:
                     recorder.look()
-            # Whoever needs the database says so; without this one, the others would take this driver for dead.
+            # The driver reports itself that the database fails. Without this thread, others would take it for dead.
             except Exception as error:
                 log.info("no heartbeat: %s", error)
 

@@ -1,4 +1,4 @@
-"""Running one cell, in whichever process: build, refuse, train, evaluate, count again."""
+"""Running one cell, in whichever process: building, training, evaluating and counting again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def execute(attempt: Attempt, on_epoch: Callable[[EpochReport], None]) -> Outcome:
-    """Run a cell to its end; whatever goes wrong is an outcome, not an exception."""
+    """Run a cell to its end. Whatever goes wrong becomes an outcome, not an exception."""
     begin_peak_memory()
     if attempt.work.engine.processes == 1:
         outcome = _take_part(attempt, on_epoch, ALONE)
@@ -51,7 +51,7 @@ def execute(attempt: Attempt, on_epoch: Callable[[EpochReport], None]) -> Outcom
 
 
 def _take_part(attempt: Attempt, on_epoch: Callable[[EpochReport], None], processes: Processes) -> Outcome | None:
-    """Run a cell, or take part in it; None is the outcome of all but the first process where nothing goes wrong."""
+    """Run a cell or take part in it; where nothing goes wrong, only the first process has an outcome."""
     work = attempt.work
     facts: dict[str, Any] = {
         "versions": versions(),
@@ -89,7 +89,7 @@ def _take_part(attempt: Attempt, on_epoch: Callable[[EpochReport], None], proces
         return unstorable_outcome(error, **facts)
     except Overdue as overdue:
         return overdue_outcome(work, overdue.epoch, history=[report.entry() for report in reports], **facts)
-    # The grid's other cells go on whatever is wrong with this one.
+    # Whatever is wrong with this cell, the other cells of the grid go on.
     except Exception as error:
         log.debug("%s failed", work.cell, exc_info=True)
         short = out_of_memory(work, error)
@@ -143,7 +143,7 @@ def _run(
 
 
 def _cost(work: Work, context: TrainingContext, trained: TrainingState, *, evaluate_seconds: float, peak: int) -> Cost:
-    """What a run cost that reached its end.
+    """The cost of a run that reached its end.
 
     Args:
         work: the cell and the engine's switches.
@@ -167,13 +167,13 @@ def _cost(work: Work, context: TrainingContext, trained: TrainingState, *, evalu
 
 
 def _plain(reading: Reading) -> list[Any]:
-    """A reading as JSON has it, without coefficients where there are none."""
+    """A reading as JSON, without coefficients if there are none."""
     *fields, coefficients = reading
     return fields if coefficients is None else [*fields, list(coefficients)]
 
 
 def _left_out(unreadable: tuple[str, ...]) -> str | None:
-    """What to say of examples that could not be read."""
+    """A message about the examples that could not be read; None if there are none."""
     if not unreadable:
         return None
     names = ", ".join(unreadable[:5]) + (", ..." if len(unreadable) > 5 else "")

@@ -1,4 +1,4 @@
-"""What an executor is, and the one that runs cells in this process."""
+"""The interface of executors, and the executor that runs cells in this process."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Ended(NamedTuple):
-    """How an attempt ended that was not the last word on its cell, or why the last one ran as it did.
+    """Why an attempt ended that another one follows.
 
     Attributes:
-        why: in a few words.
-        seconds: that it ran for.
-        share: of a GPU's memory that it had; None on a CPU.
-        memory: bytes it is known to have needed; None where nobody measured.
+        why: the reason in a few words.
+        seconds: how long the attempt ran.
+        share: the share of a GPU's memory that it had; None on a CPU.
+        memory: bytes that it is known to have needed; None if nobody measured.
         alone: whether the next attempt has a GPU to itself.
     """
 
@@ -34,40 +34,40 @@ class Ended(NamedTuple):
     alone: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """As it is stored with the run."""
+        """The entry that is stored with the run."""
         return {key: value for key, value in self._asdict().items() if value not in (None, False)}
 
 
 class Listener(ABC):
-    """What an executor tells the driver, always in the driver's own thread, and asks it."""
+    """The driver's side of an executor: it is told what happens, always in the driver's own thread, and asked."""
 
     @abstractmethod
     def started(self, work: Work) -> Attempt | None:
-        """Begin an attempt; None if the work is not to be had, being cancelled or with another driver."""
+        """Begin an attempt; None if the work was cancelled or if another driver has it."""
 
     @abstractmethod
     def progressed(self, attempt: Attempt, report: EpochReport) -> None:
-        """An epoch of it is over."""
+        """Take note that an epoch is over."""
 
     @abstractmethod
     def retried(self, attempt: Attempt, ended: Ended) -> None:
-        """An attempt ended through no fault of the cell's, and another one will follow."""
+        """Take note that an attempt ended through no fault of the cell, and that another one will follow."""
 
     @abstractmethod
     def finished(self, attempt: Attempt, outcome: Outcome) -> None:
-        """It ended."""
+        """Take note that an attempt ended with an outcome."""
 
     @abstractmethod
     def dropped(self, attempt: Attempt) -> None:
-        """It was stopped because it is unwanted."""
+        """Take note that an attempt was stopped because its cell is unwanted."""
 
     @abstractmethod
     def unwanted(self) -> set[str]:
-        """Identities of started cells that were cancelled, or taken over by another driver."""
+        """The identities of started cells that were cancelled or taken over by another driver."""
 
 
 class Executor(ABC):
-    """Runs cells somewhere. A context: what it holds is let go at the block's end."""
+    """Runs cells somewhere. It is a context manager that releases what it holds at the end of the block."""
 
     def __enter__(self) -> Self:
         return self
@@ -80,15 +80,15 @@ class Executor(ABC):
         """Run every one of `works` to its end, telling `listener` what happens."""
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)
-        """Let go of workers and whatever else is held."""
+        """Release workers and whatever else is held."""
 
 
 class InlineExecutor(Executor):
-    """One cell after the other in this process. Deadlines and cancelling take effect when an epoch ends."""
+    """Runs one cell after the other in this process. Deadlines and cancelling take effect when an epoch ends."""
 
     @override
     def run(self, works: Sequence[Work], listener: Listener) -> None:
-        """Run them in order."""
+        """Run the cells in order."""
         for work in works:
             attempt = listener.started(work)
             if attempt is None:
@@ -102,7 +102,7 @@ class InlineExecutor(Executor):
 
 
 class Unwanted(BaseException):
-    """Ends an attempt from inside; no error of the cell's, which is why nothing that handles these handles it."""
+    """Ends an attempt from inside. It is not an Exception, so that nothing handles it as an error of the cell."""
 
 
 def _teller(attempt: Attempt, listener: Listener) -> Callable[[EpochReport], None]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Overdue(Exception):
-    """An attempt took longer than it may; known when an epoch ends."""
+    """Raised at the end of an epoch when an attempt took longer than it may."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -24,7 +24,7 @@ class Overdue(Exception):
 
 
 def overdue_outcome(work: Work, epoch: int, **fields: Any) -> Outcome:
-    """Of a cell that took longer than it may; it goes on when it is run again."""
+    """The outcome of a cell that took longer than it may; it goes on when it is run again."""
     return Outcome(
         state=RunState.FAILED,
         message=f"its deadline of {work.deadline:,.4g} s passed after epoch {epoch} of {work.cell.recipe.epochs}",
@@ -35,8 +35,8 @@ def overdue_outcome(work: Work, epoch: int, **fields: Any) -> Outcome:
 
 
 def out_of_memory(work: Work, error: Exception) -> str | None:
-    """What to say of an error that means that memory was not enough; None of others."""
-    # A CPU's allocator has no error of its own.
+    """A message for an error that means that memory was not enough; None for other errors."""
+    # On a CPU, torch raises an ordinary RuntimeError.
     named = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
     if not named:
         return None
@@ -48,5 +48,5 @@ def out_of_memory(work: Work, error: Exception) -> str | None:
 
 
 def unstorable_outcome(error: StorageError, **facts: Any) -> Outcome:
-    """Of a cell whose checkpoints could not be written: those that were are kept, and a later run goes on from them."""
+    """The outcome of a cell whose checkpoints could not be written; a later run goes on from those that were."""
     return Outcome(state=RunState.FAILED, message=str(error), resumable=True, cause="storage", **facts)

@@ -20,12 +20,12 @@ _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def default_log(folder: Path) -> Path:
-    """A new log's place, under the folder of checkpoints."""
+    """The path of a new log, in the folder for checkpoints."""
     return folder / "logs" / f"{datetime.now():%Y-%m-%d-%H%M%S}-{os.getpid()}.log"
 
 
 class _Handler(logging.FileHandler):
-    """A log that fails says so once, and nothing fails with it."""
+    """Warns once if the log cannot be written, and lets the work go on."""
 
     told = False
 
@@ -38,10 +38,10 @@ class _Handler(logging.FileHandler):
 
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """While the block runs, write what the package logs to a file; warnings go on to the terminal as before.
+    """Write what the package logs to a file while the block runs; warnings still reach the terminal.
 
     Raises:
-        NpasBenchError: if it cannot be written.
+        NpasBenchError: if the file cannot be written.
     """
     package, root = logging.getLogger("npas_bench"), logging.getLogger()
     try:
@@ -52,7 +52,7 @@ def logged(path: Path) -> Iterator[None]:
     handler.setFormatter(logging.Formatter(_FORMAT))
     before, levels = package.level, [(other, other.level) for other in root.handlers]
     for other, level in levels:
-        # A record that the package lets pass would reach the terminal whatever the root's own level is.
+        # The root's level does not hold back records of the package, so that its handlers must.
         other.setLevel(max(level, root.level))
     package.addHandler(handler)
     package.setLevel(min(logging.INFO, root.level))

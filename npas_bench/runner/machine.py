@@ -1,4 +1,4 @@
-"""What this machine and this process are: memory at the peak, versions, and the class of host."""
+"""Facts about this machine and this process: memory at the peak, versions, and the class of the host."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 
 
 def begin_peak_memory() -> None:
-    """Start the mark of the largest resident set anew, where the system lets us."""
+    """Reset the mark of the largest resident set, where the system allows it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at this process' peak while it ran its cell: allocated on a GPU, resident on a CPU."""
+    """Bytes at this process's peak while it ran its cell: allocated on a GPU, resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with contextlib.suppress(OSError, IndexError):
@@ -29,18 +29,18 @@ def peak_memory(device: torch.device) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the package and what computes its results."""
+    """Versions of Python, of this package and of the packages that compute its results."""
     import platform
     from importlib.metadata import version
 
     packages = ("npas-bench", "numpy", "scikit-learn", "torchmetrics")
-    # torch's own word names the build too, as 2.12.1+cu130 does.
+    # torch's own attribute names the build too, as in 2.12.1+cu130.
     computing = {"python": platform.python_version(), "torch": str(torch.__version__)}
     return computing | {name: version(name) for name in packages}
 
 
 def host_class() -> str:
-    """What of a host results may depend on: system, machine, instruction set, number of cores; never its name."""
+    """The facts of a host that results may depend on: system, machine, instruction set and number of cores."""
     import platform
 
     instructions = torch.backends.cpu.get_cpu_capability()

@@ -1,4 +1,4 @@
-"""Cells with what they would run on here, and which of them are left to run."""
+"""Cells with the data and the device that they would run on, and which of them are left to run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Only = Literal["failed", "missing", "stale"]
 
 
 class PlannedCell(NamedTuple):
-    """A cell with what this machine would run it on.
+    """A cell with the data and the device that this machine would run it on.
 
     Attributes:
         cell: the cell.
-        full: trainable scalars of its full architecture.
-        source: its task's data here.
+        full: number of trainable scalars of its full architecture.
+        source: the version of its task's data here.
         device: `cpu`, `cuda` or `cuda:N`.
         repeats: uid of the finished run that is to be repeated; None where the cell is run for its own result.
     """
@@ -37,7 +37,7 @@ class PlannedCell(NamedTuple):
 
     @property
     def key(self) -> RunKey:
-        """What there is one finished run of."""
+        """Cell, data and class of device, for which there is one finished run."""
         return RunKey(self.cell.identity, self.source.digest, device_class(self.device))
 
 
@@ -48,9 +48,9 @@ def left_over(
 
     Args:
         planned: all cells.
-        newest: the newest run of each, where there is one.
-        only: `failed` takes failed ones alone, `stale` those that a dead driver left behind, `missing` all but these
-            two.
+        newest: the newest run of each cell that has one.
+        only: `failed` takes only failed cells, `stale` only those that a dead driver left behind, `missing` all
+            others; None takes all.
     """
     left = []
     for one in planned:

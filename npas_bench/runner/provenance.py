@@ -14,7 +14,7 @@ class Commit(NamedTuple):
     """The code that ran.
 
     Attributes:
-        commit: of the checkout; None where the package is not in one.
+        commit: commit of the checkout; None if the package is not in one.
         dirty: whether tracked files of the package differ from that commit.
     """
 
@@ -35,7 +35,7 @@ def code() -> Commit:
 
 @cache
 def source_digest() -> str:
-    """A digest of the package's sources as they lie: the same wherever the same code runs."""
+    """A digest of the package's source files, which is the same wherever the same code runs."""
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""What becomes of cells: claimed, under way, ended, and in the database."""
+"""Recording in the database what becomes of cells: claims, attempts and outcomes."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from npas_bench.tasks import DataVersion, Measured
     from npas_bench.training.loop import EpochReport
 
-# The parts of an outcome that are no columns of the run.
+# These parts of an outcome are not columns of the run.
 _STORED_ELSEWHERE = {"metrics", "evaluations", "subjects", "weights", "resumable", "cause"}
 
 
 @lru_cache
 def device_name(device: str) -> str:
-    """The device's own name; asked for once."""
+    """The device's own name, for which the system is asked once."""
     return describe_device(device)
 
 
 def run_folder(root: Path, identity: str, source: DataVersion, device: str, repeats: str | None = None) -> Path:
-    """Where a run's checkpoints lie; a repetition has nothing to do with those of the run that it repeats."""
+    """The folder of a run's checkpoints; a repetition shares none with the run that it repeats."""
     again = f"-again-{repeats[:12]}" if repeats else ""
     return root / f"{identity[:20]}-{source.digest[:8]}-{device_class(device)}{again}"
 
@@ -54,7 +54,7 @@ def _evaluation_fields(measured: Measured) -> dict[str, Any]:
 
 
 class Recorder(Listener):
-    """What an executor tells of cells goes to the database and the display.
+    """Passes what an executor tells about cells on to the database and to the display.
 
     Args:
         database: open for writing.
@@ -66,8 +66,8 @@ class Recorder(Listener):
     Attributes:
         driver: this driver's id.
         runs: the run of each cell, by the cell's identity.
-        states: how cells ended.
-        settled: cells that this driver need not look after any more.
+        states: the states in which cells ended.
+        settled: identities of the cells that this driver need not look after any more.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class Recorder(Listener):
 
     @override
     def started(self, work: Work) -> Attempt | None:
-        """Claim its run, and hand the new attempt what the one before had reached."""
+        """Claim the run, and hand the last checkpoint of the attempt before to the new one."""
         identity = work.cell.identity
         token = secrets.token_hex(8)
-        # A run that goes on is named after the code and device that bring it to its end.
+        # A run that goes on tells of the code and the device that bring it to its end.
         facts = {**self._code._asdict(), "device": device_name(work.device)}
         run = self.runs[identity]
         claim = patiently(claim_run, self._database, run, self.driver, token, facts)
@@ -117,14 +117,14 @@ class Recorder(Listener):
 
     @override
     def progressed(self, attempt: Attempt, report: EpochReport) -> None:
-        """Show it, and let the next heartbeat tell the database."""
+        """Show the epoch, and let the next heartbeat tell the database."""
         with self._guard:
             self._epochs[self.runs[attempt.cell.identity]] = report.epoch
         self._reporter.progressed(attempt.cell, report)
 
     @override
     def retried(self, attempt: Attempt, ended: Ended) -> None:
-        """Note with the run how the attempt ended."""
+        """Store with the run how the attempt ended."""
         patiently(note_attempt, self._database, self.runs[attempt.cell.identity], ended.as_json())
 
     @override
@@ -148,7 +148,7 @@ class Recorder(Listener):
         if attempt.keep is not None:
             remove_unlisted(attempt.keep, outcome.weights, stored=stored)
         if stored:
-            # Only now: a driver that dies before the result is stored finds the last epoch again.
+            # Not earlier: if this driver died before the result is stored, the next one would need the checkpoints.
             if not outcome.resumable:
                 remove_checkpoints(attempt.folder)
             self.states.append(outcome.state)
@@ -159,18 +159,18 @@ class Recorder(Listener):
 
     @override
     def dropped(self, attempt: Attempt) -> None:
-        """Forget it."""
+        """Forget the attempt."""
         self._forget(attempt.cell.identity)
         self._reporter.dropped(attempt.cell)
 
     @override
     def unwanted(self) -> set[str]:
-        """What the last look at the database found."""
+        """The unwanted cells that the last look at the database found."""
         with self._guard:
             return set(self._lost)
 
     def settle(self, cell: Cell, state: RunState) -> None:
-        """A cell that another driver had is over."""
+        """Take note that a cell that another driver had is over."""
         self._forget(cell.identity)
         self.settled.add(cell.identity)
         if state.ended:
@@ -178,13 +178,13 @@ class Recorder(Listener):
         self._reporter.settled(cell, state)
 
     def epochs(self) -> dict[int, int]:
-        """What runs have reached since this was asked last."""
+        """The epochs that runs have reached since the last call."""
         with self._guard:
             epochs, self._epochs = self._epochs, {}
         return epochs
 
     def look(self) -> None:
-        """See which running cells were cancelled, or taken by another driver."""
+        """Look in the database which running cells were cancelled or taken by another driver."""
         with self._guard:
             running = dict(self._running)
         tokens = {run: token for run, token in running.values()}

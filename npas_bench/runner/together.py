@@ -1,4 +1,4 @@
-"""One cell in several processes of this machine, each with a share of every batch."""
+"""Running one cell in several processes of this machine, each with a share of every batch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from npas_bench.runner.work import Attempt
     from npas_bench.training.loop import EpochReport
 
-    # Takes part in a cell's training.
+    # A function that takes part in the training of a cell.
     Share = Callable[[Attempt, Callable[[EpochReport], None], Processes], Outcome | None]
 
-# The others wait for the first one's search.
+# The other processes wait while the first one searches.
 _PATIENCE = timedelta(days=7)
 
 
@@ -35,12 +35,12 @@ def run_together(attempt: Attempt, share: Share, on_epoch: Callable[[EpochReport
     """Run a cell in as many processes as its engine says.
 
     Args:
-        attempt: what to run.
-        share: runs in every process.
-        on_epoch: told of every epoch, in this process.
+        attempt: the attempt to carry out.
+        share: the function that runs in every process.
+        on_epoch: is called with every epoch's report, in this process.
 
     Returns:
-        The first process' outcome, or that of whichever failed.
+        The outcome of the first process, or of the process that failed.
 
     Raises:
         StorageError: if checkpoints cannot be written.
@@ -61,7 +61,7 @@ def run_together(attempt: Attempt, share: Share, on_epoch: Callable[[EpochReport
             for rank in range(count):
                 reader, writer = context.Pipe(duplex=False)
                 arguments = (Path(meeting) / "meet", rank, attempt, share, writer)
-                # No daemons: these may not have children, and what reads images ahead is one.
+                # Daemons may not have children, and the processes that read images ahead are children.
                 process = context.Process(target=_take_part, args=arguments)
                 process.start()
                 writer.close()
@@ -74,7 +74,7 @@ def run_together(attempt: Attempt, share: Share, on_epoch: Callable[[EpochReport
 
 
 def _listen(readers: dict[Connection, Any], on_epoch: Callable[[EpochReport], None]) -> Outcome:
-    """What the processes tell, until one of them has the outcome."""
+    """Listen to the processes until one of them has the outcome."""
     count = len(readers)
     while readers:
         for ready in wait(list(readers)):
@@ -90,7 +90,7 @@ def _listen(readers: dict[Connection, Any], on_epoch: Callable[[EpochReport], No
             if kind == "epoch":
                 on_epoch(content)
             elif kind == "done":
-                # Its part is over; however it leaves, nothing depends on it.
+                # This process has done its part, and it does not matter how it ends.
                 del readers[reader]
             elif kind == "error":
                 raise StorageError(content)
@@ -124,14 +124,14 @@ def _take_part(meeting: Path, rank: int, attempt: Attempt, share: Share, writer:
     else:
         writer.send(("done", None) if outcome is None else ("outcome", outcome.model_dump_json()))
     writer.close()
-    # Without the interpreter's way out, on which a group of processes that is no longer whole may abort.
+    # The interpreter's ordinary exit may abort when some processes of the group are gone.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def _leave_with_parent() -> None:
-    """End this process when the one that waits for it is gone: nobody would look at what it computes."""
+    """End this process when its parent is gone, since nobody would use what it computes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""What is to run, and how it ended: what driver, executors and workers tell each other."""
+"""What is to run and how it ended: the objects that driver, executors and workers pass to each other."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class Engine(NamedTuple):
-    """Switches that change what a run costs, and its result at most by rounding: no part of a cell's identity.
+    """Switches that change the cost of a run, and its result at most by rounding. They are not part of the identity.
 
     Attributes:
-        regenerate: make generated weights again in the backward pass instead of keeping them for it.
-        compiled: let torch compile the network.
-        processes: how many train a cell together, each with a device of its own.
+        regenerate: whether generated weights are made again in the backward pass instead of being kept for it.
+        compiled: whether torch compiles the network.
+        processes: number of processes that train a cell together, each on a device of its own.
     """
 
     regenerate: bool = False
@@ -35,7 +35,7 @@ class Engine(NamedTuple):
     processes: int = 1
 
     def names(self) -> list[str]:
-        """The switches that are on."""
+        """The names of the switches that are on."""
         switches = [name for name, on in (("regenerate", self.regenerate), ("compile", self.compiled)) if on]
         return switches + ([f"processes={self.processes}"] if self.processes > 1 else [])
 
@@ -58,15 +58,15 @@ def weights_folder(checkpoints: Path) -> Path:
 
 
 class Work(NamedTuple):
-    """A cell to run, with what a worker must know beside it.
+    """A cell to run, with everything else that a worker must know.
 
     Attributes:
         cell: what to run.
-        source: the data the driver saw; a worker that sees other data refuses.
+        source: the version of the data that the driver saw; a worker that sees other data refuses to run.
         device: `cpu`, `cuda` or `cuda:N`.
-        engine: switches.
+        engine: the engine's switches.
         deadline: seconds that an attempt may take; None for no limit.
-        memory: bytes that the cell is expected to need at its peak; None where nothing is known.
+        memory: bytes that the cell is expected to need at its peak; None if that is not known.
         keep: the folder to keep the weights in once the cell is done; None to let them go with the checkpoints.
         repeats: uid of the finished run that this one repeats; None where it repeats none.
     """
@@ -103,21 +103,21 @@ class Attempt(NamedTuple):
 
 
 class Cost(BaseModel):
-    """What a run cost.
+    """The cost of a run.
 
     Attributes:
-        train_seconds: spent on training, the search and what came before an interruption included.
-        search_seconds: of these, spent on the method's search.
-        seconds_per_step: median over epochs of each epoch's median, warm-up left out.
-        seconds_per_epoch: median over epochs, an attempt's first left out where there are more.
-        evaluate_seconds: spent on the test split.
-        peak_memory: bytes; allocated for the run on a GPU, on a CPU the highest resident set of the process while it
-            ran, the libraries included (where the system cannot start the mark anew, also what the process ran
-            before); the largest of several processes'.
-        forward_flops: floating-point operations of one example's forward pass, weights as they are; None where they
-            cannot be counted.
-        generation_flops: that make all weights once; None where the method has no closed form.
-        engine: switches that were on.
+        train_seconds: seconds of training, including the search and the time before an interruption.
+        search_seconds: the part of `train_seconds` that the method's search took.
+        seconds_per_step: seconds of a training step: the median over epochs of each epoch's median, without warm-up.
+        seconds_per_epoch: median of the seconds of an epoch, without an attempt's first one where there are more.
+        evaluate_seconds: seconds of the evaluation on the test split.
+        peak_memory: bytes at the peak: on a GPU those allocated for the run, on a CPU the largest resident set of the
+            process during the run, libraries included. Where the system cannot reset that mark, it includes what the
+            process ran before. With several processes it is the largest of their peaks.
+        forward_flops: floating-point operations of one example's forward pass, without making the weights; None if
+            they cannot be counted.
+        generation_flops: floating-point operations that make all weights once; None if the method has no closed form.
+        engine: names of the switches that were on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -171,25 +171,25 @@ class Outcome(BaseModel):
 
     Attributes:
         state: done, failed or unsupported.
-        ledger: what the network trains; None where none was built.
+        ledger: what the network trains; None if no network was built.
         metrics: what ranks the run, measured on the whole test split; the primary one first.
         evaluations: what else was measured, of which subject and on which split.
         subjects: what was evaluated by itself.
         reported_epoch: the epoch whose network was evaluated, counted from 1; None if it is simply the last one.
         history: one entry per epoch.
-        cost: where the run is done.
+        cost: the cost of a run that is done; None otherwise.
         sharing: which layers read which parameters.
         structure: what the method's search or refinement decided.
         weights: the files of weights that were kept.
-        message: why it failed or is unsupported, in a line or two.
+        message: why the run failed or is unsupported, in a line or two.
         detail: the traceback of an error that nobody expected.
-        resumable: whether a failed run was getting on and had better go on from its checkpoints.
-        cause: what a failed run lacked, where that was not the cell's own fault alone: it may be tried otherwise.
-        smallest: the smallest budget the method can meet here, where it said so.
-        largest: the largest, likewise.
-        versions: of Python and of the packages that determine results.
+        resumable: whether a failed run made progress, so that it should go on from its checkpoints.
+        cause: what a failed run lacked, if it may succeed with more of it; None if the cell itself is at fault.
+        smallest: the smallest budget that the method can meet here, if it told.
+        largest: the largest budget that the method can meet here, if it told.
+        versions: versions of Python and of the packages that determine results.
         host: processor and system, without the host's name.
-        device: name of the device that it ran on; empty where nothing was run.
+        device: name of the device that the cell ran on; empty if nothing was run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -217,10 +217,10 @@ class Outcome(BaseModel):
 
 
 class Progress(NamedTuple):
-    """How far an attempt is.
+    """The progress of an attempt.
 
     Attributes:
-        report: of its last epoch.
+        report: the report of its last epoch.
         memory: bytes at its peak so far.
     """
 
@@ -229,17 +229,17 @@ class Progress(NamedTuple):
 
 
 def write_progress(attempt: Attempt, progress: Progress) -> None:
-    """Leave word of an attempt's last epoch where the driver, perhaps on another machine, finds it."""
+    """Write the last epoch's report to a file that the driver can read, even from another machine."""
     path = attempt.folder / f"{attempt.token}.progress"
     partial = path.with_suffix(".progress-partial")
-    with contextlib.suppress(OSError):  # the display can do without it
+    with contextlib.suppress(OSError):  # only the display needs it
         content = {"report": progress.report.entry(), "memory": progress.memory}
         partial.write_text(json.dumps(content), encoding="utf-8")
         partial.replace(path)
 
 
 def read_progress(attempt: Attempt) -> Progress | None:
-    """The last that this attempt left word of; None before its first epoch is over."""
+    """The last progress that an attempt has written; None before its first epoch is over."""
     try:
         content = json.loads((attempt.folder / f"{attempt.token}.progress").read_text(encoding="utf-8"))
         return Progress(EpochReport(**content["report"]), int(content["memory"]))

@@ -1,4 +1,4 @@
-"""The connection to Ray: a cluster of this machine alone, started and ended here, or one that is there already."""
+"""The connection to Ray: to a cluster of this machine alone, which starts and ends here, or to a running one."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _STARTS = 3
 
 
 class Connection:
-    """Ray, connected.
+    """A connection to Ray.
 
     Args:
-        address: of a cluster, as `HOST:PORT`, `ray://HOST:PORT` or `auto`; left out, one is started here.
+        address: address of a cluster, as `HOST:PORT`, `ray://HOST:PORT` or `auto`; None starts one on this machine.
 
     Raises:
-        NpasBenchError: if there is none at that address.
+        NpasBenchError: if there is no cluster at that address.
     """
 
     def __init__(self, address: str | None = None) -> None:
         self._address = address
         self._parts: list[int] = []
-        # Nothing leaves this machine, and a worker that was given no GPU shall see none.
+        # No usage statistics leave this machine, and a worker that was given no GPU must see none.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"
         import ray
@@ -69,7 +69,7 @@ class Connection:
                     object_store_memory=_STORE_BYTES,
                     **common,
                 )
-            # Ray has no error of its own for processes that do not come up.
+            # Ray has no error of its own for processes that do not start.
             except Exception as error:
                 self.ray.shutdown()
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -95,23 +95,24 @@ class Connection:
         return any(pid not in alive for pid in self._parts)
 
     def restart(self) -> None:
-        """Start a cluster in the place of a broken one; every worker of that one is lost."""
+        """Replace a broken cluster by a new one; every worker of the broken one is lost."""
         self.close()
         self._connect()
 
     def nodes(self) -> dict[str, dict[str, float]]:
-        """What each living node declares, by its id."""
+        """The resources that each living node declares, by the node's id."""
         return {node["NodeID"]: node["Resources"] for node in self.ray.nodes() if node["Alive"]}
 
     def close(self) -> None:
-        """Disconnect; a cluster that was started here ends."""
+        """Disconnect, which ends a cluster that was started here."""
         self.ray.shutdown()
 
 
 def _show_token() -> bool:
-    """Let Ray show this user's token from now on, where there is one and nobody has decided; whether it will.
+    """Let Ray show the user's token from now on, and return whether it will.
 
-    A head node that finds a token asks for it, but drivers show theirs only if they are told to.
+    It does so if there is a token and the user has set no mode. A head node that finds a token asks drivers for it, but
+    they show theirs only if they are told to.
     """
     known = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if "RAY_AUTH_MODE" in os.environ or not (known or (Path.home() / ".ray" / "auth_token").is_file()):
@@ -120,13 +121,13 @@ def _show_token() -> bool:
     with suppress(ImportError, AttributeError):
         from ray._raylet import Config  # type: ignore[attr-defined]
 
-        # The setting was read when Ray was imported.
+        # Ray read the setting when it was imported.
         Config.initialize("")
     return True
 
 
 def _silence_ray() -> None:
-    """Let what Ray says of dead processes, pages long, go to the log: what it means for cells is said anyway."""
+    """Send Ray's pages about dead processes to the log, since what they mean for cells is reported anyway."""
     with suppress(ImportError, AttributeError):
         from ray._private import worker
 
@@ -137,11 +138,11 @@ def _silence_ray() -> None:
 
 
 def _probe_address(address: str) -> None:
-    """See whether anybody listens: Ray itself would try for a minute."""
+    """Check that something listens at an address, since Ray itself would try for a minute."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         if address != "auto":
-            raise NpasBenchError(f"--ray-address '{address}': HOST:PORT, ray://HOST:PORT or auto is wanted")
+            raise NpasBenchError(f"--ray-address '{address}': use HOST:PORT, ray://HOST:PORT or auto")
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
@@ -151,13 +152,13 @@ def _probe_address(address: str) -> None:
 
 def _silent(address: str, reason: str) -> NpasBenchError:
     return NpasBenchError(
-        f"no Ray cluster answers at {address}: {reason}. Start one with ray start --head, and say its address; or "
+        f"no Ray cluster answers at {address}: {reason}. Start one with ray start --head and give its address, or "
         "leave out --ray-address to run on this machine"
     )
 
 
 def _children() -> list[tuple[int, str]]:
-    """Living child processes and their names; none where the system does not list them."""
+    """Living child processes and their names; empty if the system does not list them."""
     found = []
     for listing in Path("/proc/self/task").glob("*/children"):
         try:

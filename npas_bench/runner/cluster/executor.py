@@ -1,7 +1,7 @@
-"""Cells on a pool of long-lived Ray workers, as many side by side as their slots hold.
+"""Running cells on a pool of long-lived Ray workers, as many side by side as fit.
 
-Retries are this executor's own, and only for what is no fault of a cell's: a worker, a node or all of Ray that died.
-A cell that ran out of a GPU's memory beside others is tried once more with a GPU to itself.
+This executor retries by itself, and only after what no cell is to blame for: the death of a worker, of a node or of
+all of Ray. A cell that ran out of a GPU's memory beside others is tried once more with a GPU to itself.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A cell whose worker died this often without an epoch between is given up: it may be what kills them.
+# A cell whose worker died this often without an epoch in between is given up, since it may be what kills them.
 ATTEMPTS = 4
-# Ray itself may be killed as often without a cell's end or epoch between.
+# How often Ray itself may die without the end of a cell or of an epoch in between.
 RESTARTS = 5
-# How many that wait are looked at for one that fits beside those that run.
+# How many waiting cells are examined to find one that fits beside those that run.
 _AHEAD = 100
 _POLL_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
-# How long a cluster without a node that could be used is waited for: nodes join, and come back.
+# How long to wait for a usable node: nodes may join, or come back.
 _JOIN_SECONDS = 120.0
 
 
 class RayExecutor(Executor):
-    """Cells on Ray's workers.
+    """Runs cells on Ray's workers.
 
     Args:
-        address: of a cluster that is there; left out, one is started on this machine.
-        folder: that all its nodes see, where checkpoints go.
-        worker: what runs in worker processes; tests put others in its slot.
+        address: address of a running cluster; None starts one on this machine.
+        folder: the folder for checkpoints, which all nodes see.
+        worker: the class that runs in worker processes; tests replace it.
     """
 
     def __init__(self, address: str | None, folder: Path, worker: type[Worker] = Worker) -> None:
@@ -62,7 +62,7 @@ class RayExecutor(Executor):
 
     @override
     def run(self, works: Sequence[Work], listener: Listener) -> None:
-        """Run them, in their order as workers come free."""
+        """Run the cells in order, as workers become free."""
         if self._connection is None:
             self._connection = Connection(self._address)
         if works:
@@ -70,7 +70,7 @@ class RayExecutor(Executor):
 
     @override
     def close(self) -> None:
-        """End the workers, and the cluster if it was started here."""
+        """End the workers, and the cluster too if it was started here."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -80,11 +80,11 @@ class _Running:
     """A cell on a worker.
 
     Attributes:
-        attempt: the attempt at it.
-        worker: that runs it.
-        begun: when, by a clock that never jumps.
-        epoch: that it is known to have reached.
-        beside: whether it ever shared its slot.
+        attempt: the attempt at the cell.
+        worker: the worker that runs it.
+        begun: when it began, by a clock that never jumps.
+        epoch: the epoch that it is known to have reached.
+        beside: whether it ever shared its slot with others.
     """
 
     def __init__(self, attempt: Attempt, worker: PoolWorker, *, beside: bool) -> None:
@@ -166,7 +166,7 @@ class _Schedule:
         self._wait_for_a_slot()
 
     def _wait_for_a_slot(self) -> None:
-        """Nothing runs, and nothing can be run now: nodes may join, or come back."""
+        """Wait while nothing runs and nothing can be run: nodes may join, or come back."""
         troubles = "; ".join(sorted({slot.trouble for slot in self._slots.values() if slot.trouble}))
         hopeless = self._slots and all(slot.again is None for slot in self._slots.values())
         what = "GPU" if self._device.startswith("cuda") else "CPU"
@@ -191,7 +191,7 @@ class _Schedule:
             needs = self._needs(work)
             slots = [slot for name, slot in self._slots.items() if name not in reserved]
             if not any(slot.fits(needs) for slot in slots):
-                # What is smaller must not hold back for ever what waits for a slot of its own.
+                # Small cells must not keep a cell waiting for ever that needs a slot to itself.
                 if slots and (needs.alone or (slots[0].gpus and needs.memory is None)):
                     reserved.add(min(slots, key=lambda slot: len(slot.taken)).name)
                 passed_over += 1
@@ -200,7 +200,7 @@ class _Schedule:
             if worker is None:
                 return
             if time.monotonic() - begun > _POLL_SECONDS:
-                # Many that are not to be had; those that run want to be looked at.
+                # Many claims may fail in a row, and the running cells have to be looked after.
                 return
             del self._waiting[passed_over]
             attempt = self._listener.started(work)
@@ -208,9 +208,9 @@ class _Schedule:
                 self._assign(attempt, worker, needs)
 
     def _worker(self, needs: Needs, slots: list[Slot]) -> PoolWorker | None:
-        """An idle worker on a slot where this fits; None while the ones that would do are on their way."""
+        """An idle worker on a slot where a cell fits; None while suitable workers are still starting."""
         fitting = [slot for slot in slots if slot.fits(needs)]
-        # The emptiest first; GPUs that are shared already last, so that all of them are at work.
+        # The emptiest slots come first, so that every GPU is at work before GPUs are shared.
         fitting.sort(key=lambda slot: len(slot.taken))
         for slot in fitting:
             worker = self._pool.idle(slot, needs.threads)
@@ -229,7 +229,7 @@ class _Schedule:
         beside = bool(slot.taken)
         slot.taken[identity] = needs
         if slot.gpus and not slot.spares(self._pool.waiting_on(slot) - 1):
-            # Those that only wait for work hold memory too.
+            # Idle workers hold memory too.
             self._pool.clear(slot, worker)
         self._running[identity] = _Running(attempt, worker, beside=beside)
         self._pool.submit(worker, attempt)
@@ -256,11 +256,11 @@ class _Schedule:
                 self._ended(running, outcome, share)
                 self._pool.free(worker, answer.resident)
                 if outcome.state is RunState.FAILED:
-                    # Who knows what it left behind: a broken context of a GPU, memory, threads.
+                    # The failed cell may have left a broken GPU context, memory or threads behind.
                     self._pool.discard(worker)
 
     def _introduce(self, worker: PoolWorker, answer: Any) -> None:
-        """A new worker said what it is, or could not be started."""
+        """Take note that a new worker has described itself, or could not be started."""
         if isinstance(answer, Facts):
             trouble = _trouble(answer, self._marker)
             if trouble is None:
@@ -289,7 +289,7 @@ class _Schedule:
     def _died(self, running: _Running, died: Exception) -> None:
         work, identity = running.attempt.work, running.attempt.cell.identity
         if not self._pool.infrastructure(died):
-            # Not the cell's fault: execute() answers for whatever a cell does wrong.
+            # execute() turns every error of a cell into an outcome, so that this is not the cell's fault.
             message = f"its worker failed: {type(died).__name__}: {_first_line(died)}"
             self._listener.finished(running.attempt, Outcome(state=RunState.FAILED, message=message, resumable=True))
             return
@@ -339,7 +339,7 @@ class _Schedule:
                 self._listener.finished(attempt, overdue_outcome(work, running.epoch))
 
     def _restart_ray(self) -> None:
-        """Ray's processes on this machine are gone, and every worker is, or will be."""
+        """Start Ray again after its processes on this machine have died, and with them every worker."""
         self._restarts += 1
         if self._restarts > RESTARTS:
             raise NpasBenchError(
@@ -364,13 +364,13 @@ def _read(content: str) -> Outcome:
 
 
 def _kind(work: Work) -> tuple[object, ...]:
-    """What cells that differ in their seed alone have in common."""
+    """The facts that cells share if they differ only in their seed."""
     cell = work.cell
     return (cell.task, cell.architecture, cell.method_label, cell.budget, cell.recipe, work.engine)
 
 
 def _trouble(facts: Facts, marker: Path) -> str | None:
-    """Why a worker cannot be used."""
+    """The reason why a worker cannot be used; None if it can."""
     if (facts.version, facts.code) != (__version__, source_digest()):
         return (
             f"its npas-bench is {facts.version} ({facts.code}), the driver's is {__version__} ({source_digest()}): "

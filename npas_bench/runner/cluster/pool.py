@@ -1,4 +1,4 @@
-"""Long-lived workers on their slots: started when there is work, kept while they are healthy."""
+"""A pool of long-lived workers, which start when there is work and stay while they are healthy."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What a worker may hold more than after its first cell before another takes its slot.
+# How much more memory a worker may hold than after its first cell before it is replaced.
 _GROWTH_BYTES = 1024**3
-# Longer than any import takes, on a machine that is busy with others.
+# This is longer than imports take on a busy machine.
 _START_SECONDS = 300.0
-# A slot where workers die before they ever answer is left alone for a while.
+# A slot on which so many workers died before they answered rests for a while.
 _FAILED_STARTS = 3
 _REST_SECONDS = 20.0
-# The user's settings that workers on other machines need too.
+# Environment variables that workers on other machines need too.
 _PASSED = ("NPAS_BENCH_DATA",)
-# Of a GPU that a slot holds whole: enough for as many workers as may share it.
+# The share of a whole GPU that each worker asks of Ray, small enough for as many workers as may share the GPU.
 _SLIVER = 0.05
 
 
@@ -36,10 +36,10 @@ class PoolWorker:
     """A worker on a slot.
 
     Attributes:
-        slot: where it is.
-        threads: CPU threads that it has.
-        actor: Ray's handle.
-        ready: whether it has said what it is, and may be used.
+        slot: the slot that it is on.
+        threads: number of its CPU threads.
+        actor: Ray's handle of it.
+        ready: whether it has described itself and may be used.
         attempt: the attempt that it is running; None while it is idle.
         begun: when it was started.
     """
@@ -58,10 +58,10 @@ class Pool:
     """The workers of a schedule.
 
     Args:
-        connection: to Ray.
+        connection: the connection to Ray.
         marker: a file that workers must see.
-        worker: what runs in worker processes.
-        preloaded: names of tasks and of methods that they import before they get work.
+        worker: the class that runs in worker processes.
+        preloaded: names of tasks and of methods that workers import before they get work.
     """
 
     def __init__(self, connection: Connection, marker: Path, worker: type[Worker], preloaded: list[list[str]]) -> None:
@@ -75,23 +75,23 @@ class Pool:
         self._failed_starts: dict[str, int] = {}
 
     def idle(self, slot: Slot, threads: int) -> PoolWorker | None:
-        """A worker there that is ready and has nothing to do."""
+        """A worker on a slot that is ready and has nothing to do; None if there is none."""
         for worker in self._workers:
             if worker.slot is slot and worker.threads == threads and worker.ready and worker.attempt is None:
                 return worker
         return None
 
     def prepare(self, slot: Slot, threads: int, wanted: int) -> None:
-        """Start workers there, as far as it has room and there is work for them."""
+        """Start workers on a slot, as far as there is room and work for them."""
         if slot.node not in self._connection.nodes():
-            # It went since the last look, which the next one will see.
+            # The node has gone since the last look; the next look will notice.
             return
         for other in [w for w in self._workers if w.slot is slot and w.threads != threads and _resting(w)]:
             self.discard(other)
         there = [worker for worker in self._workers if worker.slot is slot]
         coming = sum(not worker.ready for worker in there)
         room = slot.threads - sum(worker.threads for worker in there)
-        # A GPU's memory is known when its first worker answers, and who may share it when that one's cell is measured.
+        # The GPU's memory is known when its first worker answers, and what fits beside it when its cell is measured.
         if slot.gpus:
             most = 0 if any(not worker.ready for worker in there) else 1
         else:
@@ -117,14 +117,14 @@ class Pool:
         self._calls[actor.facts.remote(str(self._marker), *self._preloaded)] = worker
 
     def _group(self, slot: Slot) -> Any:
-        """Ray's reservation of the whole GPU, which its workers share: Ray shows each of them the same one."""
+        """Ray's reservation of a whole GPU, so that Ray shows the same GPU to all workers that share it."""
         from ray.util.placement_group import placement_group
 
         if slot.name not in self._groups:
             bundle: dict[str, float] = {"GPU": slot.gpus}
             if slot.cpus:
                 bundle["CPU"] = slot.cpus
-            # By the node's id: two of Ray's nodes may have one address.
+            # The node's id is used since two of Ray's nodes may have the same address.
             label = {"ray.io/node-id": slot.node}
             self._groups[slot.name] = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[label])
         return self._groups[slot.name]
@@ -135,14 +135,14 @@ class Pool:
         self._calls[worker.actor.run.remote(attempt)] = worker
 
     def wait(self, seconds: float) -> Iterator[tuple[PoolWorker, Facts | Answer | Exception]]:
-        """What workers answered, or why they did not; waits a while if there is nothing."""
+        """The answers of workers, or the reasons why there are none; waits a while for the first."""
         if not self._calls:
             time.sleep(seconds)
             return
         calls = list(self._calls)
         ready, rest = self._connection.ray.wait(calls, num_returns=1, timeout=seconds)
         if ready and rest:
-            # And whoever else has answered meanwhile.
+            # Others may have answered in the meantime.
             ready += self._connection.ray.wait(rest, num_returns=len(rest), timeout=0)[0]
         for reference in ready:
             worker = self._calls.pop(reference, None)
@@ -168,13 +168,13 @@ class Pool:
         if self._failed_starts[name] >= _FAILED_STARTS and worker.slot.trouble is None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             worker.slot.trouble = f"workers cannot be started on it ({lines[-1].strip()})"
-            # It may be about to be known as dead, or be better soon.
+            # The node may soon be known as dead, or recover.
             worker.slot.again = time.monotonic() + _REST_SECONDS
             self._failed_starts[name] = 0
             log.warning("node %s is not used: %s", worker.slot.node[:8], worker.slot.trouble)
 
     def free(self, worker: PoolWorker, resident: int) -> None:
-        """A worker's cell ended; it is kept, unless its memory grew."""
+        """Keep a worker whose cell has ended, unless its memory grew."""
         worker.attempt = None
         if worker.first_resident is None:
             worker.first_resident = resident
@@ -183,7 +183,7 @@ class Pool:
             self.discard(worker)
 
     def clear(self, slot: Slot, besides: PoolWorker) -> None:
-        """End the idle workers of a slot, but for one."""
+        """End the idle workers of a slot except one."""
         for worker in [w for w in self._workers if w.slot is slot and w is not besides and w.attempt is None]:
             self.discard(worker)
 
@@ -196,7 +196,7 @@ class Pool:
         self._calls = {reference: other for reference, other in self._calls.items() if other is not worker}
 
     def forget(self, slot: Slot) -> None:
-        """A slot is gone: its idle workers are, and of its busy ones Ray will say so."""
+        """Forget a slot that is gone, with its idle workers; Ray reports the death of the busy ones."""
         for worker in [w for w in self._workers if w.slot is slot and w.attempt is None]:
             self.discard(worker)
         group = self._groups.pop(slot.name, None)
@@ -210,17 +210,17 @@ class Pool:
             remove_placement_group(group)
 
     def waiting_on(self, slot: Slot) -> int:
-        """Workers there that have nothing to do."""
+        """The number of workers on a slot that have nothing to do."""
         return sum(worker.slot is slot and _resting(worker) for worker in self._workers)
 
     def lost(self) -> None:
-        """All of Ray is gone."""
+        """Forget all workers, because Ray itself has died."""
         self._workers.clear()
         self._calls.clear()
         self._groups.clear()
 
     def infrastructure(self, error: Exception) -> bool:
-        """Whether an error says that a worker, its node or its memory is gone, and nothing about its cell."""
+        """Whether an error means that a worker, its node or its memory is gone, and says nothing about its cell."""
         exceptions = self._connection.ray.exceptions
         return isinstance(error, exceptions.RayError) and not isinstance(error, exceptions.RayTaskError)
 

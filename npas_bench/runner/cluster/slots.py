@@ -1,7 +1,7 @@
-"""Where workers fit: CPU threads and memory of nodes, memory of GPUs. Plain accounting, without Ray.
+"""Accounting of what fits where: CPU threads and memory of nodes, and memory of GPUs. It knows nothing of Ray.
 
-A GPU is shared by cells whose memory is known: from an earlier run of their kind, or measured since the first of
-them began. One of unknown needs has a GPU to itself until an epoch of it has told them.
+A GPU is shared by cells whose memory is known, from an earlier run of their kind or from a measurement since the first
+of them began. A cell whose needs are not known has a GPU to itself until they have been measured in its first epoch.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from npas_bench.runner.device import device_class
 if TYPE_CHECKING:
     from npas_bench.runner.work import Work
 
-# A process' own share of a GPU, for the driver's context and libraries' workspaces, which no allocator counts.
+# What a process needs of a GPU for the driver's context and libraries' workspaces, which no allocator counts.
 CONTEXT_BYTES = 600 * 1024**2
-# Over what was measured: fragments, and batches that are larger than those seen so far.
+# A margin over what was measured, for fragments and for batches that are larger than those seen so far.
 SLACK = 1.15
-# Cells that share a GPU also share its time.
+# The limit is low because cells that share a GPU also share its time.
 MOST_ON_A_GPU = 8
 
 
 class Needs(NamedTuple):
-    """What a cell takes of a slot.
+    """What a cell needs of a slot.
 
     Attributes:
-        threads: CPU threads.
-        memory: bytes at its peak: on a GPU of the GPU's memory, else of the host's; None where nobody knows.
-        alone: whether it wants nobody beside it.
+        threads: number of CPU threads.
+        memory: bytes at its peak, of the GPU's memory on a GPU and else of the host's; None if that is not known.
+        alone: whether no other cell may run beside it.
     """
 
     threads: int
@@ -37,24 +37,24 @@ class Needs(NamedTuple):
 
     @staticmethod
     def of(work: Work, memory: int | None, *, alone: bool = False) -> Needs:
-        """What `work` takes if it needs `memory` bytes at its peak."""
+        """The needs of `work` if it takes `memory` bytes at its peak."""
         return Needs(work.engine.processes * work.cell.recipe.threads, memory, alone)
 
 
 @dataclass
 class Slot:
-    """Somewhere that workers run side by side: a node, or a GPU of one (several GPUs for a cell of several processes).
+    """A place for workers side by side: a node, a GPU of a node, or several GPUs for cells of several processes.
 
     Attributes:
-        name: tells it from others.
-        node: that it is on.
-        threads: CPU threads that it has.
-        gpus: GPUs that it has; none for a node as such.
-        cpus: of the node's declared CPUs, those that are reserved with the GPUs: none where there are fewer.
-        memory: bytes of the GPU's memory, or of the node's; None where nobody knows.
-        taken: what is running there, by the key of whatever took it.
+        name: a name that no other slot has.
+        node: id of its node.
+        threads: number of its CPU threads.
+        gpus: number of its GPUs; 0 for a node as such.
+        cpus: how many of the node's declared CPUs are reserved with the GPUs; 0 if there are fewer CPUs than GPUs.
+        memory: bytes of the GPU's memory, or of the node's; None if that is not known.
+        taken: the needs of what is running there, by the identities of the cells.
         trouble: why nothing can be run there; None if all is well.
-        again: when, by a clock that never jumps, it is tried again all the same; None for never.
+        again: when the slot is tried again in spite of trouble, by a clock that never jumps; None for never.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Slot:
         if self.trouble is not None:
             return False
         if not self.taken:
-            # Whatever it needs: there is no better moment.
+            # An empty slot takes any cell, since more room will not come.
             return True
         others = list(self.taken.values())
         if needs.alone or any(other.alone for other in others):
@@ -82,7 +82,7 @@ class Slot:
         return self._on_gpu(needs, others) if self.gpus else self._on_node(needs, others)
 
     def _on_gpu(self, needs: Needs, others: list[Needs]) -> bool:
-        # A cell of several processes has its GPUs to itself.
+        # Cells of several processes share no GPUs.
         if self.gpus > 1 or len(others) >= MOST_ON_A_GPU or self.memory is None:
             return False
         total = 0.0
@@ -98,7 +98,7 @@ class Slot:
         return sum(SLACK * (one.memory or 0) for one in (*others, needs)) <= self.memory
 
     def spares(self, idle: int) -> bool:
-        """Whether its memory is enough for so many idle workers beside what is running."""
+        """Whether its memory suffices for `idle` idle workers beside what is running."""
         if idle <= 0:
             return True
         if self.memory is None or any(one.alone or one.memory is None for one in self.taken.values()):
@@ -107,7 +107,7 @@ class Slot:
         return taken + idle * CONTEXT_BYTES <= self.memory
 
     def share(self, key: str) -> float | None:
-        """The share of the GPU's memory that one takes; all of it where nobody knows better."""
+        """The share of the GPU's memory that a cell takes, which is 1 if its needs are not known; None on a CPU."""
         if not self.gpus:
             return None
         needs = self.taken[key]
@@ -121,8 +121,8 @@ def slots_of(resources: dict[str, dict[str, float]], device: str, processes: int
 
     Args:
         resources: what each node declares to Ray, by the node's id.
-        device: of the cells.
-        processes: that train a cell together, each on a GPU of its own.
+        device: the device of the cells.
+        processes: number of processes that train a cell together, each on a GPU of its own.
     """
     found = []
     for node, has in resources.items():

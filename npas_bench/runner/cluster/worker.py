@@ -1,4 +1,4 @@
-"""What runs in Ray's worker processes: one cell after the other."""
+"""The program of Ray's worker processes, which run one cell after the other."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LOOK_SECONDS = 1.0
 
 
 class Facts(NamedTuple):
-    """What a worker says of itself before it gets any work.
+    """What a worker tells about itself before it gets any work.
 
     Attributes:
-        version: of its package.
+        version: version of its package.
         code: digest of its package's sources.
         sees: whether it sees the folder that checkpoints go to.
         gpu_memory: bytes of its GPU; None if it has none.
-        pid: number of its process.
+        pid: id of its process.
         device: name of its GPU or processor.
     """
 
@@ -36,11 +36,11 @@ class Facts(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a worker answers when a cell ended.
+    """A worker's answer when a cell has ended.
 
     Attributes:
-        outcome: as JSON.
-        resident: bytes that its process holds now; 0 where the system does not say.
+        outcome: the outcome as JSON.
+        resident: bytes that its process holds now; 0 if the system does not tell.
     """
 
     outcome: str
@@ -48,25 +48,24 @@ class Answer(NamedTuple):
 
 
 class Worker:
-    """An actor of Ray's.
+    """An actor of Ray that runs cells.
 
     Args:
-        environment: variables that a worker on another machine lacks.
+        environment: environment variables that a worker on another machine lacks.
     """
 
     def __init__(self, environment: dict[str, str]) -> None:
         os.environ.update(environment)
-        # Ray's own process on this machine is this one's parent. A worker that outlived it would go on computing for
-        # nobody.
+        # The parent is Ray's own process on this machine. A worker that outlived it would compute for nobody.
         threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
 
     def facts(self, marker: str, tasks: list[str], methods: list[str]) -> Facts:
-        """What this worker is.
+        """Describe this worker.
 
         Args:
             marker: a file that the driver made beside the checkpoints.
-            tasks: that cells will name; imports are paid for once, before there is work.
-            methods: likewise.
+            tasks: names of tasks that cells will use, which are imported before there is work.
+            methods: names of methods that cells will use, likewise.
         """
         import torch
 
@@ -76,7 +75,7 @@ class Worker:
         from npas_bench.runner.execution import execute  # noqa: F401
         from npas_bench.runner.provenance import source_digest
 
-        # What is wrong with one of them is the cell's to say.
+        # If something is wrong with one of them, the outcome of its cell will tell.
         with suppress(NpasBenchError):
             for method in methods:
                 plugins.methods.load(method)
@@ -107,7 +106,7 @@ class Worker:
 
         outcome = execute(attempt, tell)
         if device.type == "cuda":
-            # What is cached for the next cell is nobody else's: others share this GPU.
+            # Memory that stays cached for the next cell is lost to the others that share this GPU.
             with suppress(RuntimeError):
                 torch.cuda.empty_cache()
         return Answer(outcome.model_dump_json(), _resident())
