@@ -22,6 +22,18 @@ settings.register_profile("suite", deadline=None, max_examples=50, derandomize=T
 settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).parent.parent
+# Seconds; a test that may take longer begins before all others.
+_LONG = 600
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest test, so that the others are done beside it and not before it."""
+    items.sort(key=lambda item: not _may_take_long(item))
+
+
+def _may_take_long(item):
+    marker = item.get_closest_marker("timeout")
+    return marker is not None and marker.args[0] > _LONG
 
 
 @pytest.fixture(autouse=True)
