@@ -15,6 +15,7 @@ import pytest
 from npas_bench.database.drivers import CodeVersion, enter, leave
 from npas_bench.database.opening import locate, open_beside, open_for_writing
 from npas_bench.database.queries.results import find_run
+from npas_bench.database.queries.status import read_status
 from npas_bench.database.runs import add_runs, cancel_runs, claim_run, finish_run
 from npas_bench.database.schema import DriverRow
 from tests.database.test_runs import cell, finished, metric, run
@@ -89,11 +90,25 @@ def test_status_as_json(busy, call):
 @pytest.mark.parametrize("as_json", [False, True])
 def test_watching_says_what_changes_and_ends_when_nothing_is_left(busy, call, monkeypatch, as_json):
     monkeypatch.setattr("npas_bench.cli.status._LOOK_SECONDS", 0.05)
+    looks = []
+
+    def read_and_count(*arguments, **named):
+        found = read_status(*arguments, **named)
+        looks.append(found)
+        return found
+
+    monkeypatch.setattr("npas_bench.database.queries.status.read_status", read_and_count)
+
+    def wait_for_a_look():
+        """Until a look has ended that began after this call."""
+        seen = len(looks)
+        while len(looks) < seen + 2:
+            time.sleep(0.01)
 
     def act():
-        time.sleep(0.5)
+        wait_for_a_look()
         assert finish_run(busy, 2, "token", {"state": "done"}, [metric(1)])
-        time.sleep(0.5)
+        wait_for_a_look()
         cancel_runs(busy)
 
     acting = threading.Thread(target=act)

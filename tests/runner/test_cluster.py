@@ -48,21 +48,37 @@ class Pretending(Worker):
         needs = 50 * GIB if attempt.cell.method == "large" else 15 * GIB
         time.sleep(0.5)
         write_progress(attempt, Progress(EpochReport(1, 1.0, 0.1, 0.5, 0.1), needs))
-        others = [path for path in attempt.folder.parent.glob("*/*.busy") if path.read_text() == gpu]
-        mine = attempt.folder / f"{attempt.token}.busy"
-        mine.write_text(gpu)
-        if attempt.cell.method == "greedy" and others:
-            mine.unlink()
+        refused = attempt.folder.parent / "refused"
+        if attempt.cell.method == "greedy" and not refused.exists() and wait_for(lambda: busy(attempt, gpu)):
+            refused.touch()
             outcome = Outcome(state="failed", message="out of memory", cause="memory")
             return Answer(outcome.model_dump_json(), 0)
-        time.sleep(12.0 if attempt.cell.method == "long" else 1.0)
-        until = time.time() + (20 if attempt.cell.method == "small" else 0)
-        while time.time() < until and not met(attempt.folder.parent, gpu):
-            time.sleep(0.1)
+        mine = attempt.folder / f"{attempt.token}.busy"
+        mine.write_text(gpu)
+        if attempt.cell.method == "long":
+            wait_for(refused.exists)
+        time.sleep(1.0)
+        if attempt.cell.method == "small":
+            wait_for(lambda: met(attempt.folder.parent, gpu), seconds=20)
         mine.unlink()
         cost = Cost(train_seconds=1, seconds_per_step=1, evaluate_seconds=0, peak_memory=needs)
         (attempt.folder / "seen").write_text(json.dumps([gpu, begun, time.time()]))
         return Answer(Outcome(state="done", cost=cost).model_dump_json(), 0)
+
+
+def wait_for(condition, seconds=60):
+    """Wait until a condition holds; whether it came to hold in time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def busy(attempt, gpu):
+    """Whether another cell is at work on a GPU."""
+    return any(path.read_text() == gpu for path in attempt.folder.parent.glob("*/*.busy"))
 
 
 def met(folder, gpu):

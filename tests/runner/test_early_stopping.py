@@ -179,15 +179,15 @@ def test_the_reported_epoch_travels_with_the_run_and_is_shown(call):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reported", ["best", "last"])
-def test_several_processes_stop_at_the_epoch_that_one_of_them_measures(tmp_path, reported):
+@pytest.mark.parametrize(("reported", "stops"), [("best", (1, 3)), ("last", (2,))])
+def test_several_processes_stop_at_the_epoch_that_one_of_them_measures(tmp_path, reported, stops):
     # No gain is large enough, so that the training ends two epochs after the first.
     recipe = RECIPE.derive(parts=2, reported=reported, min_delta=100.0)
     engine = Engine(processes=2)
     reports = []
     two = run(tmp_path / "two", "superweights", reports.append, recipe=recipe, engine=engine)
     assert len(reports) == len(two.history) == 3
-    for stop in range(1, len(two.history) + 1):
+    for stop in stops:
         folder = tmp_path / f"killed at {stop}"
 
         def interrupt(report, stop=stop):
