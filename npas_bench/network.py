@@ -179,7 +179,7 @@ class GeneratedNetwork(Network):
 
     @property
     def regenerate_in_backward(self) -> bool:
-        """Whether generated weights are made again in the backward pass instead of being kept for it."""
+        """Tell whether generated weights are made again in the backward pass instead of being kept for it."""
         return self._source.regenerate
 
     @regenerate_in_backward.setter

@@ -36,7 +36,7 @@ __all__ = [
 
 
 def transforms_are_active() -> bool:
-    """Whether a transform of `torch.func` (grad, vmap, jvp, ...) is running around the caller."""
+    """Tell whether a transform of `torch.func` (grad, vmap, jvp, ...) is running around the caller."""
     return bool(torch._C._are_functorch_transforms_active())
 
 
@@ -64,7 +64,7 @@ def version(tensor: Tensor) -> int:
 
 
 def is_view(tensor: Tensor) -> bool:
-    """Whether autograd takes the tensor for a view of another one."""
+    """Tell whether autograd takes the tensor for a view of another one."""
     return tensor._is_view()
 
 
@@ -89,12 +89,12 @@ def shrink_bilinearly(gradient: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def is_normalisation(module: nn.Module) -> bool:
-    """Whether a module is a batch norm or an instance norm of torch's, which hold running statistics."""
+    """Tell whether a module is a batch norm or an instance norm of torch's, which hold running statistics."""
     return isinstance(module, _NormBase)
 
 
 def is_attention_output(module: nn.Module) -> bool:
-    """Whether a module is the output projection of torch's multi-head attention."""
+    """Tell whether a module is the output projection of torch's multi-head attention."""
     return isinstance(module, NonDynamicallyQuantizableLinear)
 
 

@@ -80,6 +80,20 @@ def test_a_public_class_name_means_one_thing():
     assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
+FRAGMENT = re.compile(r"(Whether|Of|As|By|If|With|Those)\b")
+
+
+def test_no_docstring_begins_as_a_fragment():
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [
+        f"{path.relative_to(PACKAGE)}: {docstring.splitlines()[0]}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, kinds) and (docstring := ast.get_docstring(node)) and FRAGMENT.match(docstring)
+    ]
+    assert found == []
+
+
 def test_every_module_is_linted_and_no_link_is_followed():
     ruff = [sys.executable, "-m", "ruff", "check", "--show-files", "."]
     shown = subprocess.run(ruff, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout.split()

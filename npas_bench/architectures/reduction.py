@@ -32,7 +32,7 @@ _SMALL = 64
 
 
 def small_images(signature: ImageSignature) -> bool:
-    """Whether images are as small as those of CIFAR and Tiny ImageNet, so that a stem should keep their resolution."""
+    """Tell whether images are as small as those of CIFAR and Tiny ImageNet, for which a stem keeps the resolution."""
     return max(signature.input_shape[1:]) <= _SMALL
 
 

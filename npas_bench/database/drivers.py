@@ -163,7 +163,7 @@ def _processes() -> str | None:
 
 
 def _hidden(pid: int) -> bool:
-    """Whether there is a process of that number that this user may not look at."""
+    """Tell whether there is a process of that number that this user may not look at."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -53,7 +53,7 @@ class Database:
 
     @property
     def alone(self) -> bool:
-        """Whether no other driver can be at work on the database."""
+        """Tell whether no other driver can be at work on the database."""
         return self._lock is not None
 
     def close(self) -> None:

@@ -40,6 +40,6 @@ def fill_papers(connection: Connection, papers: PaperList) -> None:
 
 
 def papers_current(connection: Connection, papers: PaperList) -> bool:
-    """Whether a database holds exactly this edition of the list."""
+    """Tell whether a database holds exactly this edition of the list."""
     found = connection.execute(select(PaperRow.edition, func.count()).group_by(PaperRow.edition)).all()
     return [tuple(row) for row in found] == [(papers.edition, len(papers.rows))]

@@ -27,7 +27,7 @@ _CLOSED = ("connection", "server closed", "terminating", "starting up", "shuttin
 
 
 def passes(error: DBAPIError) -> bool:
-    """Whether an error is of a kind that passes: nothing was changed, and the same call may succeed a little later."""
+    """Tell whether an error is of a kind that passes: nothing was changed, and the same call may soon succeed."""
     if error.connection_invalidated:
         return True
     state = getattr(error.orig, "sqlstate", None)

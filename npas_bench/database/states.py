@@ -45,37 +45,37 @@ class RunState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will move the run to another state."""
+        """Tell whether nothing will move the run to another state."""
         return self in _ENDED
 
     @property
     def open(self) -> bool:
-        """Whether the run may still get on; a cell has at most one open run for its data and device class."""
+        """Tell whether the run may still get on; a cell has at most one open run for its data and device class."""
         return self not in _ENDED
 
     @property
     def final(self) -> bool:
-        """Whether the run answers its cell, so that the cell is not run again."""
+        """Tell whether the run answers its cell, so that the cell is not run again."""
         return self in (RunState.DONE, RunState.UNSUPPORTED)
 
     @property
     def claimable(self) -> bool:
-        """Whether any driver may claim the run."""
+        """Tell whether any driver may claim the run."""
         return self in (RunState.PENDING, RunState.STALE)
 
     @property
     def under_way(self) -> bool:
-        """Whether an attempt has begun that may yet finish: a stale run's driver may turn out to be alive."""
+        """Tell whether an attempt has begun that may yet finish: a stale run's driver may turn out to be alive."""
         return self in (RunState.RUNNING, RunState.STALE)
 
     @property
     def cancellable(self) -> bool:
-        """Whether a user may cancel the run."""
+        """Tell whether a user may cancel the run."""
         return self.claimable or self.under_way
 
     @property
     def lively(self) -> bool:
-        """Whether a driver is at the run, or will be without anybody's doing."""
+        """Tell whether a driver is at the run, or will be without anybody's doing."""
         return self in (RunState.PENDING, RunState.RUNNING)
 
 

@@ -19,7 +19,7 @@ _NOTABLE = 0.005
 
 
 def is_notable(unused: int, total: int) -> bool:
-    """Whether so much of `total` scalars is unused that a remark should say why."""
+    """Tell whether so much of `total` scalars is unused that a remark should say why."""
     return unused > _NOTABLE * total
 
 

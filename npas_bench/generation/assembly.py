@@ -49,7 +49,7 @@ class Assembled(Rule):
     @property
     @override
     def computes(self) -> bool:
-        """Whether the weight needs memory of its own; a single block that is a view of the store needs none."""
+        """Tell whether the weight needs memory of its own; a single block that is a view of the store needs none."""
         return len(self.blocks) > 1 or self.blocks[0].rule.computes
 
     @property

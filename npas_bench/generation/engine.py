@@ -98,7 +98,7 @@ def in_full_precision() -> AbstractContextManager[object]:
 
 
 def functions_can_run() -> bool:
-    """Whether autograd Functions with side effects may be used: not while functions are traced or transformed."""
+    """Tell whether autograd Functions with side effects may be used: not while functions are traced or transformed."""
     return not (torch.compiler.is_compiling() or transforms_are_active())
 
 

@@ -36,7 +36,7 @@ class Rule(Shaped, ABC):
 
     @property
     def computes(self) -> bool:
-        """Whether the weight needs memory of its own; otherwise it is a view of the store."""
+        """Tell whether the weight needs memory of its own; otherwise it is a view of the store."""
         return True
 
     @property

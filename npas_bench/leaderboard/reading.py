@@ -106,7 +106,7 @@ def read_tables(database: Database, choice: Choice | None = None, *, beside: Seq
 
 
 def _without_metric(table: BoardTable) -> bool:
-    """Whether a table has finished runs, but none with the metric that was asked for."""
+    """Tell whether a table has finished runs, but none with the metric that was asked for."""
     runs = (run for band in table.all_bands for standing in band.standings for run in standing.runs)
     return table.metric is None and any(run.state == RunState.DONE for run in runs)
 

@@ -69,7 +69,7 @@ def _p_of_mean(differences: Sequence[float], scale: Sequence[float]) -> float | 
 
 
 def rejected_by_holm(values: Sequence[float]) -> list[bool]:
-    """For each p-value, whether Holm's procedure rejects its hypothesis at a familywise error rate of 5 %."""
+    """Tell for each p-value whether Holm's procedure rejects its hypothesis at a familywise error rate of 5 %."""
     rejected = [False] * len(values)
     for count, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
         if values[place] > (1 - LEVEL) / (len(values) - count):

@@ -149,7 +149,7 @@ class Recipe(BaseModel):
 
     @property
     def validates(self) -> bool:
-        """Whether training looks at a validation split: to stop, or to choose the epoch that is reported."""
+        """Tell whether training looks at a validation split: to stop, or to choose the epoch that is reported."""
         return self.stop_metric is not None or self.reported == "best"
 
     def derive(self, **changes: Any) -> Self:

@@ -55,7 +55,7 @@ class Measured(BaseModel):
 
     @property
     def ranks(self) -> bool:
-        """Whether the value belongs to the metrics that rank a run: those of the whole network on the test split."""
+        """Tell whether the value ranks a run, as those of the whole network on the test split do."""
         return (self.subject, self.split) == (ALL, TEST)
 
 

@@ -42,7 +42,7 @@ class _Named(NamedTuple):
     place: str
 
     def is_called(self, key: str) -> bool:
-        """Whether a key of a recipe's factors names this parameter."""
+        """Tell whether a key of a recipe's factors names this parameter."""
         return key in (self.role, self.kind) or _is_within(self.place, key)
 
 

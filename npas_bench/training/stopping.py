@@ -50,7 +50,7 @@ class StopRule(NamedTuple):
         return cls(named[recipe.stop_metric], recipe.min_delta, recipe.patience)
 
     def is_over(self, values: Sequence[float]) -> bool:
-        """Whether a training ends after epochs with these values of the metric."""
+        """Tell whether a training ends after epochs with these values of the metric."""
         if self.patience is None or not values:
             return False
         reference, waited = values[0], 0

@@ -68,12 +68,12 @@ class Reproduction(NamedTuple):
 
     @property
     def reproduced(self) -> bool:
-        """Whether every metric agrees within the tolerance."""
+        """Tell whether every metric agrees within the tolerance."""
         return all(metric.holds for metric in self.metrics)
 
     @property
     def exact(self) -> bool:
-        """Whether every metric is the same bit for bit."""
+        """Tell whether every metric is the same bit for bit."""
         return all(metric.then == metric.now for metric in self.metrics)
 
 

@@ -42,7 +42,7 @@ class Tolerance(NamedTuple):
     reason: str
 
     def allows(self, then: float, now: float) -> bool:
-        """Whether two values of a metric count as the same."""
+        """Tell whether two values of a metric count as the same."""
         if self.relative == 0:
             return then == now
         return math.isclose(then, now, rel_tol=self.relative)

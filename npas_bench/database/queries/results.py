@@ -150,7 +150,7 @@ _NAMES = {"task": CellRow.task, "architecture": CellRow.architecture, "metric": 
 
 
 def has_name(database: Database, kind: str, name: str) -> bool:
-    """Whether a database has a task, architecture or metric of a name."""
+    """Tell whether a database has a task, architecture or metric of a name."""
     column = _NAMES[kind]
     with database.session() as session:
         return session.scalar(select(column).where(column == name).limit(1)) is not None

@@ -106,7 +106,7 @@ class Status(NamedTuple):
 
     @property
     def lively(self) -> bool:
-        """Whether anything is running or pending."""
+        """Tell whether anything is running or pending."""
         return any(count and state.lively for counts in self.counts.values() for state, count in counts.items())
 
 

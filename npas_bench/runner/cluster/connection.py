@@ -85,12 +85,12 @@ class Connection:
 
     @property
     def own(self) -> bool:
-        """Whether the cluster was started here, and can be started anew."""
+        """Tell whether the cluster was started here, and can be started anew."""
         return self._address is None
 
     @property
     def broken(self) -> bool:
-        """Whether one of the processes that make up the cluster that was started here is gone."""
+        """Tell whether one of the processes that make up the cluster that was started here is gone."""
         alive = {pid for pid, _ in _children()}
         return any(pid not in alive for pid in self._parts)
 

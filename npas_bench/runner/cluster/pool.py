@@ -220,7 +220,7 @@ class Pool:
         self._groups.clear()
 
     def infrastructure(self, error: Exception) -> bool:
-        """Whether an error means that a worker, its node or its memory is gone, and says nothing about its cell."""
+        """Tell whether an error is about a lost worker, node or memory, and not about the cell."""
         exceptions = self._connection.ray.exceptions
         return isinstance(error, exceptions.RayError) and not isinstance(error, exceptions.RayTaskError)
 

@@ -68,7 +68,7 @@ class Slot:
     cpus: int = 0
 
     def fits(self, needs: Needs) -> bool:
-        """Whether a cell can be run here now."""
+        """Tell whether a cell can be run here now."""
         if self.trouble is not None:
             return False
         if not self.taken:
@@ -98,7 +98,7 @@ class Slot:
         return sum(SLACK * (one.memory or 0) for one in (*others, needs)) <= self.memory
 
     def spares(self, idle: int) -> bool:
-        """Whether its memory suffices for `idle` idle workers beside what is running."""
+        """Tell whether its memory suffices for `idle` idle workers beside what is running."""
         if idle <= 0:
             return True
         if self.memory is None or any(one.alone or one.memory is None for one in self.taken.values()):
