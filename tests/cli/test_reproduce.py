@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from npas_bench.runner.provenance import Commit
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.weights_file import read_weights, write_weights
 
@@ -77,6 +78,24 @@ def test_a_doctored_metric_is_named_with_its_difference_and_exit_code_1(ran, cal
     assert "error@1 differs" not in said.stdout
     loose = call("reproduce", "1", "--tolerance", "0.9")
     assert (loose.returncode, "reproduced within 90 %" in loose.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        (Commit("a" * 40, False), Commit("a" * 40, False), f"The code is that of the run, commit {'a' * 12}."),
+        (Commit("a" * 40, False), Commit("b" * 40, True), f"this is commit {'b' * 12} with local changes."),
+        # Changes that were made to one commit at two times may be others.
+        (Commit("a" * 40, True), Commit("a" * 40, True), "The run was made by commit"),
+        (Commit(None, None), Commit("a" * 40, False), "not known which commit the run was made by"),
+        (Commit("a" * 40, False), Commit(None, None), "not known which commit is installed here"),
+    ],
+)
+def test_a_reproduction_says_whether_the_code_is_that_of_the_run(ran, call, monkeypatch, then, now, said):
+    change('UPDATE runs SET "commit" = ?, dirty = ? WHERE id = 1', then.commit, then.dirty)
+    monkeypatch.setattr("npas_bench.runner.provenance.code", lambda: now)
+    found = call("reproduce", "1")
+    assert (found.returncode, said in found.stdout) == (0, True), found.stdout
 
 
 def test_losses_that_differ_are_told_as_a_hint(ran, call):

@@ -13,6 +13,7 @@ from npas_bench.database.labels import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from npas_bench.runner.provenance import Commit
     from npas_bench.verify.reproduce import Compared, Reproduction
     from npas_bench.verify.tolerances import Tolerance
 
@@ -35,6 +36,20 @@ def describe_tolerance(tolerance: Tolerance) -> str:
     """A tolerance with its reason, as a sentence."""
     what = "bit for bit" if tolerance.relative == 0 else f"within {100 * tolerance.relative:g} %"
     return f"Metrics are to agree {what}: {tolerance.reason}."
+
+
+def describe_code(then: Commit, now: Commit) -> str:
+    """Say whether the code is that of the run, as a sentence: it may explain a difference, and refuses nothing."""
+    if None in (then.commit, now.commit):
+        unknown = "the run was made by" if then.commit is None else "is installed here"
+        return f"It is not known which commit {unknown}, so a change of the code would not be noticed."
+    if then == now and not now.dirty:
+        return f"The code is that of the run, commit {_short(now)}."
+    return f"The run was made by commit {_short(then)}, and this is commit {_short(now)}."
+
+
+def _short(code: Commit) -> str:
+    return f"{(code.commit or '')[:12]}{' with local changes' if code.dirty else ''}"
 
 
 def verdict(found: Reproduction) -> str:
