@@ -44,11 +44,9 @@ run: $(VENV)/.installed
 check: lint
 	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal -m "not slow and not exhaustive" $(QUICK)
 
-# Every test computes on one thread, and many wait for something: one more at a time than there are cores keeps them busy.
-TESTS_AT_ONCE ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
-
+# Every test computes on one thread; two at a time fill two cores.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q --numprocesses $(TESTS_AT_ONCE) --dist worksteal
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

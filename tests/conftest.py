@@ -26,15 +26,9 @@ REPOSITORY = Path(__file__).parent.parent
 _LONG = 600
 
 
-def pytest_collection_modifyitems(config, items):
-    """Let the longest tests begin first, each in a process of its own, so that the others are done beside them."""
-    long = [item for item in items if _may_take_long(item)]
-    workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    # Every worker is given a part of the list at the start, and begins at the part's beginning.
-    part = len(items) // workers
-    items[:] = [item for item in items if item not in long]
-    for number, item in enumerate(long):
-        items.insert(number % workers * part, item)
+def pytest_collection_modifyitems(items):
+    """Let the longest test begin first, so that the others are done beside it."""
+    items.sort(key=lambda item: not _may_take_long(item))
 
 
 def _may_take_long(item):

@@ -16,15 +16,14 @@ from npas_bench.errors import DatabaseError
 from npas_bench.training.checkpoint import read_checkpoint
 from tests import processes
 
-# In each of two grids.
-KILLS = 10
+KILLS = 20
 EPOCHS = 8
-CELLS = 12
+CELLS = 24
 GRID = """
 tasks: [digits]
 methods: [full, ssn, reduced]
 budgets: [10%]
-seeds: 4
+seeds: 8
 """
 RUN = ("run", "--grid", "grid.yaml", "--epochs", str(EPOCHS), "--device", "cpu")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find processes")
@@ -89,8 +88,7 @@ def gained(before, after):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("course", [0, 1], ids=["the first ten", "ten more"])
-def test_two_grids_survive_twenty_kills_of_driver_worker_and_raylet(course, tmp_path, monkeypatch):
+def test_a_grid_survives_twenty_kills_of_driver_worker_and_raylet(tmp_path, monkeypatch):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     for folder in (undisturbed, disturbed):
         folder.mkdir()
@@ -107,7 +105,7 @@ def test_two_grids_survive_twenty_kills_of_driver_worker_and_raylet(course, tmp_
     def start():
         return processes.start([*RUN, "--executor", "ray"], disturbed, disturbed / "log")
 
-    draw = random.Random(course)  # noqa: S311
+    draw = random.Random(0)  # noqa: S311
     kinds = [kind for _ in range(KILLS // 3 + 1) for kind in draw.sample(("driver", "worker", "raylet"), 3)][:KILLS]
     driver, killed, before = start(), [], {}
     while len(killed) < KILLS:
