@@ -52,33 +52,49 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
 
-def start(arguments, folder, out, err=None):
+def start(arguments, folder, out, *, heartbeat=None):
     """Start `npas-bench` with these arguments, in a folder and in this process' environment.
 
     Args:
         arguments: of the command.
         folder: to run in.
-        out: file that the standard output is added to.
-        err: file that the standard error is added to; left out, that of the output.
+        out: file that output and errors are added to.
+        heartbeat: seconds between two heartbeats of the driver; left out, as many as it always has.
     """
-    given = [str(argument) for argument in arguments], str(folder), str(out), str(err or out), dict(os.environ)
+    given = [str(argument) for argument in arguments], str(folder), str(out), dict(os.environ), heartbeat
     # No daemon: a process that trains together with others has children.
     process = _CONTEXT.Process(target=_run, args=given)
     process.start()
     return Started(process)
 
 
-def _run(arguments, folder, out, err, environment):
+def _run(arguments, folder, out, environment, heartbeat):
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    for path, stream in ((out, 1), (err, 2)):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
         os.dup2(descriptor, stream)
-        os.close(descriptor)
+    os.close(descriptor)
     # Pytest may have been started with SIGINT ignored, as a shell does with what it puts in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["npas-bench", *arguments]
+    if heartbeat is not None:
+        from npas_bench.runner import driver
+
+        driver.HEARTBEAT_SECONDS = heartbeat
+    if "ray" in arguments:
+        _leave_out_what_watches_ray()
     from npas_bench.cli.main import main
 
     main(arguments)
+
+
+def _leave_out_what_watches_ray():
+    """Start Ray without its scaler of clusters and its forwarder of logs, which no run on one machine makes use of.
+
+    Each is a process of its own that has to import Ray, as often as a test kills Ray.
+    """
+    from ray._private.node import Node
+
+    Node.start_monitor = Node.start_log_monitor = lambda _: None

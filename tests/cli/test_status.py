@@ -18,6 +18,7 @@ from npas_bench.database.queries.results import find_run
 from npas_bench.database.queries.status import read_status
 from npas_bench.database.runs import add_runs, cancel_runs, claim_run, finish_run
 from npas_bench.database.schema import DriverRow
+from tests import processes
 from tests.database.test_runs import cell, finished, metric, run
 
 CODE = CodeVersion("1", "code")
@@ -231,27 +232,25 @@ def test_a_mistake_changes_nothing(busy, call, arguments, message):
     assert not Path("no.db").exists()
 
 
-def test_a_driver_stops_what_is_cancelled_and_the_same_command_goes_on_with_it(command, tmp_path):
+def test_a_driver_stops_what_is_cancelled_and_the_same_command_goes_on_with_it(call, tmp_path):
     arguments = (
         *("run", "--task", "digits", "--method", "full", "--epochs", "400", "--seeds", "2", "--executor", "inline"),
         *("--db", tmp_path / "x.db"),
     )
-    running = subprocess.Popen(
-        [sys.executable, "-m", "npas_bench.cli.main", *map(str, arguments)], stdout=subprocess.DEVNULL
-    )
+    running = processes.start(arguments, tmp_path, tmp_path / "log", heartbeat=0.5)
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            time.sleep(0.5)
-            shown = command("status", "--json", "--db", "x.db")
+            time.sleep(0.1)
+            shown = call("status", "--json", "--db", "x.db")
             if shown.returncode == 0 and any(run["epoch"] for run in json.loads(shown.stdout)["under_way"]):
                 break
-        cancelled = command("cancel", "--all", "--db", "x.db")
+        cancelled = call("cancel", "--all", "--db", "x.db")
         assert "cancelled 1 pending, 1 running runs" in cancelled.stdout, cancelled.stderr
         assert running.wait(timeout=60) == 1
     finally:
         running.kill()
-    record = json.loads(command("status", "--json", "--db", "x.db").stdout)
+    record = json.loads(call("status", "--json", "--db", "x.db").stdout)
     assert record["grids"][0]["counts"]["cancelled"] == 2
     assert list((tmp_path / "x.db.work").rglob("*"))
 

@@ -1,6 +1,5 @@
 import dataclasses
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from npas_bench.runner.execution import execute
 from npas_bench.runner.work import Attempt, Engine, Work
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.training.checkpoint import hand_over
+from tests import processes
 
 RECIPE = Digits().recipes("wrn-10-1")["short"].derive(epochs=1)
 
@@ -369,9 +369,7 @@ def test_processes_end_with_the_one_that_waits_for_them(tmp_path):
     """Killed, it cannot end them itself."""
     arguments = ["run", "--task", "digits", "--method", "full", "--seed", "0", "--epochs", "1000", "--parts", "2"]
     arguments += ["--processes", "2", "--executor", "inline"]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "npas_bench.cli.main", *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL
-    )
+    driver = processes.start(arguments, tmp_path, tmp_path / "log")
 
     def children():
         listed = subprocess.run(
