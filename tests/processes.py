@@ -24,6 +24,13 @@ _IMPORTED = [
     "npas_bench.tasks.classification.digits",
     "npas_bench.architectures.wrn",
 ]
+# Ray's scaler of clusters, its forwarder of logs and its web interface, as methods of its `Node` that start nothing. No
+# run on one machine makes use of them, and each is a process that has to import Ray, as often as a test starts Ray.
+WATCHERS_OF_RAY = {
+    "start_monitor": lambda _: None,
+    "start_log_monitor": lambda _: None,
+    "start_api_server": lambda _, **__: None,
+}
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(_IMPORTED)
 
@@ -84,17 +91,10 @@ def _run(arguments, folder, out, environment, heartbeat):
 
         driver.HEARTBEAT_SECONDS = heartbeat
     if "ray" in arguments:
-        _leave_out_what_watches_ray()
+        from ray._private.node import Node
+
+        for name, nothing in WATCHERS_OF_RAY.items():
+            setattr(Node, name, nothing)
     from npas_bench.cli.main import main
 
     main(arguments)
-
-
-def _leave_out_what_watches_ray():
-    """Start Ray without its scaler of clusters and its forwarder of logs, which no run on one machine makes use of.
-
-    Each is a process of its own that has to import Ray, as often as a test kills Ray.
-    """
-    from ray._private.node import Node
-
-    Node.start_monitor = Node.start_log_monitor = lambda _: None

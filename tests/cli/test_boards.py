@@ -126,8 +126,8 @@ def test_results_are_compared_with_the_papers(filled, call):
         (("dashboard", "--db", "mysql://x/y"), "is not supported"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(filled, command, arguments, message):
-    result = command(*arguments)
+def test_a_mistake_is_one_message_and_exit_code_2(filled, call, arguments, message):
+    result = call(*arguments)
     assert (result.returncode, "Traceback" in result.stderr) == (2, False)
     assert message in " ".join(result.stderr.replace("│", " ").split())
 
