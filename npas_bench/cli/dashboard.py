@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
-from importlib import import_module
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,22 +14,6 @@ from npas_bench.errors import NpasBenchError
 
 _FIRST_PORT, _PORTS = 8501, 20
 _TAKEN = (errno.EADDRINUSE,)
-# There is a light and a dark theme, of which the reader's system chooses one. Accents have the charts' colours.
-_OPTIONS = {
-    "server.headless": "true",
-    "server.fileWatcherType": "none",
-    "server.showEmailPrompt": "false",
-    "browser.gatherUsageStats": "false",
-    "client.toolbarMode": "viewer",
-    "client.showErrorDetails": "none",
-    "client.showErrorLinks": "false",
-    "theme.light.primaryColor": "#33608f",
-    "theme.dark.primaryColor": "#7fb2e5",
-    "theme.light.borderColor": "#d9dee5",
-    "theme.dark.borderColor": "#3a414c",
-    "theme.baseFontSize": "15",
-    "theme.paddingTop": "4.5rem",
-}
 
 
 def dashboard(
@@ -49,12 +30,18 @@ def dashboard(
             help="Address to listen on; with 0.0.0.0, everybody who reaches this machine sees the results.",
         ),
     ] = "127.0.0.1",
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host-name",
+            metavar="NAME",
+            help="A further name by which browsers ask for the dashboard, such as that of a proxy. Repeatable.",
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser", help="Open the dashboard in a browser.")] = False,
     db: choose.Database = None,
 ) -> None:
     """Show the board, frontiers, costs, comparisons, runs and grids in a browser; it only reads."""
-    from streamlit.web import cli
-
     from npas_bench.database.opening import locate
 
     location = locate(db)
@@ -63,16 +50,9 @@ def dashboard(
     os.environ["NPAS_BENCH_DB"] = (
         str(location.path.resolve()) if location.path else location.url.render_as_string(hide_password=False)
     )
-    options = {**_OPTIONS, "server.address": address, "server.port": str(chosen)}
-    if browser:
-        options["server.headless"] = "false"
-    app = Path(__file__).parent.parent / "dashboard" / "pages" / "app.py"
-    # Streamlit warns that there is no server yet for shared caches to belong to, which is as it should be.
-    logging.getLogger("streamlit.runtime.caching.cache_data_api").setLevel(logging.ERROR)
-    # Importing what pages need now makes the first page fast.
-    import_module("npas_bench.dashboard.preload")
+    from npas_bench.dashboard.server import serve
 
-    cli.main(["run", str(app), *(f"--{name}={value}" for name, value in options.items())], prog_name="streamlit")
+    serve(address, chosen, tuple(host_name or ()), browser=browser)
 
 
 def _free_port(address: str, wanted: int | None) -> int:
@@ -93,5 +73,7 @@ def _free_port(address: str, wanted: int | None) -> int:
         except OSError as error:
             if isinstance(error, socket.gaierror) or error.errno not in _TAKEN:
                 raise NpasBenchError(f"cannot listen on {address}: {error.strerror or error}") from None
+        except UnicodeError:
+            raise NpasBenchError(f"cannot listen on {address}: that is no host name") from None
     which = f"port {wanted} is" if wanted is not None else f"ports {_FIRST_PORT} to {_FIRST_PORT + _PORTS - 1} are all"
     raise NpasBenchError(f"{which} taken: name another with --port")

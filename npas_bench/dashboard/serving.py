@@ -17,12 +17,21 @@ _START_SECONDS = 60
 
 
 @contextlib.contextmanager
-def serving(database: str | Path, log: Path) -> Iterator[str]:
+def serving(
+    database: str | Path,
+    log: Path,
+    *arguments: str,
+    folder: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> Iterator[str]:
     """Serve a database for as long as the block lasts, and return the server's address.
 
     Args:
         database: a file or the URL of a database; a file need not exist.
         log: the file that the server's output goes to.
+        arguments: further arguments of the command.
+        folder: the folder that the server runs in; None takes this process' own.
+        environment: the server's environment; None takes this process' own.
 
     Raises:
         RuntimeError: if the server ends, or does not answer within a minute; the message holds its output.
@@ -32,7 +41,9 @@ def serving(database: str | Path, log: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     words = [sys.executable, "-m", "npas_bench.cli.main", "dashboard", "--port", str(port), "--db", str(database)]
     with log.open("w") as output:
-        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 (our own command)
+        process = subprocess.Popen(  # noqa: S603 (our own command)
+            [*words, *arguments], stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=environment
+        )
     try:
         end = time.monotonic() + _START_SECONDS
         while True:
