@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from npas_bench.errors import PluginError, SignatureError, UnknownName
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T", covariant=True)
 BUILT_IN = "npas-bench"
+_PACKAGE = "npas_bench"
 
 
 class Entry(NamedTuple):
@@ -90,7 +93,7 @@ class Registry(Generic[T]):
             raise PluginError(f"{self.kind} '{name}' is offered by {rivals}: uninstall one of them")
         point = points[0]
         try:
-            loaded: type[T] = point.load()
+            loaded: type[T] = _imported(point, self.kind)
         # The import of a plugin may fail in any way.
         except Exception as error:
             raise PluginError(
@@ -121,6 +124,26 @@ class Registry(Generic[T]):
             except PluginError as error:
                 found.append(str(error))
         return found
+
+
+def _imported(point: EntryPoint, kind: str) -> Any:
+    """What an entry point names; its module is imported, and what that changes of the global state is set back.
+
+    Raises:
+        PluginError: if something cannot be set back, so that it would change the results of all other plugins.
+    """
+    if point.module.partition(".")[0] == _PACKAGE or point.module in sys.modules:
+        return point.load()
+    from npas_bench.global_state.keeping import kept
+
+    with kept(importing=True) as changes:
+        loaded = point.load()
+    if changes:
+        where = f"{kind} '{point.name}' of {_distribution(point)} changed global state when it was imported: {changes}"
+        if changes.lost:
+            raise PluginError(f"{where}; {', '.join(changes.lost)} cannot be set back, and other results depend on it")
+        log.warning("%s. It was set back, since the results of other code depend on it", where)
+    return loaded
 
 
 def _distribution(point: EntryPoint) -> str:
@@ -156,15 +179,45 @@ def architecture(name: str) -> Architecture:
         UnknownName: if no family's name fits.
         NpasBenchError: if the family cannot make an architecture of that name.
     """
-    fitting = [family for family in families.names() if name == family or name.startswith(f"{family}-")]
+    return families.load(family_of(name))().parse(name)
+
+
+def family_of(architecture: str) -> str:
+    """The longest name of a family that an architecture's name starts with.
+
+    Raises:
+        UnknownName: if no family's name fits.
+    """
+    known = families.names()
+    fitting = [family for family in known if architecture == family or architecture.startswith(f"{family}-")]
     if not fitting:
         raise UnknownName(
             "architecture",
-            name.split("-")[0],
-            families.names(),
-            remedy=f"in '{name}'; `npas-bench list architectures`",
+            architecture.split("-")[0],
+            known,
+            remedy=f"in '{architecture}'; `npas-bench list architectures`",
         )
-    return families.load(max(fitting, key=len))().parse(name)
+    return max(fitting, key=len)
+
+
+def third_party(task: str, architecture: str, method: str) -> list[str]:
+    """Which of a task, an architecture and a method are no part of this package, as messages name them.
+
+    One that cannot be loaded is left out: none of its code will run.
+    """
+    found = []
+    for registry, name in ((methods, method), (tasks, task.partition(":")[0]), (families, architecture)):
+        with suppress(PluginError, UnknownName):
+            loaded: type = registry.load(family_of(name) if registry is families else name)
+            if loaded.__module__.partition(".")[0] != _PACKAGE:
+                found.append(f"{registry.kind} '{name}' ({loaded.__module__}:{loaded.__qualname__})")
+    return found
+
+
+def third_party_distributions() -> list[str]:
+    """The distributions other than this one that provide methods, tasks or architectures; nothing is imported."""
+    entries = [entry for registry in (methods, tasks, families) for entry in registry.entries()]
+    return sorted({one.distribution for one in entries if one.object.partition(".")[0] != _PACKAGE})
 
 
 def check_fit(task: Task, architecture: Architecture) -> None:

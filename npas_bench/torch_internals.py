@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as _module
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.optim import optimizer as _optimizer
+from torch.overrides import _pop_mode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
@@ -20,11 +23,19 @@ if TYPE_CHECKING:
 __all__ = [
     "TorchDispatchMode",
     "backward_pass",
+    "chosen_default_device",
     "enclosing_hooks",
+    "float32_precisions",
     "forget_listed_weights",
+    "hooks_on_everything",
     "is_attention_output",
     "is_normalisation",
     "is_view",
+    "leave_hooks",
+    "leave_modes",
+    "modes_entered",
+    "replaced_kernels",
+    "set_float32_precisions",
     "shrink_bilinearly",
     "storage_holders",
     "storage_key",
@@ -72,6 +83,73 @@ def enclosing_hooks() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
     """The innermost saved-tensor hooks that are in force, `pack` and `unpack`; None without any."""
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     return None if hooks is None else (hooks[0], hooks[1])
+
+
+def modes_entered() -> tuple[int, int, int]:
+    """How many modes of functions, modes of dispatch and levels of autocast this thread has entered and not left."""
+    levels = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
+    return torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack(), levels
+
+
+def leave_modes(before: tuple[int, int, int]) -> None:
+    """Leave the modes that were entered since `modes_entered` gave `before`."""
+    functions, dispatches, levels = (now - then for now, then in zip(modes_entered(), before, strict=True))
+    for _ in range(functions):
+        _pop_mode()  # type: ignore[no-untyped-call]
+    for _ in range(dispatches):
+        torch._C._pop_torch_dispatch_stack(None)
+    for _ in range(levels):
+        torch.autocast_decrement_nesting()
+    if levels > 0:
+        # Within autocast, casts of weights are kept, and the weights of the next network may have the same addresses.
+        torch.clear_autocast_cache()
+
+
+def leave_hooks(before: tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]] | None) -> None:
+    """Leave the saved-tensor hooks that were entered since `enclosing_hooks` gave `before`."""
+    while enclosing_hooks() not in (None, before):
+        torch._C._autograd._pop_saved_tensors_default_hooks()
+
+
+def chosen_default_device() -> torch.device | None:
+    """The device that was made the default one for new tensors; None if none was."""
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    return None if context is None else context.device
+
+
+def hooks_on_everything() -> dict[str, dict[Any, Any]]:
+    """The hooks that are called for every module or every optimiser of the process, as torch keeps them."""
+    return {
+        f"{home.__name__}.{name.removeprefix('_')}": value
+        for home in (_module, _optimizer)
+        for name, value in vars(home).items()
+        if name.startswith("_global_") and isinstance(value, dict)
+    }
+
+
+# Those that others follow come first.
+_PRECISIONS = (
+    *(("generic", "all"), ("cuda", "all"), ("mkldnn", "all")),
+    *((backend, operation) for backend in ("cuda", "mkldnn") for operation in ("matmul", "conv", "rnn")),
+)
+
+
+def float32_precisions() -> tuple[str, ...]:
+    """The precisions that float32 is computed in, for every backend and kind of operation that has one of its own."""
+    return tuple(torch._C._get_fp32_precision_getter(*place) for place in _PRECISIONS)
+
+
+def set_float32_precisions(values: tuple[str, ...]) -> None:
+    """Set the precisions that `float32_precisions` gave."""
+    for place, value in zip(_PRECISIONS, values, strict=True):
+        torch._C._set_fp32_precision_setter(*place, value)
+
+
+def replaced_kernels() -> frozenset[str]:
+    """The operators of torch, with the devices, for which Python code has registered a kernel that computes."""
+    # Torch registers kernels for the meta device itself, when parts of it are first used.
+    return frozenset(key for key in torch.library._impls if key.startswith("aten/") and not key.endswith("/Meta"))
 
 
 def stretch_bilinearly(image: Tensor, out: Tensor) -> None:

@@ -220,4 +220,4 @@ def test_an_old_plugin_passes_the_conformance_suite(environment, tmp_path):
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "site/test_old_plugin.py"]
     result = subprocess.run(suite, env=os.environ | environment, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stdout
-    assert "7 passed" in result.stdout
+    assert "8 passed" in result.stdout

@@ -7,6 +7,7 @@ import pytest
 
 from npas_bench import plugins
 from npas_bench.errors import PluginError, UnknownName
+from npas_bench.global_state.keeping import kept
 
 GOOD = """
     from npas_bench.methods import Method
@@ -82,6 +83,33 @@ def test_a_broken_plugin_is_named_with_its_distribution_and_stops_nothing_else(i
     assert "bad-plugin 1.5" in str(caught.value)
     assert registry().load("full").name == "full"
     assert len(registry().problems()) == 1
+
+
+def test_what_an_import_changes_of_the_global_state_is_set_back_and_told(install, caplog):
+    sly = """
+        import torch
+        torch.set_default_dtype(torch.float64)
+        torch.nn.functional.relu = torch.nn.functional.gelu
+    """
+    install("sly-plugin", "mine", "sly_plugin:Mine", textwrap.dedent(sly) + textwrap.dedent(GOOD))
+    with kept() as changes:
+        assert registry().load("mine").name == "mine"
+    assert not changes
+    assert "method 'mine' of sly-plugin 1.5 changed global state when it was imported" in caplog.text
+    assert "torch.nn.functional.relu" in caplog.text
+    registry().load("mine")
+    assert len(caplog.messages) == 1
+
+
+def test_a_plugin_whose_import_changes_what_cannot_be_set_back_is_refused(install):
+    deep = """
+        import torch
+        library = torch.library.Library("aten", "IMPL")
+        library.impl("acosh", lambda x: x, "AutogradCUDA")
+    """
+    install("deep-plugin", "mine", "deep_plugin:Mine", textwrap.dedent(deep) + textwrap.dedent(GOOD))
+    with pytest.raises(PluginError, match=r"deep-plugin 1.5 .*aten/acosh"):
+        registry().load("mine")
 
 
 def test_two_distributions_with_one_name_are_an_error_that_names_both(install):

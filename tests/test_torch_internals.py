@@ -4,16 +4,25 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim import optimizer
 
 from npas_bench import torch_internals
 from npas_bench.torch_internals import (
     TorchDispatchMode,
     backward_pass,
+    chosen_default_device,
     enclosing_hooks,
+    float32_precisions,
     forget_listed_weights,
+    hooks_on_everything,
     is_attention_output,
     is_normalisation,
     is_view,
+    leave_hooks,
+    leave_modes,
+    modes_entered,
+    replaced_kernels,
+    set_float32_precisions,
     shrink_bilinearly,
     storage_holders,
     storage_key,
@@ -164,3 +173,63 @@ def test_a_dispatch_mode_sees_every_operation():
     with Recorder() as recorder:
         torch.ones(2, device="meta") @ torch.ones(2, device="meta")
     assert "aten.dot.default" in recorder.names
+
+
+def test_modes_that_were_entered_are_counted_and_left():
+    before = modes_entered()
+    for mode in (torch.device("meta"), TorchDispatchMode(), torch.autocast("cpu", torch.bfloat16)):
+        mode.__enter__()
+    # Autocast is no mode of functions; it is left by its own switch.
+    assert [now - then for now, then in zip(modes_entered(), before, strict=True)] == [1, 1, 1]
+    leave_modes(before)
+    torch.set_autocast_enabled("cpu", False)
+    assert modes_entered() == before
+
+
+def test_hooks_on_saved_tensors_are_left_down_to_those_that_were_there():
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        outer = enclosing_hooks()
+        for _ in range(2):
+            torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x).__enter__()
+        leave_hooks(outer)
+        assert enclosing_hooks() == outer
+    assert enclosing_hooks() is None
+
+
+def test_the_default_device_is_told_only_where_one_was_chosen():
+    assert chosen_default_device() is None
+    torch.set_default_device("meta")
+    try:
+        assert chosen_default_device() == torch.device("meta")
+    finally:
+        torch.set_default_device(None)
+    assert chosen_default_device() is None
+
+
+def test_hooks_on_every_module_and_optimiser_are_found():
+    handles = [
+        nn.modules.module.register_module_forward_hook(lambda *_: None),
+        optimizer.register_optimizer_step_post_hook(lambda *_: None),
+    ]
+    held = sum(len(hooks) for hooks in hooks_on_everything().values())
+    for handle in handles:
+        handle.remove()
+    assert held == 2
+    assert not any(hooks_on_everything().values())
+
+
+def test_precisions_of_float32_are_told_and_set():
+    before = float32_precisions()
+    torch.set_float32_matmul_precision("high")
+    assert float32_precisions() != before
+    torch.set_float32_matmul_precision("highest")
+    set_float32_precisions(before)
+    assert float32_precisions() == before
+
+
+def test_kernels_that_python_code_registers_are_told():
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("sinh", lambda x: x, "AutogradCUDA")
+    assert "aten/sinh/AutogradCUDA" in replaced_kernels()
+    library._destroy()
+    assert "aten/sinh/AutogradCUDA" not in replaced_kernels()

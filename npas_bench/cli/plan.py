@@ -130,6 +130,13 @@ def _row(group: list[int], planned: list[PlannedCell], states: list[str], estima
 
 
 def _preview(one: PlannedCell) -> Preview:
+    from npas_bench.runner.containment import contained_here
+
+    with contained_here(one.cell.task, one.cell.architecture, one.cell.method):
+        return _previewed(one)
+
+
+def _previewed(one: PlannedCell) -> Preview:
     from npas_bench import plugins
     from npas_bench.errors import UnsupportedBudget
     from npas_bench.runner.build import problem_of

@@ -14,6 +14,7 @@ from npas_bench import plugins
 from npas_bench.errors import UnsupportedBudget
 from npas_bench.methods import Problem, SharingMethod
 from npas_bench.network import PlainNetwork
+from npas_bench.runner.containment import contained_here
 from npas_bench.torch_internals import TorchDispatchMode, storage_key
 
 if TYPE_CHECKING:
@@ -94,10 +95,11 @@ class Demands:
                 budget = math.ceil(2 ** (math.ceil(2 * math.log2(budget)) / 2))
                 key += (method, repr(sorted(options.items())), budget)
             if key not in self._found:
-                loaded = plugins.task(task)
-                problem = Problem(plugins.architecture(architecture), loaded.signature, budget)
-                made = len(key) > 2 and budget < problem.full
-                self._found[key] = count(_built(chosen(options), problem) if made else _module(problem), loaded)
+                with contained_here(task, architecture, method):
+                    loaded = plugins.task(task)
+                    problem = Problem(plugins.architecture(architecture), loaded.signature, budget)
+                    made = len(key) > 2 and budget < problem.full
+                    self._found[key] = count(_built(chosen(options), problem) if made else _module(problem), loaded)
         except Exception:
             log.debug("what %s asks on %s cannot be counted", architecture, task, exc_info=True)
             self._found[key] = None

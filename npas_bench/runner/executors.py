@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from typing_extensions import override
 
+from npas_bench.errors import NpasBenchError
+from npas_bench.runner.containment import Traces, TraceTeller, contained_cell
 from npas_bench.runner.execution import execute
 
 if TYPE_CHECKING:
@@ -88,17 +90,36 @@ class InlineExecutor(Executor):
 
     @override
     def run(self, works: Sequence[Work], listener: Listener) -> None:
-        """Run the cells in order."""
-        for work in works:
+        """Run the cells in order.
+
+        Raises:
+            NpasBenchError: if a plugin changed global state that cannot be set back, and cells would follow.
+        """
+        teller = TraceTeller()
+        for number, work in enumerate(works, start=1):
             attempt = listener.started(work)
             if attempt is None:
                 continue
-            try:
-                outcome = execute(attempt, _teller(attempt, listener))
-            except Unwanted:
-                listener.dropped(attempt)
-            else:
-                listener.finished(attempt, outcome)
+            traces = _run_here(attempt, listener)
+            teller.tell(traces)
+            if traces.lost and number < len(works):
+                raise NpasBenchError(
+                    f"{traces}. The other cells would be computed with it: the same command goes on in a new process, "
+                    "and with --executor ray every such cell gets a process of its own"
+                )
+
+
+def _run_here(attempt: Attempt, listener: Listener) -> Traces:
+    """Run a cell in this process, and return what its plugins changed of the global state."""
+    traces = Traces()
+    try:
+        with contained_cell(attempt.cell) as traces:
+            outcome = execute(attempt, _teller(attempt, listener))
+    except Unwanted:
+        listener.dropped(attempt)
+    else:
+        listener.finished(attempt, outcome)
+    return traces
 
 
 class Unwanted(BaseException):

@@ -12,6 +12,7 @@ from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.forecast.learned import learned_forecast
 from npas_bench.leaderboard.paper_list import paper_list
 from npas_bench.leaderboard.published import refuse_published
+from npas_bench.runner.containment import contained_planning
 from npas_bench.runner.device import resolve_device
 from npas_bench.runner.driver import Expected, Terms, run_planned, to_repeat
 from npas_bench.runner.executors import InlineExecutor
@@ -74,6 +75,11 @@ def plan_cells(grid: Grid, change: Change, device: str, *, elsewhere: bool = Fal
     Raises:
         NpasBenchError: if a name, a budget or an option is wrong, data is missing, or there is no such device.
     """
+    with contained_planning():
+        return _planned(grid, change, device, elsewhere)
+
+
+def _planned(grid: Grid, change: Change, device: str, elsewhere: bool) -> list[PlannedCell]:
     expander = Expander(change)
     cells = expander.cells(grid)
     resolved = resolve_device(device, elsewhere=elsewhere)

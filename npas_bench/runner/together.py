@@ -15,6 +15,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from npas_bench.errors import NpasBenchError, StorageError
+from npas_bench.runner.containment import contained_cell
 from npas_bench.runner.work import Outcome
 from npas_bench.training.parallel import Processes
 
@@ -118,7 +119,8 @@ def _take_part(meeting: Path, rank: int, attempt: Attempt, share: Share, writer:
             writer.send(("epoch", report))
 
     try:
-        outcome = share(attempt, tell, Processes(rank, work.engine.processes))
+        with contained_cell(attempt.cell):
+            outcome = share(attempt, tell, Processes(rank, work.engine.processes))
     except StorageError as error:
         writer.send(("error", str(error)))
     else:

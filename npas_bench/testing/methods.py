@@ -23,11 +23,14 @@ import torch
 from npas_bench import plugins
 from npas_bench.architectures import ImageSignature
 from npas_bench.errors import NpasBenchError, UnsupportedBudget
+from npas_bench.global_state.keeping import kept
 from npas_bench.methods import Problem
 from npas_bench.seeding import seeded
 from npas_bench.testing.architectures import EXAMPLES, ExampleArchitecture
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
     from npas_bench.methods import Method
@@ -80,13 +83,20 @@ class MethodConformance:
             for share in _SHARES:
                 problem = Problem(architecture, signature, int(share * full))
                 try:
-                    cls.method(cls.options).preview(problem)
+                    with kept():
+                        cls.method(cls.options).preview(problem)
                 except UnsupportedBudget as unsupported:
                     bound = unsupported.smallest if share < 1 else unsupported.largest
                     assert bound is not None, f"{architecture.name} at {problem.budget}: no bound named"
                     problem = Problem(architecture, signature, bound)
                 found[(architecture.name, problem.budget)] = problem
         return list(found.values())
+
+    @pytest.fixture(autouse=True)
+    def _kept_global_state(self) -> Iterator[None]:
+        """What one test changes of the global state is not to change the outcome of another."""
+        with kept():
+            yield
 
     def test_unknown_options_are_refused(self) -> None:
         with pytest.raises(NpasBenchError, match="surely_unknown"):
@@ -124,6 +134,15 @@ class MethodConformance:
             network = self.build(problem).eval()
             plain = network.materialise(self.plain(problem)).eval()
             assert torch.equal(network(*_inputs(problem)), plain(*_inputs(problem))), problem
+
+    def test_global_state_is_left_as_it_was(self) -> None:
+        problem = min(self.problems(), key=lambda problem: problem.full)
+        with kept() as changes:
+            self.make().preview(problem)
+            network = self.build(problem)
+            network(*_inputs(problem)).square().sum().backward()
+            network.eval()(*_inputs(problem))
+        assert not changes, f"{self.method.name} changed {changes}"
 
     def test_state_dict_restores_the_network_and_holds_each_tensor_once(self) -> None:
         for problem in self.problems():

@@ -22,6 +22,7 @@ from npas_bench.runner.cluster.connection import Connection
 from npas_bench.runner.cluster.pool import Pool, PoolWorker
 from npas_bench.runner.cluster.slots import Needs, Slot, slots_of
 from npas_bench.runner.cluster.worker import Answer, Facts, Worker
+from npas_bench.runner.containment import TraceTeller
 from npas_bench.runner.executors import Ended, Executor, Listener
 from npas_bench.runner.failures import overdue_outcome
 from npas_bench.runner.provenance import source_digest
@@ -122,6 +123,7 @@ class _Schedule:
         self._read_progress = 0.0
         self._deserted: float | None = None
         self._restarts = 0
+        self._teller = TraceTeller()
         self._marker = folder.resolve() / f".{secrets.token_hex(8)}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -255,9 +257,18 @@ class _Schedule:
                 outcome = _read(answer.outcome)
                 self._ended(running, outcome, share)
                 self._pool.free(worker, answer.resident)
-                if outcome.state is RunState.FAILED:
-                    # The failed cell may have left a broken GPU context, memory or threads behind.
+                # A failed cell may have left a broken GPU context, memory or threads behind.
+                if self._left_traces(answer) or outcome.state is RunState.FAILED:
                     self._pool.discard(worker)
+
+    def _left_traces(self, answer: Answer) -> bool:
+        """Tell whether the next cell of a worker might be computed otherwise, because of what a plugin changed."""
+        traces = answer.traces
+        if traces is None:
+            return False
+        # Whether everything was found and set back can never be quite certain.
+        self._teller.tell(traces, "; each worker that this happens to is replaced")
+        return traces.computing or bool(traces.lost)
 
     def _introduce(self, worker: PoolWorker, answer: Any) -> None:
         """Take note that a new worker has described itself, or could not be started."""

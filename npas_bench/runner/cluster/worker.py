@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from npas_bench.runner.containment import Traces
     from npas_bench.runner.work import Attempt
 
 _LOOK_SECONDS = 1.0
@@ -41,10 +42,12 @@ class Answer(NamedTuple):
     Attributes:
         outcome: the outcome as JSON.
         resident: bytes that its process holds now; 0 if the system does not tell.
+        traces: what the cell's plugins changed of the global state; None if that was not looked at.
     """
 
     outcome: str
     resident: int
+    traces: Traces | None = None
 
 
 class Worker:
@@ -71,12 +74,13 @@ class Worker:
 
         from npas_bench import __version__, plugins
         from npas_bench.errors import NpasBenchError
+        from npas_bench.global_state.keeping import kept
         from npas_bench.runner.device import describe_device
         from npas_bench.runner.execution import execute  # noqa: F401
         from npas_bench.runner.provenance import source_digest
 
         # If something is wrong with one of them, the outcome of its cell will tell.
-        with suppress(NpasBenchError):
+        with suppress(NpasBenchError), kept(importing=True):
             for method in methods:
                 plugins.methods.load(method)
             for task in tasks:
@@ -95,6 +99,7 @@ class Worker:
         """Run a cell to its end."""
         import torch
 
+        from npas_bench.runner.containment import contained_cell
         from npas_bench.runner.execution import execute
         from npas_bench.runner.machine import peak_memory
         from npas_bench.runner.work import Progress, write_progress
@@ -104,12 +109,13 @@ class Worker:
         def tell(report: Any) -> None:
             write_progress(attempt, Progress(report, peak_memory(device)))
 
-        outcome = execute(attempt, tell)
+        with contained_cell(attempt.cell) as traces:
+            outcome = execute(attempt, tell)
         if device.type == "cuda":
             # Memory that stays cached for the next cell is lost to the others that share this GPU.
             with suppress(RuntimeError):
                 torch.cuda.empty_cache()
-        return Answer(outcome.model_dump_json(), _resident())
+        return Answer(outcome.model_dump_json(), _resident(), traces)
 
 
 def _resident() -> int:
