@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import threading
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -20,7 +21,7 @@ from npas_bench.runner.work import Outcome
 from npas_bench.training.parallel import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from npas_bench.runner.work import Attempt
     from npas_bench.training.loop import EpochReport
@@ -64,7 +65,8 @@ def run_together(attempt: Attempt, share: Share, on_epoch: Callable[[EpochReport
                 arguments = (Path(meeting) / "meet", rank, attempt, share, writer)
                 # Daemons may not have children, and the processes that read images ahead are children.
                 process = context.Process(target=_take_part, args=arguments)
-                process.start()
+                with importing_alike():
+                    process.start()
                 writer.close()
                 readers[reader] = process
             return _listen(dict(readers), on_epoch)
@@ -72,6 +74,25 @@ def run_together(attempt: Attempt, share: Share, on_epoch: Callable[[EpochReport
             for process in readers.values():
                 process.kill()
                 process.join()
+
+
+@contextmanager
+def importing_alike() -> Iterator[None]:
+    """A block that starts processes which import what this one imports.
+
+    Python would put the working directory before everything else that they import, until they are told this process's
+    folders: a `types.py` there would keep them from starting.
+    """
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _listen(readers: dict[Connection, Any], on_epoch: Callable[[EpochReport], None]) -> Outcome:

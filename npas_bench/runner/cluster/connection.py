@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from npas_bench.errors import NpasBenchError
+from npas_bench.runner.cluster.paths import same_imports
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,10 @@ class Connection:
         self._connect()
 
     def _connect(self) -> None:
-        common = {"log_to_driver": False, "logging_level": logging.ERROR}
+        common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if not (self._address or "").startswith("ray://"):
+            # Behind Ray's client, jobs have no folders of the driver.
+            common["job_config"] = same_imports(here=self._address is None)
         if self._address is None:
             self._start_here(common)
             return
