@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from npas_bench.database.cells import add_cells, insert_for
 from npas_bench.database.cleaning import storable
 from npas_bench.database.keys import RunKey, board_key, run_uid
-from npas_bench.database.schema import CellRow, EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
+from npas_bench.database.schema import EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
 from npas_bench.database.states import CANCELLABLE, ENDED, UNDER_WAY, RunState
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def uids_of(database: Database, runs: Sequence[int]) -> dict[int, str]:
 
 
 def add_runs(database: Database, cells: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Store cells that are not there yet, and a pending run for each of `runs` that has no open run yet.
+    """Store cells as they are called here, and a pending run for each of `runs` that has no open run yet.
 
     Args:
         database: open for writing.
@@ -113,15 +113,13 @@ def add_runs(database: Database, cells: Sequence[Mapping[str, Any]], runs: Seque
         For each of `runs`, in order, the number of the open run of its key, or of the open repetition. Another driver
         may have made it, and may be running it.
     """
-    insert: Any = postgresql.insert if database.engine.dialect.name == "postgresql" else sqlite.insert
     canonical = {cell["identity"]: cell["canonical"] for cell in cells}
     keys = [RunKey(run["identity"], run["data_digest"], run["device_class"]) for run in runs]
     rows = [_new_run(key, canonical[key.identity], run) for key, run in zip(keys, runs, strict=True)]
     with database.session.begin() as session:
-        if cells:
-            session.execute(insert(CellRow).on_conflict_do_nothing(), [dict(cell) for cell in cells])
+        add_cells(session, cells, own=True)
         if rows:
-            session.execute(insert(RunRow).on_conflict_do_nothing(), rows)
+            session.execute(insert_for(session)(RunRow).on_conflict_do_nothing(), rows)
     uids = [row["repeats"] for row in rows]
     made = newest_runs(database, [key for key, uid in zip(keys, uids, strict=True) if uid is None])
     repeating = newest_repetitions(database, [uid for uid in uids if uid is not None])
@@ -188,7 +186,7 @@ def claim_run(database: Database, run: int, driver: str, token: str, facts: Mapp
                 token=token,
                 superseded=superseded,
                 attempt=row.attempt + 1,
-                started=row.started or now(),
+                started=row.started or max(now(), row.created),
                 epoch=None,
                 **facts,
             )
@@ -266,7 +264,8 @@ def finish_run(
         if not row.state.under_way:
             return False
         hold_current(session, alone=False)
-        row.finished = now()
+        # Clocks are set back, and those of two machines differ; a run never ends before it began.
+        row.finished = max(now(), row.started or row.created)
         for name, value in storable(fields).items():
             setattr(row, name, value)
         row.metrics = [MetricRow(position=position, **metric) for position, metric in enumerate(metrics)]
@@ -276,7 +275,8 @@ def finish_run(
         row.subjects = [SubjectRow(**storable(subject)) for subject in findings.subjects]
         row.weights = [WeightsRow(**file) for file in findings.weights]
         session.flush()
-        if row.repeats is None:
+        # A failed run is not shown where the cell was brought to an end elsewhere, and imported meanwhile.
+        if row.repeats is None and (RunState(row.state).final or not _earlier(session, row)[1]):
             # It is the newest whatever the clock says, which may have been set back.
             mark_current(session, RunKey(row.identity, row.data_digest, row.device_class), row.id)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from npas_bench.database.labels import printable
@@ -62,11 +63,28 @@ def board_csv(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
 
 
 def cell_text(value: Any) -> Any:
-    """The content of a cell, marked so that no spreadsheet takes text for a formula."""
+    """The content of a cell, marked so that no spreadsheet takes text for a formula.
+
+    A spreadsheet may drop blanks before it looks at a text, so the first character that can be seen decides.
+    """
     if isinstance(value, str):
         value = printable(value)
-        return f"'{value}" if value[:1] in ("=", "+", "-", "@") else value
+        return f"'{value}" if _first_visible(value) in _FORMULAS else value
     return value
+
+
+# What formulas begin with. NFKC makes these of the wide forms, which East Asian editions of spreadsheets take as well.
+_FORMULAS = ("=", "+", "-", "@")
+# Characters that are drawn as nothing although Unicode calls them letters or symbols.
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+
+
+def _first_visible(text: str) -> str:
+    """The first character that is neither blank nor a mark on another, as NFKC writes it; empty if there is none."""
+    for character in text:
+        if character not in _BLANK and unicodedata.category(character)[0] not in "ZCM":
+            return unicodedata.normalize("NFKC", character)
+    return ""
 
 
 def board_markdown(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:

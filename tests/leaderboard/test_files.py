@@ -6,7 +6,15 @@ import json
 
 import pytest
 
-from npas_bench.leaderboard.files import board_csv, board_json, board_latex, board_markdown, latex, markdown
+from npas_bench.leaderboard.files import (
+    board_csv,
+    board_json,
+    board_latex,
+    board_markdown,
+    cell_text,
+    latex,
+    markdown,
+)
 from npas_bench.leaderboard.standings import tabulate
 from tests.leaderboard.test_standings import result
 
@@ -29,6 +37,29 @@ def test_csv_holds_every_standing_with_its_table(boards):
     hostile = next(row for row in rows if row["method"].startswith("a|b"))
     assert hostile["method"].endswith(r"[o](p)\n\x1b[31m")
     assert float(hostile["mean"]) == pytest.approx(2.1)
+
+
+FORMULAS = ("=1+1", "+1", "-1", "@x")
+# A blank, an ideographic one, a letter that is drawn as nothing, a mark on nothing, a pattern of no dots.
+BLANKS = (" ", "  ", "\u3000", "\u3164", "\u0301", "\u2800", "\u200b", "\t", "\n", "\ufeff")
+WIDE = "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20x", "\ufe62 1"
+
+
+@pytest.mark.parametrize("name", [*FORMULAS, *WIDE, *(f"{blank}=1+1" for blank in BLANKS)], ids=ascii)
+def test_no_spreadsheet_takes_a_name_for_a_formula(name):
+    for cell in _cells(board_csv([("mine", tabulate([result(name)]))])):
+        seen = cell.lstrip("".join(BLANKS))
+        assert seen[:1] not in ("=", "+", "-", "@", *(wide[0] for wide in WIDE)), cell
+
+
+def _cells(text):
+    (row,) = csv.DictReader(io.StringIO(text))
+    return [row["method"], row["label"]]
+
+
+@pytest.mark.parametrize("name", ["a=1+1", " a", "(=1)", "", " "])
+def test_names_that_are_no_formulas_stay_as_they_are(name):
+    assert cell_text(name) == name
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x"])

@@ -6,15 +6,15 @@ import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, insert, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from npas_bench.database.cells import add_cells
 from npas_bench.database.exchange.files import Checked, Located, check_files, read_file, shown
 from npas_bench.database.keys import RunKey, board_key
 from npas_bench.database.labels import printable
 from npas_bench.database.patience import patiently
 from npas_bench.database.runs import hold_current
-from npas_bench.database.schema import Base, CellRow, RunRow
+from npas_bench.database.schema import Base, RunRow
 from npas_bench.database.states import ENDED, RunState
 from npas_bench.errors import DatabaseError
 
@@ -75,8 +75,8 @@ class _Known(NamedTuple):
     repeats: str | None
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        return _rank(self.state, self.finished)
+    def rank(self) -> tuple[bool, bool, float]:
+        return _rank(self.state, self.origin, self.finished)
 
 
 def add_records(database: Database, paths: Sequence[Path]) -> Imported:
@@ -185,19 +185,15 @@ def _find(session: Session, condition: Any) -> list[_Known]:
 
 
 def _insert(session: Session, fresh: Sequence[Located]) -> None:
-    on_conflict: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     cells = {one.record.cell.identity: one.record.cell.model_dump() for one in fresh}
-    # Two imports that add the same cells in different orders would wait for each other for ever.
-    session.execute(
-        on_conflict(CellRow.__table__).on_conflict_do_nothing(), [cells[identity] for identity in sorted(cells)]
-    )
+    add_cells(session, cells.values(), own=False)
     shown_now = {run.key: run for run in _find(session, RunRow.current & RunRow.identity.in_(list(cells)))}
     best = {key: run.rank for key, run in shown_now.items()}
     rows: list[dict[str, Any]] = []
     first: dict[RunKey, dict[str, Any]] = {}
     for located in fresh:
         key, row = _key(located.record), _row(located)
-        rank = _rank(row["state"], row["finished"])
+        rank = _rank(row["state"], row["origin"], row["finished"])
         if row["repeats"] is None and (key not in best or rank > best[key]):
             if key in first:
                 first[key]["current"] = False
@@ -248,9 +244,9 @@ def _unmark(session: Session, numbers: Sequence[int]) -> None:
         session.execute(update(_RUNS).where(_RUNS.c.id.in_(numbers)).values(current=False))
 
 
-def _rank(state: str, finished: datetime | None) -> tuple[bool, float]:
-    """What boards choose by: the run of a key that finished last, and a failed one only if all failed."""
-    return state != RunState.FAILED, finished.timestamp() if finished else 0.0
+def _rank(state: str, origin: str | None, finished: datetime | None) -> tuple[bool, bool, float]:
+    """What boards choose by: a failed run only if all failed, then own runs, then the run that finished last."""
+    return state != RunState.FAILED, origin is None, finished.timestamp() if finished else 0.0
 
 
 def _key(record: Record) -> RunKey:

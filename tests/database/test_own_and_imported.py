@@ -1,0 +1,109 @@
+"""An import never decides what is shown of own runs: which run is shown, and what its cell is called."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from npas_bench.database.exchange.importing import add_records
+from npas_bench.database.queries.results import find_run, read_results
+from npas_bench.database.runs import add_runs, finish_run
+from npas_bench.database.schema import CellRow
+from tests.database.test_exchange import file_of, own_run, record, rows
+
+# Later than any run that ends while the tests run, and as far ahead as a clock may be.
+LATER = (datetime.now(UTC) + timedelta(hours=12)).isoformat()
+
+
+def shown(database):
+    return [row.id for row in rows(database) if row.current]
+
+
+def imported(database, **fields):
+    """Import a run of the same cell with an id of its own, which finished after every other one."""
+    ended = {"uid": "f" * 32, "finished": LATER} | fields
+    if ended.get("state", "done") != "done":
+        ended |= {"parameters": None, "ledger": None}
+    return add_records(database, [file_of(record(0, **ended))])
+
+
+@pytest.mark.parametrize("own", ["done", "unsupported"])
+@pytest.mark.parametrize("state", ["done", "unsupported", "failed"])
+def test_an_own_result_stays_the_one_that_is_shown_whatever_is_imported(database, own, state):
+    number = own_run(database, state=own)
+    assert imported(database, state=state).added == 1
+    assert shown(database) == [number]
+    # A later attempt at the imported run takes the place of the earlier one, and of nothing else.
+    assert imported(database, state="done", attempt=9).replaced == 1
+    assert shown(database) == [number]
+
+
+def test_an_own_failure_gives_way_to_a_result_and_to_no_other_failure(database):
+    number = own_run(database, state="failed")
+    imported(database, state="failed")
+    assert shown(database) == [number]
+    imported(database, uid="e" * 32)
+    assert [find_run(database, run).uid for run in shown(database)] == ["e" * 32]
+
+
+def test_an_own_run_that_is_imported_into_its_own_database_stays_shown(database):
+    number = own_run(database)
+    before = find_run(database, number)
+    # The copy says that it came from elsewhere, and that it finished later.
+    again = record(0, uid=before.uid, created=before.created.isoformat(), attempt=5, finished=LATER, origin="x.jsonl")
+    assert add_records(database, [file_of(again)]).local == 1
+    assert shown(database) == [number]
+    assert find_run(database, number).finished == before.finished
+
+
+def test_a_run_that_fails_while_a_result_of_its_cell_is_imported_does_not_hide_it(database):
+    number = own_run(database, end=False)
+    imported(database)
+    assert finish_run(database, number, "token", {"state": "failed"}, [])
+    assert [find_run(database, run).uid for run in shown(database)] == ["f" * 32]
+
+
+def strange_cell(seed=0, **fields):
+    made = record(seed, uid=f"{seed + 0xE0:032x}", state="failed", parameters=None, ledger=None)
+    told = {"full": 5, "budget_text": "100%", "recipe_name": "theirs"} | fields
+    made["cell"] |= told | {"recipe": made["cell"]["recipe"] | {"name": told["recipe_name"]}}
+    return made
+
+
+def test_a_cell_that_is_run_here_is_called_as_this_installation_calls_it(database):
+    add_records(database, [file_of(strange_cell(0), strange_cell(1))])
+    own_run(database, 0)
+    ours, theirs = (rows(database)[i].cell for i in (0, 1))
+    mine = record(0)["cell"]
+    assert (ours.full, ours.budget_text) == (mine["full"], mine["budget_text"])
+    assert (ours.recipe_name, ours.recipe["name"]) == (mine["recipe_name"], mine["recipe_name"])
+    # A cell that was not run here keeps the names that it came with.
+    assert (theirs.full, theirs.budget_text, theirs.recipe_name) == (5, "100%", "theirs")
+    (result,) = [one for one in read_results(database) if one.seed == 0]
+    assert (result.full, result.budget_text, result.recipe) == (mine["full"], mine["budget_text"], "default")
+
+
+def test_a_cell_that_was_run_here_keeps_its_first_name_whatever_is_imported_or_asked_for_later(database):
+    own_run(database, 0)
+    mine = record(0)["cell"]
+    add_records(database, [file_of(strange_cell(0))])
+    run = {"identity": mine["identity"]} | {
+        name: record(0)["run"][name]
+        for name in ("data_name", "data_label", "data_digest", "data_official", "device_class", "device")
+    }
+    add_runs(database, [mine | {"budget_text": "1551"}], [run | {"data_digest": "d" * 64}])
+    with database.session() as session:
+        cell = session.get_one(CellRow, mine["identity"])
+        assert (cell.full, cell.budget_text, cell.recipe_name) == (
+            mine["full"],
+            mine["budget_text"],
+            mine["recipe_name"],
+        )
+
+
+def test_a_run_ends_no_earlier_than_it_was_asked_for_though_the_clock_was_set_back(database, monkeypatch):
+    number = own_run(database, end=False)
+    early = datetime(2021, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr("npas_bench.database.runs.now", lambda: early)
+    assert finish_run(database, number, "token", {"state": "failed"}, [])
+    row = find_run(database, number)
+    assert row.created <= row.started <= row.finished
