@@ -78,6 +78,10 @@ class Registry(Generic[T]):
             Entry(name, point.value, _distribution(point)) for name, points in self._points.items() for point in points
         ]
 
+    def point(self, name: str) -> EntryPoint:
+        """The entry point of the plugin called `name`, which is registered under that name."""
+        return self._points[name][0]
+
     def load(self, name: str) -> type[T]:
         """The class called `name`.
 
@@ -126,13 +130,18 @@ class Registry(Generic[T]):
         return found
 
 
+def built_in(module: str) -> bool:
+    """Tell whether a module belongs to this package."""
+    return module.partition(".")[0] == _PACKAGE
+
+
 def _imported(point: EntryPoint, kind: str) -> Any:
     """What an entry point names; its module is imported, and what that changes of the global state is set back.
 
     Raises:
         PluginError: if something cannot be set back, so that it would change the results of all other plugins.
     """
-    if point.module.partition(".")[0] == _PACKAGE or point.module in sys.modules:
+    if built_in(point.module) or point.module in sys.modules:
         return point.load()
     from npas_bench.global_state.keeping import kept
 
@@ -209,7 +218,7 @@ def third_party(task: str, architecture: str, method: str) -> list[str]:
     for registry, name in ((methods, method), (tasks, task.partition(":")[0]), (families, architecture)):
         with suppress(PluginError, UnknownName):
             loaded: type = registry.load(family_of(name) if registry is families else name)
-            if loaded.__module__.partition(".")[0] != _PACKAGE:
+            if not built_in(loaded.__module__):
                 found.append(f"{registry.kind} '{name}' ({loaded.__module__}:{loaded.__qualname__})")
     return found
 
@@ -217,7 +226,7 @@ def third_party(task: str, architecture: str, method: str) -> list[str]:
 def third_party_distributions() -> list[str]:
     """The distributions other than this one that provide methods, tasks or architectures; nothing is imported."""
     entries = [entry for registry in (methods, tasks, families) for entry in registry.entries()]
-    return sorted({one.distribution for one in entries if one.object.partition(".")[0] != _PACKAGE})
+    return sorted({one.distribution for one in entries if not built_in(one.object)})
 
 
 def check_fit(task: Task, architecture: Architecture) -> None:

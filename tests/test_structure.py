@@ -21,7 +21,7 @@ LEVELS = [
     {"allocation", "weights", "network", "weights_file"},
     {"architectures"},
     {"tasks", "methods"},
-    {"plugins"},
+    {"plugins", "plugin_code"},
     {"cells"},
     {"database", "training"},
     {"leaderboard", "runner", "forecast"},

@@ -53,6 +53,7 @@ def plan(
     from npas_bench.database.runs import newest_runs
     from npas_bench.forecast.learned import learned_forecast
     from npas_bench.forecast.outlook import lanes_here, look_out
+    from npas_bench.runner.plugin_changes import plugin_changes
 
     planned = choose.planned_cells(
         choose.Selection(
@@ -76,6 +77,7 @@ def plan(
     keys = [one.key for one in planned]
     with opened_if_there(location) as database:
         newest = newest_runs(database, keys) if database else {}
+        changes = plugin_changes(planned, newest, database, location.work_folder) if database else []
         forecast = learned_forecast(database, planned[0].device)
     states: list[str] = [newest[key].state if key in newest else "to run" for key in keys]
     estimates = forecast.all(planned)
@@ -93,7 +95,8 @@ def plan(
     if as_json:
         head = {"cells": len(planned), "to_run": len(left), "device": planned[0].device, "database": str(location)}
         outline = {"outlook": outlook._asdict(), "basis": dict(of_what), "past": _past(forecast)}
-        output.print_json(data=head | outline | {"kinds": [_as_json(row) for row in rows]})
+        told = {"changed_plugins": [str(change) for change in changes]}
+        output.print_json(data=head | outline | told | {"kinds": [_as_json(row) for row in rows]})
         return
     if rows:
         print_rows(output, rows)
@@ -103,6 +106,8 @@ def plan(
     output.print(
         f"{len(planned):,} cells, {len(left):,} to run, on {planned[0].device}; results in {location}", soft_wrap=True
     )
+    for change in changes:
+        output.print(str(change), style="yellow", markup=False, highlight=False, soft_wrap=True)
     if running:
         print_outlook(output, outlook, planned[0].device, forecast, of_what)
 

@@ -39,10 +39,16 @@ def reproduce(
     on a CPU of the same instruction set with the same packages, and within 10 % elsewhere. The exit code is 0 if the
     run is reproduced, 1 if it is not, 2 if it cannot be repeated here.
     """
-    from npas_bench.cli.terminal.reproductions import describe_code, describe_tolerance, print_reproduction
+    from npas_bench.cli.terminal.reproductions import (
+        describe_code,
+        describe_plugins,
+        describe_tolerance,
+        print_reproduction,
+    )
     from npas_bench.database.opening import locate
     from npas_bench.database.states import RunState
     from npas_bench.leaderboard.published import refuse_published
+    from npas_bench.plugin_code import plugin_code
     from npas_bench.runner.machine import host_class, versions
     from npas_bench.runner.provenance import Commit, code
     from npas_bench.verify.reproduce import circumstances_of, compare_runs, plan_repeat
@@ -58,7 +64,10 @@ def reproduce(
     output.print(f"run {run}: {repeat.planned.cell}", highlight=False, markup=False, soft_wrap=True)
     output.print(describe_tolerance(allowed), highlight=False, markup=False, soft_wrap=True)
     said = describe_code(Commit(then.commit, then.dirty), code())
-    output.print(printable(said), highlight=False, markup=False, soft_wrap=True)
+    cell = repeat.planned.cell
+    plugins = describe_plugins(then.plugins, plugin_code(cell.task, cell.architecture, cell.method))
+    for sentence in (said, *plugins):
+        output.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
     now = _repeat(repeat, location, workdir, keep_weights)
     if now.state != RunState.DONE:
         said = f"not reproduced: the repetition, run {now.id} of {location}, is {now.state}: {now.message}"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
 # The revisions in migrations/versions, oldest first; the newest is what this code reads and writes.
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 REVISION = REVISIONS[-1]
 VERSION_TABLE = "npas_bench_version"
 
@@ -179,6 +179,8 @@ class RunRow(Base):
         epoch: whole epochs that the last attempt is known to have reached.
         reported_epoch: the epoch whose network was evaluated; None where it is the last one.
         attempts: how the attempts before the last ended, and on what share of a device.
+        plugins: the code of the third-party plugins that the last attempt used; None where it used none, or where it is
+            not known. See `npas_bench.plugin_code.PluginCode`.
         origin: file that a run from elsewhere came in; None for a run of this database.
     """
 
@@ -214,6 +216,7 @@ class RunRow(Base):
     versions: Mapped[dict[str, Any] | None]
     commit: Mapped[str | None] = mapped_column(String(64))
     dirty: Mapped[bool | None]
+    plugins: Mapped[list[Any] | None]
 
     parameters: Mapped[int | None] = mapped_column(BigInteger)
     ledger: Mapped[dict[str, Any] | None]

@@ -91,12 +91,19 @@ def ledger_parts(ledger: Mapping[str, Any]) -> dict[str, int]:
 
 
 def provenance_texts(row: RunRow) -> dict[str, str | None]:
-    """The versions, the commit and the time that a run was made with; None for what is not known."""
+    """The versions, the commit, the plugins and the time that a run was made with; None for what is not known."""
     return {
         "versions": ", ".join(f"{name} {version}" for name, version in (row.versions or {}).items()) or None,
         "commit": f"{row.commit}{' with local changes' if row.dirty else ''}" if row.commit else None,
+        "plugins": "; ".join(map(_plugin_text, row.plugins or [])) or None,
         "finished": f"{row.finished:%Y-%m-%d %H:%M} UTC" if row.finished else None,
     }
+
+
+def _plugin_text(code: Mapping[str, Any]) -> str:
+    """The code of a plugin as a run recorded it."""
+    provider = f"{code.get('distribution') or 'an unknown distribution'} {code.get('version') or ''}".strip()
+    return f"{code.get('kind')} {code.get('name')} of {provider}, sources {code.get('digest')}"
 
 
 def counts_text(counts: Mapping[RunState, int]) -> str:

@@ -27,8 +27,10 @@ from npas_bench.database.runs import (
     uids_of,
 )
 from npas_bench.database.states import RunState
+from npas_bench.plugin_code import plugin_code
 from npas_bench.runner.device import device_class
 from npas_bench.runner.planned import Only, PlannedCell, left_over
+from npas_bench.runner.plugin_changes import plugin_changes
 from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.recorder import Recorder, device_name, run_folder
 from npas_bench.runner.work import Engine, Work, weights_folder
@@ -156,6 +158,8 @@ def _find_left(planned: Sequence[PlannedCell], database: Database, terms: Terms)
         if one.repeats is not None and one.key in newest and newest[one.key].state.ended:
             # However often a run was repeated before, it is repeated once more.
             del newest[one.key]
+    for change in plugin_changes(planned, newest, database, _root(database, terms)):
+        log.warning("%s", change)
     cells = _in_order(left_over(planned, newest, terms.only), terms)
     going_on = {one.key for one in cells}
     return _Left(
@@ -217,6 +221,7 @@ def _work(one: PlannedCell, keep: Path | None, terms: Terms) -> Work:
         memory=expected.memory if expected else None,
         keep=keep,
         repeats=one.repeats,
+        plugins=plugin_code(one.cell.task, one.cell.architecture, one.cell.method),
     )
 
 

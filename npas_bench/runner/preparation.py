@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from npas_bench import plugins
-from npas_bench.errors import CheckpointError
+from npas_bench.errors import CheckpointError, PluginError
 from npas_bench.network import GeneratedNetwork
+from npas_bench.plugin_code import plugin_code
 from npas_bench.runner.build import Built, build_network, problem_of
 from npas_bench.training.checkpoint import CheckpointFolder
 from npas_bench.training.loop import TrainingContext
@@ -55,11 +56,13 @@ def prepare(attempt: Attempt, processes: Processes) -> Prepared:
         processes: the processes that train the cell together.
 
     Raises:
+        PluginError: if the code of a plugin differs from what the driver has.
         CheckpointError: if the data differs from what the driver saw.
         RecipeError: if the recipe needs a validation split that there is none of.
         UnsupportedBudget: if the method cannot meet the budget.
     """
     work = attempt.work
+    _check_plugins(work)
     cell, device = work.cell, _device(work, processes)
     task = _task(work)
     split = split_training(task, cell.recipe, cell.seed)
@@ -91,6 +94,17 @@ def prepare(attempt: Attempt, processes: Processes) -> Prepared:
         rebuild=rebuild,
     )
     return Prepared(network, ledger, checkpoints, context)
+
+
+def _check_plugins(work: Work) -> None:
+    """Refuse a cell whose plugins have other code here than where the driver will note their code with the run."""
+    cell = work.cell
+    for here, there in zip(plugin_code(cell.task, cell.architecture, cell.method), work.plugins, strict=False):
+        if here.digest != there.digest:
+            raise PluginError(
+                f"{here} differs from the driver's {there}: install the same everywhere, and start the run again if it "
+                "was edited meanwhile"
+            )
 
 
 def _task(work: Work) -> Task:

@@ -92,7 +92,11 @@ class Recorder(Listener):
         identity = work.cell.identity
         token = secrets.token_hex(8)
         # A run that goes on tells of the code and the device that bring it to its end.
-        facts = {**self._code._asdict(), "device": device_name(work.device)}
+        facts = {
+            **self._code._asdict(),
+            "plugins": [code._asdict() for code in work.plugins] or None,
+            "device": device_name(work.device),
+        }
         run = self.runs[identity]
         claim = patiently(claim_run, self._database, run, self.driver, token, facts)
         if claim is None:

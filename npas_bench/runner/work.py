@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from npas_bench.cells.cell import Cell
+    from npas_bench.plugin_code import PluginCode
     from npas_bench.tasks import DataVersion
 
 
@@ -69,6 +70,7 @@ class Work(NamedTuple):
         memory: bytes that the cell is expected to need at its peak; None if that is not known.
         keep: the folder to keep the weights in once the cell is done; None to let them go with the checkpoints.
         repeats: uid of the finished run that this one repeats; None where it repeats none.
+        plugins: the code of its third-party plugins that the driver has; a worker with other code refuses to run.
     """
 
     cell: Cell
@@ -79,6 +81,7 @@ class Work(NamedTuple):
     memory: int | None = None
     keep: Path | None = None
     repeats: str | None = None
+    plugins: tuple[PluginCode, ...] = ()
 
 
 class Attempt(NamedTuple):

@@ -66,11 +66,11 @@ def test_a_mistake_is_one_message_exit_code_2_and_nothing_written(arguments, mes
 
 
 def test_a_bad_file_makes_no_database_and_is_named_with_its_line(call):
-    file_of(record(0), record(1) | {"format": 5}, name="new.jsonl")
+    file_of(record(0), record(1) | {"format": 6}, name="new.jsonl")
     result = call("import", "new.jsonl")
     assert result.returncode == 2
     assert result.stderr == (
-        "npas-bench: new.jsonl, line 2, is no record of a run: has format 5: made by a newer npas-bench; update with "
+        "npas-bench: new.jsonl, line 2, is no record of a run: has format 6: made by a newer npas-bench; update with "
         "pip install -U npas-bench\n"
     )
     assert [path.name for path in Path().iterdir()] == ["new.jsonl"]

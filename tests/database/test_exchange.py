@@ -35,12 +35,12 @@ from tests.conftest import REPOSITORY
 
 RESULTS = sorted((REPOSITORY / "results").glob("*.jsonl"))
 # Files as past formats were written, of runs that ended in every way.
-PAST = {number: Path(__file__).parent / f"records-{number}.jsonl" for number in (1, 2, 3)}
+PAST = {number: Path(__file__).parent / f"records-{number}.jsonl" for number in (1, 2, 3, 4)}
 EXAMPLE = json.loads(PAST[1].read_text(encoding="utf-8").splitlines()[1])
 
 
 def record(seed=0, *, metrics=None, **run):
-    """A record of format 4, of a cell of its own for every seed."""
+    """A record of format 5, of a cell of its own for every seed."""
     cell = EXAMPLE["cell"] | {"seed": seed}
     cell["canonical"] = cell["canonical"].replace('"seed":0', f'"seed":{seed}')
     cell["identity"] = sha(cell["canonical"])
@@ -48,7 +48,7 @@ def record(seed=0, *, metrics=None, **run):
     fields = EXAMPLE["run"] | {"train_seconds": 1.5, "attempts": None, "origin": None} | made
     if metrics is None:
         metrics = EXAMPLE["metrics"] if fields["state"] == "done" else []
-    return copy.deepcopy({"format": 4, "cell": cell, "run": fields, "metrics": metrics})
+    return copy.deepcopy({"format": 5, "cell": cell, "run": fields, "metrics": metrics})
 
 
 def sha(text):
@@ -350,10 +350,10 @@ BAD = {
     "a cut line": (json.dumps(record())[:500], "is not JSON"),
     "a list": ("[]", "is not a JSON object"),
     "nothing in it": ("{}", "format is missing; cell is missing"),
-    "a newer format": (json.dumps(record() | {"format": 5}), "format 5: made by a newer npas-bench; update"),
-    "a format that is text": (json.dumps(record() | {"format": "2"}), 'format should be 4, not "2"'),
+    "a newer format": (json.dumps(record() | {"format": 6}), "format 6: made by a newer npas-bench; update"),
+    "a format that is text": (json.dumps(record() | {"format": "2"}), 'format should be 5, not "2"'),
     "an old format of nothing": ('{"format": 1, "cell": {}, "run": {}, "metrics": []}', "cell.identity is missing"),
-    "a repeated key": ('{"format": 4, ' + json.dumps(record())[1:], "names 'format' twice"),
+    "a repeated key": ('{"format": 5, ' + json.dumps(record())[1:], "names 'format' twice"),
     "NaN": (json.dumps(damaged("metrics.0.value", float("nan"))), "holds NaN"),
     "infinity": (json.dumps(damaged("metrics.0.value", float("inf"))), "holds Infinity"),
     "infinity by size": (json.dumps(damaged("run.train_seconds", 8.25)).replace("8.25", "1e999"), "finite number"),

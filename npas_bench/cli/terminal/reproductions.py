@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from npas_bench.database.labels import printable
+from npas_bench.runner.plugin_changes import changed_plugins
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rich.console import Console
 
+    from npas_bench.plugin_code import PluginCode
     from npas_bench.runner.provenance import Commit
     from npas_bench.verify.reproduce import Compared, Reproduction
     from npas_bench.verify.tolerances import Tolerance
@@ -46,6 +50,21 @@ def describe_code(then: Commit, now: Commit) -> str:
     if then == now and not now.dirty:
         return f"The code is that of the run, commit {_short(now)}."
     return f"The run was made by commit {_short(then)}, and this is commit {_short(now)}."
+
+
+def describe_plugins(then: Sequence[Mapping[str, Any]] | None, now: Sequence[PluginCode]) -> list[str]:
+    """Say of each plugin whether its code is that of the run, as sentences; no sentence where no plugin is used."""
+    changed = dict((new, old) for old, new in changed_plugins(then, now))
+    known = {(entry.get("kind"), entry.get("name")) for entry in then or ()}
+    said = []
+    for code in now:
+        if code in changed:
+            said.append(f"The run was made with {changed[code]}, and this is {code}.")
+        elif (code.kind, code.name) in known:
+            said.append(f"The code of {code} is that of the run.")
+        else:
+            said.append(f"It is not known which code of {code} made the run, so a change of it would not be noticed.")
+    return said
 
 
 def _short(code: Commit) -> str:

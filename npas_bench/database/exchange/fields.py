@@ -1,4 +1,4 @@
-"""The kinds of values that records of format 4 hold: names, moments, counts, plain JSON."""
+"""The kinds of values that records of format 5 hold: names, moments, counts, plain JSON."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _LOCAL = {"id", "identity", "token", "superseded", "driver", "epoch", "board", "
 _CELL_FIELDS = [column.key for column in CellRow.__table__.columns]
 _RUN_FIELDS = [column.key for column in RunRow.__table__.columns if column.key not in _LOCAL]
 # Left out of a record where they have no value: most runs have none.
-_RARE_FIELDS = ("repeats", "reported_epoch")
+_RARE_FIELDS = ("repeats", "reported_epoch", "plugins")
 _METRIC_FIELDS = ("name", "value", "position", "unit", "higher_is_better")
 # The tables that hold rows of a run, as lists of a record: columns, and the column that orders them.
 _LISTS: dict[str, tuple[type[Base], tuple[str, ...], Any]] = {

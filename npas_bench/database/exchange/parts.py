@@ -1,4 +1,4 @@
-"""What cell and run of a record of format 4 are made of: ledger, epochs, cost, metrics, evaluations."""
+"""What cell and run of a record of format 5 are made of: ledger, epochs, cost, metrics, evaluations."""
 
 from __future__ import annotations
 
@@ -134,6 +134,16 @@ class EvaluationRecord(RecordPart):
     def key(self) -> tuple[str, str, str]:
         """What tells the evaluations of a run apart."""
         return self.subject, self.split, self.metric
+
+
+class PluginRecord(RecordPart):
+    """The code of a third-party plugin that a run used; see `npas_bench.plugin_code.PluginCode`."""
+
+    kind: Literal["method", "task", "architecture"]
+    name: Name
+    distribution: Annotated[str, StringConstraints(max_length=200)]
+    version: Annotated[str, StringConstraints(max_length=200)]
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")]
 
 
 class WeightsRecord(RecordPart):

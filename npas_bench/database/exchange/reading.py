@@ -1,7 +1,7 @@
 """Reading a line of an exchange file: the record that it holds, or one line that says what is wrong with it.
 
-Format 4 is `npas_bench.database.exchange.record`. Formats 1 to 3 are what earlier versions of npas-bench wrote: they
-have fewer fields, with the same meaning. They are converted to format 4 and then checked like it.
+Format 5 is `npas_bench.database.exchange.record`. Formats 1 to 4 are what earlier versions of npas-bench wrote: they
+have fewer fields, with the same meaning. They are converted to format 5 and then checked like it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read_record(line: bytes, now: datetime) -> Record:
     try:
         if type(version) is int and version == 1:
             record = Record.model_validate_json(json.dumps(_from_format_1(raw)))
-        elif type(version) is int and version in (2, 3):
+        elif type(version) is int and version in (2, 3, 4):
             # The fields that came with later formats are optional in them.
             record = Record.model_validate_json(json.dumps({**raw, "format": FORMAT}))
         else:

@@ -1,4 +1,4 @@
-"""What one line of an exchange file holds: an ended run with its cell and metrics, in format 4.
+"""What one line of an exchange file holds: an ended run with its cell and metrics, in format 5.
 
 `docs/record.schema.json` is made of this model.
 """
@@ -19,6 +19,7 @@ from npas_bench.database.exchange.parts import (
     EvaluationRecord,
     LedgerRecord,
     MetricRecord,
+    PluginRecord,
     SharingRecord,
     SubjectRecord,
     WeightsRecord,
@@ -29,7 +30,7 @@ from npas_bench.recipe.stored import differing, known_fields
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-FORMAT = 4
+FORMAT = 5
 # The versions of cells' identities that this code can compute.
 _IDENTITY_VERSIONS = (1,)
 _LARGEST = 2**63 - 1
@@ -141,6 +142,7 @@ class RunRecord(RecordPart):
         versions: versions of Python and of the packages that determine results.
         commit: commit of the code.
         dirty: whether the code differed from that commit.
+        plugins: code of the third-party plugins that it used; none where it used none, or where it is not known.
         parameters: number of trainable scalars.
         ledger: what these scalars are.
         sharing: which layers read which parameters.
@@ -178,6 +180,7 @@ class RunRecord(RecordPart):
     versions: Annotated[dict[Name, Name], Field(max_length=1000)] | None = None
     commit: Annotated[str, StringConstraints(max_length=64)] | None = None
     dirty: bool | None = None
+    plugins: Annotated[list[PluginRecord], Field(max_length=100)] | None = None
 
     parameters: Count | None = None
     ledger: LedgerRecord | None = None
@@ -208,7 +211,7 @@ class Record(RecordPart):
         weights: files of weights that were kept; only of a run that is done.
     """
 
-    format: Literal[4]
+    format: Literal[5]
     cell: CellRecord
     run: RunRecord
     metrics: Annotated[list[MetricRecord], Field(max_length=1000)]
