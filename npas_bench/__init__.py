@@ -6,6 +6,8 @@ used, so that `import npas_bench` alone takes no time.
 
 from typing import TYPE_CHECKING, Any
 
+from npas_bench.account import complete_account
+
 if TYPE_CHECKING:
     from npas_bench.api import run_cells
     from npas_bench.architectures import Architecture
@@ -39,6 +41,9 @@ _MODULES = {
     "load_results": "npas_bench.results",
     "run_cells": "npas_bench.api",
 }
+
+
+complete_account()
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 PACKAGE = REPOSITORY / "npas_bench"
 # Lower levels know nothing of higher ones; rooms of one level may use one another.
 LEVELS = [
-    {"errors", "seeding", "torch_internals"},
+    {"account", "errors", "seeding", "torch_internals"},
     {"budget", "layers", "recipe", "global_state"},
     {"generation"},
     {"allocation", "weights", "network", "weights_file"},

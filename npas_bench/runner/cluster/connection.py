@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import signal
 import socket
+import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from npas_bench.errors import NpasBenchError
 from npas_bench.runner.cluster.paths import same_imports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
 
 _STORE_BYTES = 80 * 1024**2
 _ANSWER_SECONDS = 5.0
 _STARTS = 3
+# The errors of the system that have nothing to do with Ray's temporary folder.
+_PASSING = (ConnectionError, TimeoutError, BlockingIOError)
 
 
 class Connection:
@@ -43,6 +51,10 @@ class Connection:
         self._connect()
 
     def _connect(self) -> None:
+        with _own_handlers():
+            self._initialise()
+
+    def _initialise(self) -> None:
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if not (self._address or "").startswith("ray://"):
             # Behind Ray's client, jobs have no folders of the driver.
@@ -64,6 +76,8 @@ class Connection:
             raise _silent(self._address, (str(error).strip() or type(error).__name__).splitlines()[0]) from error
 
     def _start_here(self, common: dict[str, Any]) -> None:
+        _provide_token()
+        _make_folder_absolute()
         for attempt in range(1, _STARTS + 1):
             try:
                 self.ray.init(
@@ -76,11 +90,14 @@ class Connection:
             # Ray has no error of its own for processes that do not start.
             except Exception as error:
                 self.ray.shutdown()
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                if attempt == _STARTS:
-                    raise NpasBenchError(
-                        f"Ray cannot be started on this machine: {reason}. Use --executor inline to run without it"
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+                if isinstance(error, OSError) and not isinstance(error, _PASSING):
+                    raise _unstartable(
+                        f"{reason}. Name another temporary folder with RAY_TMPDIR, one with a short path in which you "
+                        "may write"
                     ) from error
+                if attempt == _STARTS:
+                    raise _unstartable(reason) from error
                 log.warning("Ray did not start (%s); trying again", reason)
                 time.sleep(3 * attempt)
             else:
@@ -112,14 +129,56 @@ class Connection:
         self.ray.shutdown()
 
 
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Keep this process' handler of SIGTERM, for which Ray sets others while it starts: they abort the process."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread sets handlers.
+        yield
+        return
+    from ray._private import utils
+
+    handler, setter = signal.getsignal(signal.SIGTERM), "set_sigterm_handler"
+    theirs = getattr(utils, setter, None)
+    if theirs is not None:
+        setattr(utils, setter, lambda _: None)
+    try:
+        yield
+    finally:
+        if theirs is not None:
+            setattr(utils, setter, theirs)
+        # The part of Ray that is no Python has set one of which Python does not know.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+
+
+def _unstartable(reason: str) -> NpasBenchError:
+    return NpasBenchError(f"Ray cannot be started on this machine: {reason}. --executor inline runs without it")
+
+
+def _make_folder_absolute() -> None:
+    """Let Ray's processes, which work in folders of their own, find a relative temporary folder where this one does."""
+    for name in ("RAY_TMPDIR", "TMPDIR"):
+        if os.environ.get(name):
+            os.environ["RAY_TMPDIR"] = str(Path(os.environ[name]).absolute())
+            return
+
+
+def _provide_token() -> None:
+    """Give Ray a token for a cluster that lives no longer than this process, unless the user has one.
+
+    Ray would make one and write it into the user's home, where this user may not be allowed to write.
+    """
+    if "RAY_AUTH_MODE" not in os.environ and not _has_token():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
 def _show_token() -> bool:
     """Let Ray show the user's token from now on, and return whether it will.
 
     It does so if there is a token and the user has set no mode. A head node that finds a token asks drivers for it, but
     they show theirs only if they are told to.
     """
-    known = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    if "RAY_AUTH_MODE" in os.environ or not (known or (Path.home() / ".ray" / "auth_token").is_file()):
+    if "RAY_AUTH_MODE" in os.environ or not _has_token():
         return False
     os.environ["RAY_AUTH_MODE"] = "token"
     with suppress(ImportError, AttributeError):
@@ -128,6 +187,13 @@ def _show_token() -> bool:
         # Ray read the setting when it was imported.
         Config.initialize("")
     return True
+
+
+def _has_token() -> bool:
+    """Tell whether the user has a token of Ray."""
+    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return True
+    return os.access(Path.home() / ".ray" / "auth_token", os.R_OK)
 
 
 def _silence_ray() -> None:
