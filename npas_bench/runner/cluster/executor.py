@@ -12,12 +12,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from typing_extensions import override
 
-from npas_bench import __version__
 from npas_bench.database.states import RunState
 from npas_bench.errors import NpasBenchError
+from npas_bench.runner.cluster.answers import first_line, outcome_of, trouble_of
 from npas_bench.runner.cluster.connection import Connection
 from npas_bench.runner.cluster.pool import Pool, PoolWorker
 from npas_bench.runner.cluster.slots import Needs, Slot, slots_of
@@ -25,7 +24,6 @@ from npas_bench.runner.cluster.worker import Answer, Facts, Worker
 from npas_bench.runner.containment import TraceTeller
 from npas_bench.runner.executors import Ended, Executor, Listener
 from npas_bench.runner.failures import overdue_outcome
-from npas_bench.runner.provenance import source_digest
 from npas_bench.runner.work import Attempt, Outcome, Work, read_progress
 
 if TYPE_CHECKING:
@@ -176,6 +174,9 @@ class _Schedule:
             self._deserted = time.monotonic()
             if not troubles:
                 log.warning("no node of the Ray cluster has a %s; waiting for one", what)
+        if hopeless and any(slot.given_up for slot in self._slots.values()):
+            self._fail_waiting(f"no worker can run it: {troubles}")
+            return
         if hopeless or time.monotonic() - self._deserted > _JOIN_SECONDS:
             reason = (
                 f"no worker can be used: {troubles}"
@@ -184,6 +185,13 @@ class _Schedule:
             )
             raise NpasBenchError(f"{reason}. What was finished is stored; the same command goes on")
         time.sleep(_POLL_SECONDS)
+
+    def _fail_waiting(self, reason: str) -> None:
+        for work in self._waiting:
+            attempt = self._listener.started(work)
+            if attempt is not None:
+                self._listener.finished(attempt, Outcome(state=RunState.FAILED, message=reason, resumable=True))
+        self._waiting.clear()
 
     def _start_what_fits(self) -> None:
         passed_over, begun = 0, time.monotonic()
@@ -254,7 +262,7 @@ class _Schedule:
                 self._died(running, answer)
             elif isinstance(answer, Answer):
                 self._restarts = 0
-                outcome = _read(answer.outcome)
+                outcome = outcome_of(answer)
                 self._ended(running, outcome, share)
                 self._pool.free(worker, answer.resident)
                 # A failed cell may have left a broken GPU context, memory or threads behind.
@@ -273,7 +281,7 @@ class _Schedule:
     def _introduce(self, worker: PoolWorker, answer: Any) -> None:
         """Take note that a new worker has described itself, or could not be started."""
         if isinstance(answer, Facts):
-            trouble = _trouble(answer, self._marker)
+            trouble = trouble_of(answer, self._marker)
             if trouble is None:
                 worker.ready = True
                 worker.slot.memory = worker.slot.memory or answer.gpu_memory
@@ -301,7 +309,7 @@ class _Schedule:
         work, identity = running.attempt.work, running.attempt.cell.identity
         if not self._pool.infrastructure(died):
             # execute() turns every error of a cell into an outcome, so that this is not the cell's fault.
-            message = f"its worker failed: {type(died).__name__}: {_first_line(died)}"
+            message = f"its worker failed: {type(died).__name__}: {first_line(died)}"
             self._listener.finished(running.attempt, Outcome(state=RunState.FAILED, message=message, resumable=True))
             return
         if not self._connection.broken:
@@ -367,30 +375,7 @@ class _Schedule:
         self._connection.restart()
 
 
-def _read(content: str) -> Outcome:
-    try:
-        return Outcome.model_validate_json(content)
-    except ValidationError as error:
-        return Outcome(state=RunState.FAILED, message=f"its result cannot be read: {_first_line(error)}")
-
-
 def _kind(work: Work) -> tuple[object, ...]:
     """The facts that cells share if they differ only in their seed."""
     cell = work.cell
     return (cell.task, cell.architecture, cell.method_label, cell.budget, cell.recipe, work.engine)
-
-
-def _trouble(facts: Facts, marker: Path) -> str | None:
-    """The reason why a worker cannot be used; None if it can."""
-    if (facts.version, facts.code) != (__version__, source_digest()):
-        return (
-            f"its npas-bench is {facts.version} ({facts.code}), the driver's is {__version__} ({source_digest()}): "
-            "install the same there"
-        )
-    if not facts.sees:
-        return f"it does not see {marker.parent}: name a folder that all nodes see with --workdir"
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

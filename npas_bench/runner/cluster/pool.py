@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ log = logging.getLogger(__name__)
 _GROWTH_BYTES = 1024**3
 # This is longer than imports take on a busy machine.
 _START_SECONDS = 300.0
-# A slot on which so many workers died before they answered rests for a while.
+# A slot on which so many workers died before they answered rests for a while ...
 _FAILED_STARTS = 3
 _REST_SECONDS = 20.0
+# ... and is given up after so many of them, if none has answered in between.
+MOST_FAILED_STARTS = 12
 # Environment variables that workers on other machines need too.
 _PASSED = ("NPAS_BENCH_DATA",)
 # The share of a whole GPU that each worker asks of Ray, small enough for as many workers as may share the GPU.
@@ -54,6 +57,19 @@ class PoolWorker:
         self.first_resident: int | None = None
 
 
+@dataclass
+class _Failed:
+    """The starts on a slot that failed since a worker there has last answered.
+
+    Attributes:
+        starts: how many there were.
+        rested: when the slot's last rest began, by a clock that never jumps.
+    """
+
+    starts: int = 0
+    rested: float = 0.0
+
+
 class Pool:
     """The workers of a schedule.
 
@@ -72,7 +88,7 @@ class Pool:
         self._workers: list[PoolWorker] = []
         self._calls: dict[Any, PoolWorker] = {}
         self._groups: dict[str, Any] = {}
-        self._failed_starts: dict[str, int] = {}
+        self._failed: dict[str, _Failed] = {}
 
     def idle(self, slot: Slot, threads: int) -> PoolWorker | None:
         """A worker on a slot that is ready and has nothing to do; None if there is none."""
@@ -96,6 +112,9 @@ class Pool:
             most = 0 if any(not worker.ready for worker in there) else 1
         else:
             most = 0 if there and room < threads else max(1, room // threads)
+        if slot.name in self._failed:
+            # One worker shows whether they can be started again.
+            most = min(most, 1 - coming)
         for _ in range(min(most, wanted - coming)):
             self._start(slot, threads)
 
@@ -156,22 +175,39 @@ class Pool:
             if worker.attempt is None and isinstance(answer, Exception):
                 self._note_failed_start(worker, answer)
             elif worker.attempt is None:
-                self._failed_starts.pop(worker.slot.name, None)
+                self._failed.pop(worker.slot.name, None)
             yield worker, answer
         for worker in [w for w in self._workers if not w.ready and time.monotonic() - w.begun > _START_SECONDS]:
             self._note_failed_start(worker, TimeoutError("it did not start"))
             self.discard(worker)
 
     def _note_failed_start(self, worker: PoolWorker, error: Exception) -> None:
-        name = worker.slot.name
-        self._failed_starts[name] = self._failed_starts.get(name, 0) + 1
-        if self._failed_starts[name] >= _FAILED_STARTS and worker.slot.trouble is None:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            worker.slot.trouble = f"workers cannot be started on it ({lines[-1].strip()})"
+        slot = worker.slot
+        failed = self._failed.setdefault(slot.name, _Failed())
+        if worker.begun < failed.rested:
+            # It began together with those that the slot has rested for.
+            return
+        failed.starts += 1
+        if failed.starts % _FAILED_STARTS or slot.trouble is not None:
+            return
+        reason = self._reason(error)
+        failed.rested = time.monotonic()
+        # Workers that run there will end, and make room for others.
+        if failed.starts >= MOST_FAILED_STARTS and not any(w.slot is slot and w.ready for w in self._workers):
+            slot.given_up = True
+            slot.trouble = f"{failed.starts} workers in a row did not start ({reason})"
+        else:
+            slot.trouble = f"workers cannot be started on it ({reason})"
             # The node may soon be known as dead, or recover.
-            worker.slot.again = time.monotonic() + _REST_SECONDS
-            self._failed_starts[name] = 0
-            log.warning("node %s is not used: %s", worker.slot.node[:8], worker.slot.trouble)
+            slot.again = failed.rested + _REST_SECONDS
+        log.warning("node %s is not used: %s", slot.node[:8], slot.trouble)
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, self._connection.ray.exceptions.OutOfMemoryError):
+            # Pages of advice follow, on settings of Ray.
+            return "Ray ended them because the node is short of memory"
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return lines[-1].strip()
 
     def free(self, worker: PoolWorker, resident: int) -> None:
         """Keep a worker whose cell has ended, unless its memory grew."""

@@ -50,6 +50,7 @@ class Slot:
         node: id of its node.
         threads: number of its CPU threads.
         gpus: number of its GPUs; 0 for a node as such.
+        given_up: whether workers were started here in vain as often as they may be.
         cpus: how many of the node's declared CPUs are reserved with the GPUs; 0 if there are fewer CPUs than GPUs.
         memory: bytes of the GPU's memory, or of the node's; None if that is not known.
         taken: the needs of what is running there, by the identities of the cells.
@@ -65,6 +66,7 @@ class Slot:
     taken: dict[str, Needs] = field(default_factory=dict)
     trouble: str | None = None
     again: float | None = None
+    given_up: bool = False
     cpus: int = 0
 
     def fits(self, needs: Needs) -> bool:
