@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -131,6 +132,8 @@ def _reporter(progress: bool) -> Reporter:
         return QuietReporter()
     from rich.console import Console
 
+    from npas_bench.cli.streams import Guarded
     from npas_bench.cli.terminal.progress import reporter_for
 
-    return reporter_for(Console(stderr=True))
+    shown: Any = Guarded(sys.stderr, "standard error", heard=False)
+    return reporter_for(Console(file=shown))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 from typing import NoReturn
@@ -25,9 +24,13 @@ from npas_bench.cli.reproduce import reproduce
 from npas_bench.cli.run import run
 from npas_bench.cli.show import show
 from npas_bench.cli.status import status
+from npas_bench.cli.streams import NobodyReads, guarded_streams
 from npas_bench.cli.weights import weights
 from npas_bench.database.labels import printable
 from npas_bench.errors import NpasBenchError
+
+# As a shell names the end of a program that wrote to a pipe without a reader.
+_NOBODY_READS = 141
 
 app = typer.Typer(
     name="npas-bench",
@@ -74,21 +77,42 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Args:
         arguments: what follows the program's name; None takes the arguments of the process.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A character that the terminal lacks is to be shown as a question mark, and not to end in a traceback.
-            stream.reconfigure(errors="replace")
+    with guarded_streams():
+        code = _code_of(arguments)
+        sys.stderr.flush()
+    sys.exit(code)
+
+
+def _code_of(arguments: list[str] | None) -> int | str | None:
+    """Run a command to its end, say what it cannot do, and return its exit code."""
+    try:
+        return _run(arguments)
+    except NobodyReads:
+        return _NOBODY_READS
+    except NpasBenchError as error:
+        _complain(str(error))
+    except FileNotFoundError as error:
+        # PyTorch wants a temporary folder, and Python looks for one in several places.
+        if "temporary directory" not in str(error):
+            raise
+        _complain("no temporary folder can be written: name one with TMPDIR")
+    return 2
+
+
+def _complain(message: str) -> None:
+    said = printable(f"npas-bench: {message}", lines=True)
+    errors.print(said, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _run(arguments: list[str] | None) -> int | str | None:
+    code: int | str | None = 0
     try:
         app(arguments, prog_name="npas-bench")
-    except NpasBenchError as error:
-        errors.print(
-            printable(f"npas-bench: {error}", lines=True), style="red", markup=False, highlight=False, soft_wrap=True
-        )
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
-    sys.exit(0)
+    except SystemExit as exit_:
+        code = exit_.code
+    # What cannot be written is noticed here, and not while the interpreter ends.
+    sys.stdout.flush()
+    return code
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from npas_bench.cli import selection as choose
-from npas_bench.cli.console import errors, output
+from npas_bench.cli.console import output
+from npas_bench.cli.stopping import stoppable
+from npas_bench.cli.streams import unheard
 from npas_bench.database.labels import printable
 from npas_bench.errors import NpasBenchError
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from npas_bench.verify.reproduce import Repeat
 
 
+@unheard()
 def reproduce(
     run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
     published: Annotated[
@@ -93,11 +96,8 @@ def _repeat(repeat: Repeat, location: Location, workdir: Path | None, keep: bool
     from npas_bench.runner.launch import Launch, launch
 
     how = Launch(keep_weights=keep, executor="inline", engine=repeat.engine, workdir=workdir)
-    try:
+    with stoppable():
         launch([repeat.planned], location, reporter_for(output), how)
-    except KeyboardInterrupt:
-        errors.print("stopped; the same command goes on from here", style="yellow")
-        raise typer.Exit(130) from None
     return read_run(location, _repetition(location, repeat.planned.repeats)).row
 
 

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from npas_bench.cli import selection as choose
-from npas_bench.cli.console import errors, output
+from npas_bench.cli.console import output
+from npas_bench.cli.stopping import stoppable
+from npas_bench.cli.streams import unheard
 from npas_bench.errors import NpasBenchError
 
 
@@ -28,6 +30,7 @@ class OnlyName(StrEnum):
     stale = "stale"
 
 
+@unheard()
 def run(
     grid: choose.GridName = None,
     task: choose.Tasks = None,
@@ -153,11 +156,8 @@ def run(
         workdir=workdir,
         log=log,
     )
-    try:
+    with stoppable():
         summary = launch(planned, location, reporter_for(output), how)
-    except KeyboardInterrupt:
-        errors.print("stopped; the same command goes on from here", style="yellow")
-        raise typer.Exit(130) from None
     ended = [f"{count} {state}" for state, count in summary._asdict().items() if count]
     unrun = len(planned) - sum(summary)
     ended += [f"{unrun} not run"] if unrun else []

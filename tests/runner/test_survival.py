@@ -296,6 +296,40 @@ def ray_workers(parent):
     return found
 
 
+def left_of(mark):
+    """The processes that a run started, as far as they are still there."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = f"NPAS_TEST={mark}".encode() in (path / "environ").read_bytes()
+            gone = (path / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        except OSError:
+            continue
+        if mine and not gone:
+            found.append((path / "cmdline").read_bytes())
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find Ray's processes")
+def test_a_signal_stops_a_run_on_ray_and_leaves_none_of_its_processes(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("NPAS_TEST", tmp_path.name)
+    process = start(tmp_path, "ray")
+    wait_until(lambda: ray_workers(tmp_path.name), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    log = (tmp_path / "log").read_text()
+    assert "the same command goes on from here" in log
+    assert "Traceback" not in log
+    assert {row.state for row in runs(tmp_path)} == {"pending"}
+    until = time.monotonic() + 30
+    while left_of(tmp_path.name) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert left_of(tmp_path.name) == []
+    finish(tmp_path)
+    assert numbers(tmp_path) == undisturbed
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find Ray's workers")
 def test_ray_gives_the_same_numbers_and_survives_a_killed_worker_and_driver(undisturbed, tmp_path, monkeypatch):
