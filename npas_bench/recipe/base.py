@@ -179,7 +179,7 @@ class Recipe(BaseModel):
         try:
             made = type(self).model_validate(before | reset | changes)
         except ValidationError as error:
-            raise RecipeError(_reason(error)) from None
+            raise RecipeError(reason(error)) from None
         after = made.model_dump()
         problem = misfit(after, changes)
         if problem is not None:
@@ -204,7 +204,7 @@ class Recipe(BaseModel):
         return self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
 
 
-def _reason(error: ValidationError) -> str:
+def reason(error: ValidationError) -> str:
     """The first thing that is wrong, with its place and the value that was given."""
     first = error.errors()[0]
     if not first["loc"]:

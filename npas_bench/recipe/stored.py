@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+import json
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from npas_bench.recipe.base import Recipe
+from npas_bench.recipe.base import Recipe, reason
 from npas_bench.recipe.images import ImageRecipe
 from npas_bench.recipe.naming import derived_name
 
@@ -47,6 +49,35 @@ def differing(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in stored.items() if name != "name" and not (name in known and value == known[name])
     }
+
+
+def refusal(stored: Mapping[str, Any]) -> str | None:
+    """Why a stored recipe is none that anything can be trained by; None if it is one.
+
+    Fields that this version does not know are left alone.
+
+    Args:
+        stored: fields as JSON.
+    """
+    known = {name: value for name, value in stored.items() if name in known_fields()}
+    return _refusal(json.dumps(known, sort_keys=True))
+
+
+@lru_cache(maxsize=1000)
+def _refusal(written: str) -> str | None:
+    fields = json.loads(written)
+    try:
+        made = ImageRecipe.model_validate(fields)
+    except ValidationError as error:
+        return reason(error)
+    read = made.model_dump(mode="json")
+    for name, value in fields.items():
+        # Recipes read "3" as a number and true as 1, which no recipe is stored as.
+        if json.dumps(read[name], sort_keys=True) != json.dumps(value, sort_keys=True) and (
+            read[name] != value or isinstance(value, bool)
+        ):
+            return f"{name}: {value!r} is not how {read[name]!r} is stored"
+    return None
 
 
 def named_changes(name: str, stored: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

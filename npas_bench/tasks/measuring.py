@@ -24,11 +24,15 @@ class Metric(NamedTuple):
         name: name of the metric in the papers' tables, such as `error@1`.
         unit: `%` or empty.
         higher_is_better: whether a higher value is better.
+        lowest: the lowest possible value; None for 0 in %, and for no bound in other units.
+        highest: the highest possible value; None for 100 in %, and for no bound in other units.
     """
 
     name: str
     unit: str
     higher_is_better: bool
+    lowest: float | None = None
+    highest: float | None = None
 
 
 class Measured(BaseModel):
@@ -108,7 +112,14 @@ class Evaluation(NamedTuple):
             raise NpasBenchError(f"the task's evaluation lacks its metrics {', '.join(missing)}")
         # Unchecked: a value that is not finite is told by its name, by whoever stores it.
         ranking = [
-            Measured.model_construct(value=values[metric.name], subject=ALL, split=TEST, **metric._asdict())
+            Measured.model_construct(
+                name=metric.name,
+                value=values[metric.name],
+                unit=metric.unit,
+                higher_is_better=metric.higher_is_better,
+                subject=ALL,
+                split=TEST,
+            )
             for metric in metrics
         ]
         if isinstance(found, Mapping):

@@ -9,6 +9,7 @@ import pytest
 from npas_bench.database.opening import locate
 from npas_bench.database.schema import REVISION
 from tests.conftest import REPOSITORY
+from tests.database.test_border import with_cell
 from tests.database.test_exchange import file_of, record
 from tests.database.test_opening import old
 
@@ -81,9 +82,11 @@ def test_what_came_from_elsewhere_cannot_command_the_terminal(call):
     plain = r"[red]x[/] [/] \x1b[31m\x07\x9b \u202e"
     made = record(0, data_label=hostile, device=hostile, versions={hostile: hostile}, structure={})
     made["metrics"] = [made["metrics"][0] | {"name": hostile, "unit": "[b]\x1b"}]
-    made["cell"]["budget_text"] = "[red]1%\x1b"
     name = "[red]\x1b.jsonl"
     failed = record(1, state="failed", message=hostile, detail=f"one\n{hostile}", ledger=None, parameters=None)
+    # Of the version that is installed the metrics are known, and no other names are taken.
+    made["cell"] |= with_cell(0, task_version=0)["cell"] | {"budget_text": "[red]1%\x1b"}
+    failed["cell"] = with_cell(1, task_version=0)["cell"]
     file_of(made, failed, name=name)
     assert call("import", name).returncode == 0
     shown = [

@@ -45,6 +45,7 @@ def record(seed=0, *, metrics=None, **run):
     cell["canonical"] = cell["canonical"].replace('"seed":0', f'"seed":{seed}')
     cell["identity"] = sha(cell["canonical"])
     made = {"uid": f"{seed:032x}", "created": "2026-01-01T00:00:00Z", "finished": "2026-01-01T01:00:00Z"} | run
+    made = {"started": made["created"]} | made | ({"finished": run["created"]} | run if "created" in run else {})
     fields = EXAMPLE["run"] | {"train_seconds": 1.5, "attempts": None, "origin": None} | made
     if metrics is None:
         metrics = EXAMPLE["metrics"] if fields["state"] == "done" else []
@@ -197,7 +198,7 @@ def test_repeats_within_a_file_are_taken_once(database):
 def test_a_uid_of_another_run_is_refused(database):
     add_records(database, [file_of(record(0))])
     for forged in (record(1, uid=f"{0:032x}", attempt=9), record(0, created="2026-01-02T00:00:00Z", attempt=9)):
-        with pytest.raises(DatabaseError, match=r"line 2.*uid of another run, 1 of this"):
+        with pytest.raises(DatabaseError, match=r"line 2.*uid of another run: run 1 of this"):
             add_records(database, [file_of(record(2), forged)])
     assert [row.attempt for row in rows(database)] == [1]
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
+from npas_bench.database.bounds import LARGEST_VALUE, LONGEST, MOST_BYTES, MOST_OPERATIONS, MOST_SCALARS, SHORTEST
+
 _LARGEST = 2**63 - 1
 DEEPEST = 32
 _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -18,6 +20,12 @@ def _utc(moment: datetime) -> datetime:
     if moment.year < _EARLIEST.year or moment.year > 9000:
         raise ValueError("is no time that a run can have")
     return moment.astimezone(UTC)
+
+
+def _believable(seconds: float) -> float:
+    if 0 < seconds < SHORTEST:
+        raise ValueError(f"should be 0, or at least {SHORTEST:g} seconds")
+    return seconds
 
 
 def _plain_json(value: Any) -> Any:
@@ -47,7 +55,11 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ShortName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Unit = Annotated[str, StringConstraints(max_length=16)]
 Uid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-Seconds = Annotated[float, Field(ge=0)]
+Scalars = Annotated[int, Field(ge=0, le=MOST_SCALARS)]
+Bytes = Annotated[int, Field(ge=0, le=MOST_BYTES)]
+Operations = Annotated[int, Field(ge=0, le=MOST_OPERATIONS)]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST), AfterValidator(_believable)]
+Value = Annotated[float, Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE)]
 Table = Annotated[dict[str, JsonValue], AfterValidator(_plain_json)]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
 
 from sqlalchemy import select
 
+from npas_bench.database.exchange.installed import contradiction
 from npas_bench.database.exchange.reading import BadRecord, read_record
 from npas_bench.database.exchange.record import FORMAT
 from npas_bench.database.labels import printable
@@ -115,13 +116,7 @@ def export_records(database: Database, *, grid: str | None = None, task: str | N
         DatabaseError: if a stored number is not finite, which JSON cannot say.
     """
     _check_names(database, grid, task)
-    query = (
-        select(RunRow.__table__, *(CellRow.__table__.c[name].label(f"cell_{name}") for name in _CELL_FIELDS))
-        .join(CellRow, CellRow.identity == RunRow.identity)
-        .where(RunRow.state.in_(ENDED))
-        .order_by(RunRow.id)
-        .limit(_PAGE)
-    )
+    query = _stored().where(RunRow.state.in_(ENDED)).order_by(RunRow.id).limit(_PAGE)
     if grid is not None:
         query = query.where(RunRow.grid == grid)
     if task is not None:
@@ -131,13 +126,31 @@ def export_records(database: Database, *, grid: str | None = None, task: str | N
         # Every page is a transaction of its own, so that an export into a slow pipe does not keep drivers waiting.
         with database.session() as session:
             rows = session.execute(query.where(RunRow.id > last)).all()
-            numbers = [row.id for row in rows]
-            lists = {name: _rows_of(session, name, numbers) for name in _LISTS}
+            lists = _lists_of(session, rows)
         for row in rows:
-            yield _line(row, {name: found.get(row.id, []) for name, found in lists.items()})
+            yield _line(row, lists[row.id])
         if len(rows) < _PAGE:
             return
-        last = numbers[-1]
+        last = rows[-1].id
+
+
+def stored_contents(session: Session, runs: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The fields of the records that an export of some runs that have ended would write, by number."""
+    rows = session.execute(_stored().where(RunRow.id.in_(runs))).all()
+    lists = _lists_of(session, rows)
+    return {row.id: _content(row, lists[row.id]) for row in rows}
+
+
+def _stored() -> Any:
+    cell = (CellRow.__table__.c[name].label(f"cell_{name}") for name in _CELL_FIELDS)
+    return select(RunRow.__table__, *cell).join(CellRow, CellRow.identity == RunRow.identity)
+
+
+def _lists_of(session: Session, rows: Sequence[Row[Any]]) -> dict[int, dict[str, list[dict[str, Any]]]]:
+    """The lists of some runs' records, by run and by name."""
+    numbers = [row.id for row in rows]
+    found = {name: _rows_of(session, name, numbers) for name in _LISTS}
+    return {number: {name: of_runs.get(number, []) for name, of_runs in found.items()} for number in numbers}
 
 
 def _rows_of(session: Session, name: str, runs: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
@@ -153,23 +166,30 @@ def _rows_of(session: Session, name: str, runs: Sequence[int]) -> dict[int, list
 
 
 def _line(row: Row[Any], lists: dict[str, list[dict[str, Any]]]) -> str:
+    try:
+        return json.dumps(_content(row, lists), sort_keys=True, allow_nan=False)
+    except ValueError as error:
+        raise DatabaseError(f"run {row.id} cannot be exported: {error}. npas-bench db check looks for more") from None
+
+
+def _content(row: Row[Any], lists: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The fields of a record of a stored run."""
     run = {name: getattr(row, name) for name in _RUN_FIELDS}
+    # A clock that was set back may have put the times of a run of an older version out of order.
+    run["started"] = run["started"] and max(run["created"], run["started"])
+    run["finished"] = max(run["started"] or run["created"], run["finished"])
     for name, value in run.items():
         if isinstance(value, datetime):
             run[name] = value.isoformat().replace("+00:00", "Z")
     for name, length in _LONGEST.items():
         if run[name] is not None:
             run[name] = run[name].replace("\0", "")[:length]
-    record = {
+    return {
         "format": FORMAT,
         "cell": {name: getattr(row, f"cell_{name}") for name in _CELL_FIELDS},
         "run": {name: value for name, value in run.items() if value is not None or name not in _RARE_FIELDS},
         **{name: rows for name, rows in lists.items() if rows or name == "metrics"},
     }
-    try:
-        return json.dumps(record, sort_keys=True, allow_nan=False)
-    except ValueError as error:
-        raise DatabaseError(f"run {row.id} cannot be exported: {error}. npas-bench db check looks for more") from None
 
 
 def _check_names(database: Database, grid: str | None, task: str | None) -> None:
@@ -274,6 +294,9 @@ def read_file(path: Path, digest: Any) -> Iterator[Located]:
                     record = read_record(line, moment)
                 except BadRecord as error:
                     raise _wrong(path, number, str(error)) from None
+                wrong = contradiction(record)
+                if wrong is not None:
+                    raise _wrong(path, number, wrong)
                 yield Located(path, number, record, len(line))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy import delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from npas_bench.database.cells import add_cells
-from npas_bench.database.exchange.files import Checked, Located, check_files, read_file, shown
+from npas_bench.database.exchange.agreement import disagreement
+from npas_bench.database.exchange.files import Checked, Located, check_files, read_file, shown, stored_contents
 from npas_bench.database.keys import RunKey, board_key
 from npas_bench.database.labels import printable
 from npas_bench.database.patience import patiently
@@ -119,10 +120,11 @@ def _import(database: Database, files: Sequence[Checked]) -> Imported:
             # Keys are spread all over their indices: a small cache would write pages and read them back many times.
             session.connection().exec_driver_sql(f"PRAGMA cache_size=-{_CACHE_KIB}")
         hold_current(session, alone=True)
+        last = session.scalar(select(func.max(RunRow.id))) or 0
         for file in files:
             digest = hashlib.sha256()
             for batch in _batches(read_file(file.path, digest)):
-                total = total.plus(_add(session, batch))
+                total = total.plus(_add(session, batch, last))
             if digest.hexdigest() != file.digest:
                 raise DatabaseError(
                     f"{shown(file.path)} was changed while it was read: nothing was imported; try again"
@@ -146,10 +148,12 @@ def _batches(records: Iterator[Located]) -> Iterator[list[Located]]:
         yield batch
 
 
-def _add(session: Session, batch: Sequence[Located]) -> Imported:
+def _add(session: Session, batch: Sequence[Located], last: int) -> Imported:
+    """Add records, no two of them of the same run, to a database whose last run before the import is `last`."""
     known = {run.uid: run for run in _find(session, RunRow.uid.in_([one.record.run.uid for one in batch]))}
     fresh: list[Located] = []
     later: list[tuple[Located, _Known]] = []
+    again: list[tuple[Located, _Known]] = []
     counts = {"known": 0, "local": 0}
     for located in batch:
         stored = known.get(located.record.run.uid)
@@ -158,18 +162,39 @@ def _add(session: Session, batch: Sequence[Located]) -> Imported:
             continue
         run = located.record.run
         if (stored.key, stored.created, stored.repeats) != (_key(located.record), run.created, run.repeats):
-            raise located.wrong(f"it has the uid of another run, {stored.id} of this database")
+            raise located.wrong(f"it has the uid of another run: {_place(stored, last)}")
         if stored.attempt >= located.record.run.attempt and stored.state.ended:
             counts["known"] += 1
+            again += [(located, stored)] if stored.attempt == run.attempt else []
         elif stored.origin is None:
             counts["local"] += 1
         else:
             later.append((located, stored))
+    _refuse_contradictions(session, again, last)
     if fresh:
         _insert(session, fresh)
     for located, stored in later:
         _replace(session, located, stored)
     return Imported(len(fresh), len(later), **counts)
+
+
+def _refuse_contradictions(session: Session, again: Sequence[tuple[Located, _Known]], last: int) -> None:
+    """Refuse a record that says otherwise than what is stored of the same attempt at the same run.
+
+    Raises:
+        DatabaseError: at the first such record.
+    """
+    stored = stored_contents(session, [run.id for _, run in again]) if again else {}
+    for located, run in again:
+        field = disagreement(stored[run.id], located.record.model_dump(mode="json"))
+        if field is not None:
+            raise located.wrong(
+                f"it has the uid of {_place(run, last)}, and says otherwise of {field}: leave out the one that is wrong"
+            )
+
+
+def _place(run: _Known, last: int) -> str:
+    return f"run {run.id} of this database" if run.id <= last else "an earlier record of this import"
 
 
 def _find(session: Session, condition: Any) -> list[_Known]:

@@ -6,33 +6,38 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
+from npas_bench.database.bounds import MOST_SCALARS
 from npas_bench.database.exchange.fields import (
+    Bytes,
     Count,
     Digest,
     Name,
+    Operations,
     RecordPart,
+    Scalars,
     Seconds,
     ShortName,
     Small,
     Table,
     Unit,
+    Value,
 )
 
 
 class LedgerRecord(RecordPart):
     """The trainable scalars of the network by role, and the budget; see `npas_bench.budget.Ledger`."""
 
-    fixed: Count
-    store: Count
-    coefficients: Count
-    masks: Count
-    generators: Count
-    state: Count
-    reserved: Count
-    budget: Count
+    fixed: Scalars
+    store: Scalars
+    coefficients: Scalars
+    masks: Scalars
+    generators: Scalars
+    state: Scalars
+    reserved: Scalars
+    budget: Scalars
     reach: Annotated[float, Field(ge=0, le=1)] | None
     remark: Annotated[str, StringConstraints(max_length=10_000)] | None
-    deployed: Count | None = None
+    deployed: Scalars | None = None
 
     @property
     def total(self) -> int:
@@ -54,14 +59,14 @@ class EpochRecord(RecordPart):
         validation: metric of the stop rule on the validation split after the epoch; None where there is no such rule.
     """
 
-    epoch: Annotated[float, Field(ge=0)]
-    loss: float
-    learning_rate: float
+    epoch: Annotated[float, Field(ge=0, le=2**31 - 1)]
+    loss: Value
+    learning_rate: Value
     seconds: Seconds
     seconds_per_step: Seconds
-    parameters: Annotated[float, Field(ge=0)] | None = None
+    parameters: Annotated[float, Field(ge=0, le=MOST_SCALARS)] | None = None
     stage: ShortName | None = None
-    validation: float | None = None
+    validation: Value | None = None
 
 
 class CostRecord(RecordPart):
@@ -72,9 +77,9 @@ class CostRecord(RecordPart):
     seconds_per_step: Seconds
     seconds_per_epoch: Seconds | None = None
     evaluate_seconds: Seconds
-    peak_memory: Count
-    forward_flops: Count | None = None
-    generation_flops: Count | None = None
+    peak_memory: Bytes
+    forward_flops: Operations | None = None
+    generation_flops: Operations | None = None
     engine: list[Name] = Field(default_factory=list, max_length=100)
 
 
@@ -83,8 +88,8 @@ class AttemptRecord(RecordPart):
 
     why: Annotated[str, StringConstraints(max_length=10_000)]
     seconds: Seconds
-    share: Seconds | None = None
-    memory: Count | None = None
+    share: Annotated[float, Field(ge=0, le=1000)] | None = None
+    memory: Bytes | None = None
     alone: bool | None = None
 
 
@@ -97,14 +102,14 @@ class SharingRecord(NamedTuple):
     size: Count
     templates: Count
     rule: Annotated[str, StringConstraints(max_length=1000)]
-    coefficients: Annotated[list[float], Field(max_length=10_000)] | None = None
+    coefficients: Annotated[list[Value], Field(max_length=10_000)] | None = None
 
 
 class MetricRecord(RecordPart):
     """One metric of the whole test split, by which runs are ranked; the primary one is at position 0."""
 
     name: ShortName
-    value: float
+    value: Value
     position: Small
     unit: Unit
     higher_is_better: bool
@@ -114,8 +119,8 @@ class SubjectRecord(RecordPart):
     """A part of what was evaluated that has results of its own; see `npas_bench.tasks.Subject`."""
 
     name: Name
-    parameters: Count | None = None
-    forward_flops: Count | None = None
+    parameters: Scalars | None = None
+    forward_flops: Operations | None = None
     latency_seconds: Seconds | None = None
     detail: Table | None = None
 
@@ -126,7 +131,7 @@ class EvaluationRecord(RecordPart):
     subject: Name
     split: ShortName
     metric: ShortName
-    value: float
+    value: Value
     unit: Unit
     higher_is_better: bool
 
@@ -159,4 +164,4 @@ class WeightsRecord(RecordPart):
     kind: Literal["trained", "plain"]
     file: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\\]+$")]
     sha256: Digest
-    bytes: Count
+    bytes: Bytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,8 @@ from npas_bench.database.keys import RunKey, run_uid
 
 _SHOWN_PROBLEMS = 3
 _SHOWN_CHARACTERS = 60
+# Each field that a record must not have becomes an error of its own, a million of which take seconds to collect.
+_MOST_ENTRIES = 100_000
 # A clock may be a little ahead, but a run that finished next year would stay on the board until then.
 _CLOCK_AHEAD = timedelta(days=1)
 
@@ -56,7 +59,9 @@ def read_record(line: bytes, now: datetime) -> Record:
         _refuse_unstorable(raw)
     version = raw.get("format")
     if isinstance(version, int) and version > FORMAT:
-        raise BadRecord(f"has format {version}: made by a newer npas-bench; update with pip install -U npas-bench")
+        raise BadRecord(
+            f"has format {_cut(str(version))}: made by a newer npas-bench; update with pip install -U npas-bench"
+        )
     try:
         if type(version) is int and version == 1:
             record = Record.model_validate_json(json.dumps(_from_format_1(raw)))
@@ -92,10 +97,12 @@ def _from_format_1(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > _MOST_ENTRIES:
+        raise BadRecord(f"holds an object of {len(pairs):,} entries, and {_MOST_ENTRIES:,} are the most")
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise BadRecord(f"names '{_cut(twice)}' twice")
     return found
 

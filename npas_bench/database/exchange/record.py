@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from npas_bench.database.exchange.fields import Count, Digest, Moment, Name, RecordPart, Seconds, Small, Table, Uid
+from npas_bench.database.bounds import MOST_SCALARS
+from npas_bench.database.exchange.fields import (
+    Bytes,
+    Count,
+    Digest,
+    Moment,
+    Name,
+    RecordPart,
+    Scalars,
+    Seconds,
+    Small,
+    Table,
+    Uid,
+)
 from npas_bench.database.exchange.parts import (
     AttemptRecord,
     CostRecord,
@@ -25,7 +38,7 @@ from npas_bench.database.exchange.parts import (
     WeightsRecord,
 )
 from npas_bench.database.schema import RANKING_SPLIT, RANKING_SUBJECT
-from npas_bench.recipe.stored import differing, known_fields
+from npas_bench.recipe.stored import differing, known_fields, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,7 +46,6 @@ if TYPE_CHECKING:
 FORMAT = 5
 # The versions of cells' identities that this code can compute.
 _IDENTITY_VERSIONS = (1,)
-_LARGEST = 2**63 - 1
 
 
 class CellRecord(RecordPart):
@@ -66,9 +78,9 @@ class CellRecord(RecordPart):
     task_version: Small
     method_version: Small
     options: Table
-    budget: Annotated[int, Field(ge=1, le=_LARGEST)]
+    budget: Annotated[int, Field(ge=1, le=MOST_SCALARS)]
     budget_text: Annotated[str, StringConstraints(max_length=64)]
-    full: Annotated[int, Field(ge=1, le=_LARGEST)]
+    full: Annotated[int, Field(ge=1, le=MOST_SCALARS)]
     recipe: Table
     recipe_name: Name
     seed: Count
@@ -86,6 +98,9 @@ class CellRecord(RecordPart):
         said = self.determining()
         if json.dumps(said, sort_keys=True, separators=(",", ":")) != self.canonical:
             raise ValueError(f"does not agree with its canonical form{_difference(said, self.canonical)}")
+        problem = refusal(self.recipe)
+        if problem is not None:
+            raise ValueError(f"has a recipe that nothing can be trained by: {problem}")
         return self
 
     def determining(self) -> dict[str, Any]:
@@ -182,7 +197,7 @@ class RunRecord(RecordPart):
     dirty: bool | None = None
     plugins: Annotated[list[PluginRecord], Field(max_length=100)] | None = None
 
-    parameters: Count | None = None
+    parameters: Scalars | None = None
     ledger: LedgerRecord | None = None
     sharing: Annotated[list[SharingRecord], Field(max_length=100_000)] | None = None
     structure: Table | None = None
@@ -190,7 +205,7 @@ class RunRecord(RecordPart):
     reported_epoch: Small | None = None
     seconds_per_step: Seconds | None = None
     train_seconds: Seconds | None = None
-    peak_memory: Count | None = None
+    peak_memory: Bytes | None = None
     cost: CostRecord | None = None
     message: Annotated[str, StringConstraints(max_length=20_000)] | None = None
     detail: Annotated[str, StringConstraints(max_length=200_000)] | None = None
@@ -221,12 +236,18 @@ class Record(RecordPart):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
+        self._check_times()
         self._check_metrics()
         self._check_evaluations()
         self._check_counts()
         if self.run.repeats == self.run.uid:
             raise ValueError("a run does not repeat itself")
         return self
+
+    def _check_times(self) -> None:
+        run = self.run
+        if not run.created <= (run.started or run.created) <= run.finished:
+            raise ValueError("a run is created, then started, then finished")
 
     def _check_metrics(self) -> None:
         metrics = self.metrics

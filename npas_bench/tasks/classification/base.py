@@ -93,7 +93,7 @@ class ClassificationTask(Task):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("error@1", "%", higher_is_better=False),
         Metric("error@5", "%", higher_is_better=False),
-        Metric("nll", "", higher_is_better=False),
+        Metric("nll", "", higher_is_better=False, lowest=0.0),
         Metric("ece", "%", higher_is_better=False),
     )
 

@@ -1,0 +1,118 @@
+"""What the tasks and methods that are installed here say about a record: its versions, and the range of its metrics."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from npas_bench import plugins
+from npas_bench.errors import NpasBenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from npas_bench.database.exchange.parts import MetricRecord
+    from npas_bench.database.exchange.record import CellRecord, Record
+    from npas_bench.tasks import Metric, Task
+
+# What rounding in single precision may add to a share of 100 %.
+_ROUNDING = 1e-4
+_SHARE = (0.0, 100.0)
+_ANY = (-math.inf, math.inf)
+
+
+def contradiction(record: Record) -> str | None:
+    """What a record says that no run of its task and its method can have led to; None if there is no such thing.
+
+    Of a task that is not installed, or whose version the record does not have, only units tell a range: what is
+    measured in % lies between 0 and 100.
+    """
+    newer = _newer(record.cell)
+    if newer is not None:
+        return newer
+    task = _task(record.cell.task)
+    known = None if task is None or task.version != record.cell.task_version else _metrics(task)
+    if known is not None:
+        strange = _strange(record, known)
+        if strange is not None:
+            return strange
+    ranges = {one.name: _range(one, known) for one in record.metrics}
+    values = [(one.name, one.value) for one in record.metrics]
+    for name, value in values + [(one.metric, one.value) for one in record.evaluations]:
+        lowest, highest = ranges.get(name, _ANY)
+        if not lowest - _ROUNDING <= value <= highest + _ROUNDING:
+            return f"its {name} is {value:g}, which is {'below' if value < lowest else 'above'} every possible value"
+    return None
+
+
+def _newer(cell: CellRecord) -> str | None:
+    """What is wrong with a record of a later version than the one that is installed; None if it is of no such version.
+
+    Results of the latest version hide those of earlier ones, so the installation says which version is the latest.
+    """
+    for kind, name, version, here in (
+        ("task", cell.task.partition(":")[0], cell.task_version, _version_of_task(cell.task)),
+        ("method", cell.method, cell.method_version, _version_of_method(cell.method)),
+    ):
+        if here is not None and version > here:
+            return (
+                f"it was made with version {version} of {kind} '{name}', and version {here} is installed: update "
+                f"npas-bench, or the plugin that has the {kind}"
+            )
+    return None
+
+
+def _strange(record: Record, known: Mapping[str, Metric]) -> str | None:
+    """What is wrong with the names, units and directions of a record's metrics, according to its task."""
+    task, first = record.cell.task, next(iter(known))
+    for one in record.metrics:
+        metric = known.get(one.name)
+        if metric is None:
+            return f"its metric '{one.name}' is none of task {task}, which has {', '.join(known)}"
+        if (one.unit, one.higher_is_better) != (metric.unit, metric.higher_is_better):
+            unit = f"in {metric.unit}" if metric.unit else "without a unit"
+            better = "higher" if metric.higher_is_better else "lower"
+            return f"its metric '{one.name}' is measured {unit} by task {task}, and {better} is better"
+    if record.metrics and record.metrics[0].name != first:
+        return f"its first metric is '{record.metrics[0].name}', and task {task} ranks runs by '{first}'"
+    return None
+
+
+def _range(one: MetricRecord, known: Mapping[str, Metric] | None) -> tuple[float, float]:
+    usual = _SHARE if one.unit == "%" else _ANY
+    if known is None:
+        return usual
+    metric = known[one.name]
+    return (
+        usual[0] if metric.lowest is None else metric.lowest,
+        usual[1] if metric.highest is None else metric.highest,
+    )
+
+
+def _metrics(task: type[Task]) -> Mapping[str, Metric] | None:
+    found = getattr(task, "metrics", None)
+    # Of a task that decides on its metrics when it is made, nothing is known before.
+    return {one.name: one for one in found} if isinstance(found, tuple) and found else None
+
+
+@lru_cache(maxsize=1000)
+def _task(name: str) -> type[Task] | None:
+    """The class of a task, which is not made: a record must not make anything look at a folder of this machine."""
+    plain = name.partition(":")[0]
+    try:
+        return plugins.tasks.load(plain) if plain in plugins.tasks.names() else None
+    except NpasBenchError:
+        return None
+
+
+def _version_of_task(name: str) -> int | None:
+    return getattr(_task(name), "version", None)
+
+
+@lru_cache(maxsize=1000)
+def _version_of_method(name: str) -> int | None:
+    try:
+        return plugins.methods.load(name).version if name in plugins.methods.names() else None
+    except NpasBenchError:
+        return None
