@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +18,13 @@ from npas_bench.global_state.keeping import kept
 from npas_bench.methods import Method
 from npas_bench.methods.full import Full
 from npas_bench.network import PlainNetwork
-from npas_bench.runner.containment import contained_cell, contained_here
+from npas_bench.runner.cluster.executor import _Running, _Schedule
+from npas_bench.runner.cluster.pool import PoolWorker
+from npas_bench.runner.cluster.slots import Slot
+from npas_bench.runner.cluster.worker import Answer
+from npas_bench.runner.containment import Traces, TraceTeller, contained_cell, contained_here
 from npas_bench.runner.executors import InlineExecutor, Listener
-from npas_bench.runner.work import Attempt, Work
+from npas_bench.runner.work import Attempt, Outcome, Work
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.testing.methods import MethodConformance
 
@@ -213,3 +218,30 @@ def test_cells_of_built_in_code_leave_the_global_state_as_it_was(tmp_path):
     with kept() as changes:
         run(tmp_path, cell(), cell("reduced"), cell("ssn"))
     assert not changes
+
+
+@pytest.mark.parametrize(
+    ("traces", "replaced"),
+    [
+        (Traces(), False),
+        (Traces("method 'a' (b:C)", "the working directory"), False),
+        (Traces("method 'a' (b:C)", "torch's default dtype", computing=True), True),
+        (Traces("method 'a' (b:C)", "torch's inference mode", lost="torch's inference mode", computing=True), True),
+    ],
+    ids=["nothing", "the process", "a switch", "lost"],
+)
+def test_a_worker_of_ray_is_replaced_after_a_cell_that_changed_what_results_depend_on(tmp_path, traces, replaced):
+    slot = Slot("node", "node", threads=1)
+    worker = PoolWorker(slot, 1, actor=None)
+    worker.attempt = Attempt(Work(cell(), Digits().source(), "cpu"), "t", tmp_path)
+    answer = Answer(Outcome(state="done").model_dump_json(), 0, traces)
+    pool, discarded = SimpleNamespace(), []
+    pool.wait = lambda seconds: [(worker, answer)]
+    pool.free = lambda worker, resident: None
+    pool.discard = discarded.append
+    schedule = object.__new__(_Schedule)
+    schedule._pool, schedule._listener, schedule._teller = pool, Collecting(tmp_path), TraceTeller()
+    schedule._running = {cell().identity: _Running(worker.attempt, worker, beside=False)}
+    schedule._await()
+    assert discarded == [worker] * replaced
+    assert len(schedule._listener.outcomes) == 1
