@@ -67,12 +67,19 @@ def _code_of(kind: str, name: str) -> PluginCode | None:
     except (PluginError, UnknownName):
         return None
     point = registry.point(name)
-    modules = dict.fromkeys((point.module, loaded.__module__))
+    modules = dict.fromkeys((point.module, loaded.__module__, *_inherited(loaded)))
     if all(plugins.built_in(module) for module in modules):
         return None
     files = _distinct([*_files_of_modules(modules), *_files_of(point)])
     name_, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
     return PluginCode(kind, name, name_, version, _digest(files))
+
+
+def _inherited(loaded: type) -> Iterator[str]:
+    """The modules of the classes that a plugin derives from and that belong to other plugins."""
+    registries = (plugins.methods, plugins.tasks, plugins.families)
+    tops = {entry.object.partition(":")[0].partition(".")[0] for one in registries for entry in one.entries()}
+    return (base.__module__ for base in loaded.__mro__ if base.__module__.partition(".")[0] in tops)
 
 
 def _files_of_modules(modules: Iterable[str]) -> Iterator[tuple[str, Path]]:

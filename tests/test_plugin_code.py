@@ -50,6 +50,17 @@ def test_the_other_modules_of_the_distribution_count(installed):
     assert installed.install({"helper_code/__init__.py": "x = 2"}).code().digest != first.digest
 
 
+def test_the_plugins_that_a_plugin_derives_from_count(installed):
+    derived = METHOD.replace("npas_bench.methods.full import Full", "helper_code import Full")
+    points = "[npas_bench.methods]\nmine = fine_plugin:Mine\nother = helper_code:Full\n"
+    base = "from npas_bench.methods.full import Full as Own\nclass Full(Own):\n  name = 'other'\n"
+    first = installed.install(
+        {"fine_plugin.py": derived, "helper_code.py": base}, **{"entry_points.txt": points}
+    ).code()
+    installed.install({"helper_code.py": f"{base}  gain = 2\n"}, **{"entry_points.txt": points})
+    assert installed.code().digest != first.digest
+
+
 def test_namespace_packages_are_told_apart(installed):
     files = {"company/mine/__init__.py": METHOD, "company/other/__init__.py": "x = 1"}
     first = installed.install(files, "company.mine:Mine").code()

@@ -16,7 +16,20 @@ _MODULES = (
     *("torch", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.nn.utils", "torch.optim", "torch.random"),
     *("torch.autograd", "torch.linalg", "torch.fft", "torch.special", "torch.func", "torch.cuda", "torch.amp"),
     *("torch.utils.data", "torch.utils.checkpoint", "torchvision.transforms.functional"),
-    *("numpy", "numpy.random", "numpy.linalg", "random", "math", "statistics", "copy", "time", "json", "warnings"),
+    *(
+        "numpy",
+        "numpy.random",
+        "numpy.linalg",
+        "builtins",
+        "random",
+        "math",
+        "statistics",
+        "copy",
+        "time",
+        "json",
+        "os",
+    ),
+    "warnings",
 )
 _OWN = "npas_bench"
 # A class of C code is fixed unless it has this flag.

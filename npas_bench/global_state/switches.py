@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # scikit-learn and torch's compiler set these for themselves when they are first used, in whichever cell that is.
 _LIBRARIES_SET = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_CACHE_DIR")
 # The first letters of the environment variables that libraries for computing, or this package, look at.
-_COMPUTING_LIBRARIES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "CU", "NVIDIA_", "TORCH")
-_COMPUTING = (*_COMPUTING_LIBRARIES, "PYTORCH_", "NPAS_BENCH_")
+_ON_CPUS = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "PYTORCH_")
+_COMPUTING = (*_ON_CPUS, "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NPAS_BENCH_")
 
 
 class Switch(NamedTuple):

@@ -8,6 +8,7 @@ from npas_bench import plugins
 from npas_bench.errors import WeightsError
 from npas_bench.network import PlainNetwork
 from npas_bench.runner.build import build_network, problem_of
+from npas_bench.runner.containment import contained_here
 from npas_bench.runner.machine import versions
 from npas_bench.runner.work import KeptWeights
 from npas_bench.weights_file import (
@@ -107,9 +108,10 @@ def rebuild_network(cell: Cell, weights: Weights) -> Network:
             f"the weights are of {weights.header.method} on {weights.header.task} (identity "
             f"{weights.header.identity[:12]}), not of {cell} (identity {cell.identity[:12]})"
         )
-    problem = problem_of(cell, plugins.task(cell.task), None, weights.header.structure)
-    network = build_network(cell, problem).network
-    fill_network(network, weights)
+    with contained_here(cell.task, cell.architecture, cell.method):
+        problem = problem_of(cell, plugins.task(cell.task), None, weights.header.structure)
+        network = build_network(cell, problem).network
+        fill_network(network, weights)
     return network.eval()
 
 

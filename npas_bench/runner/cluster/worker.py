@@ -74,13 +74,13 @@ class Worker:
 
         from npas_bench import __version__, plugins
         from npas_bench.errors import NpasBenchError
-        from npas_bench.global_state.keeping import kept
+        from npas_bench.runner.containment import contained_planning
         from npas_bench.runner.device import describe_device
         from npas_bench.runner.execution import execute  # noqa: F401
         from npas_bench.runner.provenance import source_digest
 
         # If something is wrong with one of them, the outcome of its cell will tell.
-        with suppress(NpasBenchError), kept(importing=True):
+        with suppress(NpasBenchError), contained_planning():
             for method in methods:
                 plugins.methods.load(method)
             for task in tasks:
