@@ -106,6 +106,19 @@ def test_a_user_whom_the_system_does_not_know_runs_cells(tmp_path, executor, mon
     assert "1 cells: 1 done" in done.stdout
 
 
+def test_a_working_directory_that_is_gone_is_told(call, monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = call("leaderboard")
+    monkeypatch.chdir(tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "npas-bench: the working directory is gone (No such file or directory): change to another one\n",
+    )
+
+
 def test_without_any_temporary_folder_a_command_names_the_remedy(call, monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp', '/']")

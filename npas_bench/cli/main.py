@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -86,6 +87,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _code_of(arguments: list[str] | None) -> int | str | None:
     """Run a command to its end, say what it cannot do, and return its exit code."""
     try:
+        _check_folder()
         return _run(arguments)
     except NobodyReads:
         return _NOBODY_READS
@@ -97,6 +99,14 @@ def _code_of(arguments: list[str] | None) -> int | str | None:
             raise
         _complain("no temporary folder can be written: name one with TMPDIR")
     return 2
+
+
+def _check_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        # Not even PyTorch can be imported then.
+        raise NpasBenchError(f"the working directory is gone ({error.strerror}): change to another one") from None
 
 
 def _complain(message: str) -> None:

@@ -16,10 +16,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket
 
+from npas_bench.errors import NpasBenchError
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^\[\]:/?#@,\s]+)(:[0-9]{1,5})?", re.IGNORECASE)
+_NAME = re.compile(r"[a-z0-9._-]+")
 _MISDIRECTED, _POLICY_VIOLATION = 421, 1008
 
 
@@ -44,8 +47,11 @@ class OwnNames(NamedTuple):
         Args:
             address: the address that it listens on, or the name of one.
             declared: further names, such as the one of a proxy.
+
+        Raises:
+            NpasBenchError: if one of the further names is no host name.
         """
-        further = frozenset(map(_plain, declared))
+        further = frozenset(map(_as_browsers_write, declared))
         names = {_plain(address), "localhost", *further}
         loopback = _is_address(address) and ipaddress.ip_address(address).is_loopback
         if loopback or _plain(address) == "localhost":
@@ -117,6 +123,17 @@ def _hostname(host: str) -> str | None:
     """The plain name in a host with or without a port; None if it is malformed."""
     found = _HOST.fullmatch(host)
     return _plain(found["name"]) if found else None
+
+
+def _as_browsers_write(name: str) -> str:
+    """A declared name as it comes in requests, where letters outside of ASCII are encoded."""
+    try:
+        encoded = _plain(name.encode("idna").decode("ascii"))
+    except UnicodeError:
+        encoded = ""
+    if not (_NAME.fullmatch(encoded) or _is_address(encoded)):
+        raise NpasBenchError(f"--host-name '{name}': a host name without scheme, port and path is wanted")
+    return encoded
 
 
 def _plain(name: str) -> str:

@@ -52,6 +52,7 @@ def serve(address: str, port: int, host_names: tuple[str, ...], *, browser: bool
         host_names: further names by which browsers may ask for the dashboard, such as the one of a proxy.
         browser: whether to open it in a browser of this machine.
     """
+    guard = Middleware(OwnHosts, names=OwnNames.of(address, host_names))
     _ignore_files()
     # Streamlit warns that there is no server yet for shared caches to belong to, which is as it should be.
     logging.getLogger("streamlit.runtime.caching.cache_data_api").setLevel(logging.ERROR)
@@ -59,7 +60,7 @@ def serve(address: str, port: int, host_names: tuple[str, ...], *, browser: bool
     import_module("npas_bench.dashboard.preload")
     from streamlit.starlette import App
 
-    shown = host_names[0] if host_names else _shown(address)
+    shown = _shown(address)
     url = f"http://{shown}:{port}"
 
     @asynccontextmanager
@@ -68,7 +69,6 @@ def serve(address: str, port: int, host_names: tuple[str, ...], *, browser: bool
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         yield {}
 
-    guard = Middleware(OwnHosts, names=OwnNames.of(address, host_names))
     settings = {**_SETTINGS, "server.address": address, "server.port": port, "browser.serverAddress": shown}
     # Streamlit puts the folder of the program that it finds here on the path that modules are imported from.
     sys.argv = [""]

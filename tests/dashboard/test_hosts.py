@@ -10,6 +10,7 @@ import pytest
 
 from npas_bench.dashboard.hosts import OwnNames
 from npas_bench.dashboard.serving import serving
+from npas_bench.errors import NpasBenchError
 
 LOOPBACK = OwnNames.of("127.0.0.1", ())
 EVERYWHERE = OwnNames.of("0.0.0.0", ("Board.example.",))  # noqa: S104
@@ -79,6 +80,17 @@ def test_an_address_that_is_a_name_is_one_of_the_names():
     assert not OwnNames.of("localhost", ()).include("10.0.0.1")
 
 
+@pytest.mark.parametrize("name", ["https://board.example", "board.example:443", "board.example/path", "", "*", "a b"])
+def test_a_declared_name_that_is_none_is_refused(name):
+    with pytest.raises(NpasBenchError, match=rf"--host-name '{re.escape(name)}': a host name without"):
+        OwnNames.of("127.0.0.1", (name,))
+
+
+def test_a_declared_name_is_known_as_browsers_write_it():
+    names = OwnNames.of("127.0.0.1", ("Bücher.example", "my_host", "10.0.0.7", "[fe80::1]"))
+    assert all(map(names.include, ("xn--bcher-kva.example", "my_host:80", "10.0.0.7", "[fe80::1]:80")))
+
+
 @pytest.mark.parametrize(
     ("origin", "host", "let"),
     [
@@ -137,7 +149,7 @@ def everywhere(tmp_path_factory, proxy):
         yield address
     said = log.read_text()
     assert "Traceback" not in said
-    assert re.search(r"URL: http://board.example:\d+\n", said)
+    assert re.search(r"URL: http://localhost:\d+\n", said)
     assert not any(word in said for word in ("Network URL", "External URL", "secrets", "cert.pem"))
 
 
