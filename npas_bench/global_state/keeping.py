@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from npas_bench.global_state.functions import Functions
 from npas_bench.global_state.switches import Generators, Switch, all_switches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass
@@ -56,7 +56,7 @@ def kept(changes: Changes | None = None, *, importing: bool = False) -> Iterator
     """
     changes = Changes() if changes is None else changes
     functions, generators = Functions(), Generators()
-    before = [(switch, switch.read()) for switch in all_switches() if switch.importing or not importing]
+    before = _read([switch for switch in all_switches() if switch.importing or not importing])
     try:
         yield changes
     finally:
@@ -64,20 +64,34 @@ def kept(changes: Changes | None = None, *, importing: bool = False) -> Iterator
             changes.note(replaced.name, restored=replaced.restored, computing=True)
         for switch, value in before:
             _put_back(switch, value, changes)
-        generators.put_back()
+        try:
+            generators.put_back()
+        # A GPU that code has broken answers nothing any more.
+        except RuntimeError as error:
+            changes.note(f"generators of random numbers ({error})", restored=False, computing=True)
+
+
+def _read(switches: Iterable[Switch]) -> list[tuple[Switch, Any]]:
+    """The values of the switches that can be read here."""
+    found = []
+    for switch in switches:
+        # There are many builds of torch, and one that lacks a switch is no reason to run nothing.
+        with suppress(Exception):
+            found.append((switch, switch.read()))
+    return found
 
 
 def _put_back(switch: Switch, before: Any, changes: Changes) -> None:
-    now = switch.read()
-    if now == before:
-        return
-    told = switch.tell(before, now) if switch.tell else ""
-    restored = False
-    if switch.write is not None:
-        try:
+    told, restored = "", False
+    try:
+        now = switch.read()
+        if now == before:
+            return
+        told = switch.tell(before, now) if switch.tell else ""
+        if switch.write is not None:
             switch.write(before)
             restored = switch.read() == before
-        # Whatever keeps a switch from being set, the others are set back all the same.
-        except Exception as error:
-            told = f"{told}: {error}" if told else str(error)
+    # Whatever keeps a switch from being set, the others are set back all the same.
+    except Exception as error:
+        told = f"{told}: {error}" if told else str(error)
     changes.note(f"{switch.name} ({told})" if told else switch.name, restored=restored, computing=switch.computing)

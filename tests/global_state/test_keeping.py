@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from npas_bench.global_state.keeping import kept
+from npas_bench.global_state.switches import Generators
 from npas_bench.torch_internals import TorchDispatchMode
 from npas_bench.training import loop
 
@@ -145,6 +146,26 @@ def test_what_cannot_be_set_back_is_told_as_lost():
         assert changes.lost == ["torch's kernels of operators (aten/cosh/AutogradCUDA)"]
     finally:
         library._destroy()
+
+
+def broken(*_):
+    raise RuntimeError("the GPU is broken")
+
+
+def test_what_fails_while_it_is_set_back_is_told_as_lost_and_keeps_nothing_else_from_it(monkeypatch):
+    monkeypatch.setattr(Generators, "put_back", broken)
+    with kept() as changes:
+        torch.set_default_dtype(torch.float64)
+    assert changes.lost == ["generators of random numbers (the GPU is broken)"]
+    assert "torch's default dtype" in changes.names
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_switch_that_a_build_of_torch_lacks_is_left_out(monkeypatch):
+    monkeypatch.setattr(torch, "get_default_dtype", broken)
+    with kept() as changes:
+        torch.set_grad_enabled(False)
+    assert changes.names == ["torch's grad mode"]
 
 
 def test_everything_is_set_back_after_an_exception_too():
