@@ -100,6 +100,8 @@ def test_libraries_find_what_they_ask_of_an_account_that_the_system_does_not_kno
 @pytest.mark.parametrize("executor", ["inline", "ray"])
 def test_a_user_whom_the_system_does_not_know_runs_cells(tmp_path, executor, monkeypatch):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    # The path of the test's own folder is too long for Ray.
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # noqa: S108
     cell = ("--task", "digits", "--method", "full", "--seed", "0", "--epochs", "1", "--executor", executor)
     done = as_nobody(tmp_path, COMMAND, "run", *cell)
     assert (done.returncode, done.stderr) == (0, "")
