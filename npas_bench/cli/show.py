@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 
 class FoundRun(NamedTuple):
-    """A run that a user named, with its cell and all that it measured, and the runs that it has to do with."""
+    """A run that a user named.
+
+    Attributes:
+        row: the run, with its cell and all that it measured.
+        related: the runs that it has to do with.
+        claimed: whether only a file from elsewhere says what its data is.
+    """
 
     row: RunRow
     related: Related
+    claimed: bool
 
 
 def show(
@@ -32,7 +39,7 @@ def show(
     from npas_bench.database.opening import locate
 
     found = read_run(published_board() if published else locate(db), run)
-    print_run(output, found.row, found.related)
+    print_run(output, found.row, found.related, claimed=found.claimed)
 
 
 def published_board() -> Location:
@@ -60,12 +67,13 @@ def read_run(location: Location, run: int) -> FoundRun:
     from npas_bench.database.queries.reproductions import related_runs
     from npas_bench.database.queries.results import find_run, latest_runs
     from npas_bench.errors import DatabaseError
-    from npas_bench.leaderboard.published import published_location
+    from npas_bench.leaderboard.published import is_published, published_location
 
     with opened(location, immutable=location == published_location()) as database:
         row = find_run(database, run)
         if row is not None:
-            return FoundRun(row, related_runs(database, row))
+            claimed = row.origin is not None and not is_published(location)
+            return FoundRun(row, related_runs(database, row), claimed)
         latest = latest_runs(database, 1)
     have = f"its runs go up to {latest[0]}" if latest else "it holds no runs"
     raise DatabaseError(f"database {location} has no run {run}: {have}")

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 # The words for data whose files are not the official ones.
 UNOFFICIAL = "unofficial data"
+# The words for data that is official according to a file that came from elsewhere, and to nothing else.
+CLAIMED = "official data as claimed"
 # The length that names are cut to where there is little room.
 LONGEST = 60
 
@@ -21,9 +23,17 @@ def cell_label(cell: CellRow) -> str:
     return f"{cell.task} {cell.architecture} {method_label(cell.method, cell.options)} {budget} seed {cell.seed}"
 
 
-def data_text(label: str, official: bool) -> str:
-    """The name of some data, marked where the data is not the official one."""
-    return label if official else f"{label}, {UNOFFICIAL}"
+def data_text(label: str, official: bool, *, claimed: bool = False) -> str:
+    """The name of some data, marked where the data is not the official one.
+
+    Args:
+        label: the name.
+        official: whether the data is the official one.
+        claimed: whether that is said by a file from elsewhere alone.
+    """
+    if official and not claimed:
+        return label
+    return f"{label}, {CLAIMED if official else UNOFFICIAL}"
 
 
 def printable(text: str, *, lines: bool = False) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from typing_extensions import override
 
+from npas_bench.database.bounds import LONGEST
 from npas_bench.database.queries.timings import read_timings
 from npas_bench.forecast.demand import Demands, step_seconds
 from npas_bench.forecast.profiles import Profile, ProfileRuns, grouped, profile_of
@@ -60,6 +61,8 @@ _MOST_COUNTED = 12
 WITHIN = 1.5
 # Bytes that a process takes besides its network: on a CPU with all libraries, on a GPU without them.
 _LIBRARIES = {"cpu": 900 * 2**20, "cuda": 64 * 2**20}
+# No forecast is longer than a run can be.
+_LONGEST_LOG = math.log(LONGEST)
 # The assumed time of an evaluation relative to an epoch of training, used if no run tells.
 _EVALUATION = 0.2
 
@@ -199,9 +202,10 @@ class Forecast:
             offset = self._offset(demand, profile, self._examples.get(cell.task) or self._count_examples(cell.task))
         if offset is None:
             offset = self._like(profile)
-        epoch = math.exp(offset + self._effect(profile))
+        # Effects that were learned from odd runs may add up to more than a floating-point number can hold.
+        epoch = math.exp(min(offset + self._effect(profile), _LONGEST_LOG))
         evaluation = self._evaluation.get(cell.task, _EVALUATION)
-        seconds = epoch * (cell.recipe.epochs + evaluation)
+        seconds = min(epoch * (cell.recipe.epochs + evaluation), LONGEST)
         for part in (profile, (*profile.place, profile.recipe)):
             if part in self._memory:
                 return Estimate(seconds, self._memory[part], self._basis(profile), True)

@@ -81,12 +81,16 @@ def profile_of(cell: Cell, engine: Engine) -> Profile:
 def grouped(timings: Iterable[Timing], device_class: str) -> list[ProfileRuns]:
     """Past runs grouped by profile and machine, in the order of each group's first run.
 
+    Runs that earlier versions imported with a recipe that nothing can be trained by are left out.
+
     Args:
         timings: timings of runs on one class of devices.
         device_class: `cpu`, whose machines are told apart by the class of their host, or `cuda`, by the GPU's name.
     """
     found: dict[tuple[Profile, str], list[Timing]] = {}
     for timing in timings:
+        if not _can_train(timing.recipe):
+            continue
         profile = Profile(
             timing.task,
             timing.architecture,
@@ -122,6 +126,13 @@ def _group(profile: Profile, machine: str, runs: list[Timing]) -> ProfileRuns:
 def _fields(text: str) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(text)
     return fields
+
+
+@lru_cache(maxsize=1000)
+def _can_train(recipe: str) -> bool:
+    from npas_bench.recipe.stored import refusal
+
+    return refusal(_fields(recipe)) is None
 
 
 @lru_cache(maxsize=1000)

@@ -29,14 +29,19 @@ def published_location() -> Location | None:
     return None
 
 
+def is_published(location: Location) -> bool:
+    """Tell whether a database is the shipped board."""
+    shipped = published_location()
+    return bool(shipped and location.path and shipped.path and location.path.resolve() == shipped.path.resolve())
+
+
 def refuse_published(location: Location) -> None:
     """Keep runs out of the shipped board, which is made from results alone.
 
     Raises:
         DatabaseError: if `location` is the shipped board.
     """
-    shipped = published_location()
-    if shipped and location.path and shipped.path and location.path.resolve() == shipped.path.resolve():
+    if is_published(location):
         raise DatabaseError(
             f"database {location} is the published board, which is made from results/ alone: name another with --db"
         )

@@ -14,10 +14,12 @@ from npas_bench.database.queries.boards import (
     one_board,
     read_boards,
 )
-from npas_bench.database.queries.reproductions import reproduced_runs
+from npas_bench.database.queries.reproductions import contradicted_runs, reproduced_runs
 from npas_bench.database.states import RunState
 from npas_bench.errors import BudgetError
-from npas_bench.leaderboard.standings import REFERENCE, BoardTable, Cut, in_order, tabulate
+from npas_bench.leaderboard.published import is_published
+from npas_bench.leaderboard.standings import REFERENCE, BoardTable, Cut, Marks, in_order, tabulate
+from npas_bench.leaderboard.texts import decimals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -123,7 +125,12 @@ class _Reader:
         results = read_boards(self.database, boards, metric=self.choice.metric, budgets=budgets, methods=names)
         if methods is not None:
             results = [result for result in results if method_label(result.method, result.options) in methods]
-        return tabulate(results, reproduced_runs(results, *self.databases))
+        marks = Marks(
+            reproduced_runs(results, *self.databases),
+            contradicted_runs(results, self.database, _as_shown),
+            is_published(self.database.location),
+        )
+        return tabulate(results, marks)
 
     def within(self, table: BoardTable) -> BoardTable:
         """The table with only those budgets that were asked for."""
@@ -148,6 +155,11 @@ class _Reader:
             for table in self.read([board], wanted)
             if there
         ]
+
+
+def _as_shown(value: float, unit: str | None) -> float:
+    """A value as a board shows it, which shows no smaller differences."""
+    return round(value, decimals(unit or ""))
 
 
 def _possible_names(label: str) -> Iterator[str]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npas_bench.cells.labels import method_label
-from npas_bench.database.labels import UNOFFICIAL, data_text
+from npas_bench.database.bounds import LARGEST_VALUE
+from npas_bench.database.labels import CLAIMED, UNOFFICIAL, data_text
 from npas_bench.database.states import RunState
 from npas_bench.leaderboard.statistics import half_width, ranks
 
@@ -25,11 +26,10 @@ if TYPE_CHECKING:
 
 # Step times are given relative to this method.
 REFERENCE = "full"
-# Sums and squares of larger values may not be finite.
-_LARGEST = 1e100
 # The badges of a standing.
 FEWER_SEEDS = "not all seeds"
 REPRODUCED = "reproduced"
+CONTRADICTED = "imported runs differ"
 
 
 class SeedRun(NamedTuple):
@@ -145,6 +145,7 @@ class BoardTable:
         bands: the budgets in rising order, with their results.
         cut: the budgets that are left out of `bands` because the table is very large; None if none are.
         whole: all bands, if some rows were left out of `bands` by choice.
+        data_claimed: whether only imported runs say what the data is.
     """
 
     key: str
@@ -161,11 +162,12 @@ class BoardTable:
     bands: list[Band]
     cut: Cut | None = None
     whole: list[Band] | None = None
+    data_claimed: bool = False
 
     @property
     def data(self) -> str:
-        """The name of the data, marked where the data is not the official one."""
-        return data_text(self.data_label, self.data_official)
+        """The name of the data, marked where the data is not the official one, or that is only claimed."""
+        return data_text(self.data_label, self.data_official, claimed=self.data_claimed)
 
     @property
     def all_bands(self) -> list[Band]:
@@ -177,17 +179,34 @@ class BoardTable:
         return replace(self, bands=bands, whole=self.all_bands)
 
 
-def tabulate(results: Iterable[Result], reproduced: Collection[int] = ()) -> list[BoardTable]:
+class Marks(NamedTuple):
+    """What is known of results besides what their own runs say.
+
+    Attributes:
+        reproduced: ids of runs whose cells were run again, whatever came out.
+        contradicted: ids of own runs of whose cells imported runs say otherwise.
+        trusted: whether imported runs are taken at their word, as those of the published board are.
+    """
+
+    reproduced: Collection[int] = ()
+    contradicted: Collection[int] = ()
+    trusted: bool = False
+
+
+_NO_MARKS = Marks()
+
+
+def tabulate(results: Iterable[Result], marks: Marks = _NO_MARKS) -> list[BoardTable]:
     """Group results into tables, in the order of task, architecture, recipe, data and device class.
 
     Args:
         results: the results of one database.
-        reproduced: ids of runs whose cells were run again, whatever came out.
+        marks: what is known of them besides.
     """
     groups: dict[str, list[Result]] = defaultdict(list)
     for result in _newest_versions([_finite(result) for result in results]):
         groups[result.board].append(result)
-    return in_order(_table(group, reproduced) for group in groups.values())
+    return in_order(_table(group, marks) for group in groups.values())
 
 
 def only_methods(tables: Iterable[BoardTable], wanted: str | None) -> list[BoardTable]:
@@ -226,7 +245,7 @@ def leading_methods(table: BoardTable, count: int) -> set[str]:
 
 
 def _finite(result: Result) -> Result:
-    if result.value is None or abs(result.value) <= _LARGEST:
+    if result.value is None or abs(result.value) <= LARGEST_VALUE:
         return result
     message = f"its {result.metric} is {result.value:g}, which is no finite number, or none that means anything"
     return result._replace(state=RunState.FAILED, value=None, message=message)
@@ -247,11 +266,14 @@ def _newest_versions(results: list[Result]) -> list[Result]:
     return [r for r in results if (r.task_version, r.method_version) == (tasks[r.task], methods[r.method])]
 
 
-def _table(group: Sequence[Result], reproduced: Collection[int]) -> BoardTable:
-    first = group[0]
-    measured = next((result for result in group if result.metric is not None), None)
+def _table(group: Sequence[Result], marks: Marks) -> BoardTable:
+    # What own runs say of the table holds: an import does not decide it.
+    own = [result for result in group if result.origin is None]
+    first = (own or group)[0]
+    claimed = first.data_official and not own and not marks.trusted
+    measured = next((result for result in (*own, *group) if result.metric is not None), None)
     higher = bool(measured.higher_is_better) if measured else False
-    reference = _step_time(result for result in group if result.method == REFERENCE)
+    reference = _reference_time(own) or _reference_time(group)
     bands: dict[int, list[Result]] = defaultdict(list)
     for result in group:
         bands[result.budget].append(result)
@@ -269,10 +291,15 @@ def _table(group: Sequence[Result], reproduced: Collection[int]) -> BoardTable:
         unit=(measured.unit or "") if measured else "",
         higher_is_better=higher,
         bands=[
-            _band(results, _Table(reference, asked, first.data_official, reproduced), higher=higher)
+            _band(results, _Table(reference, asked, first.data_official, claimed, marks), higher=higher)
             for _, results in sorted(bands.items())
         ],
+        data_claimed=claimed,
     )
+
+
+def _reference_time(results: Iterable[Result]) -> float | None:
+    return _step_time(result for result in results if result.method == REFERENCE)
 
 
 def _row(result: Result) -> tuple[int, str]:
@@ -280,12 +307,13 @@ def _row(result: Result) -> tuple[int, str]:
 
 
 class _Table(NamedTuple):
-    """What a standing is compared with: the reference method's step time, the most seeds of any row, the data."""
+    """What a standing is compared with: the reference's step time, the most seeds of any row, the data, the marks."""
 
     reference: float | None
     seeds: int
     official: bool
-    reproduced: Collection[int]
+    claimed: bool
+    marks: Marks
 
 
 def _band(results: Sequence[Result], table: _Table, *, higher: bool) -> Band:
@@ -303,7 +331,8 @@ def _band(results: Sequence[Result], table: _Table, *, higher: bool) -> Band:
     sign = -1 if higher else 1
     # Methods with too few seeds to be ranked stand behind those that are ranked.
     standings.sort(key=lambda s: (s.mean is None, s.rank is None, s.rank or 0, sign * (s.mean or 0.0), s.label))
-    return Band(results[0].budget, results[0].budget_text, standings)
+    text = next((result.budget_text for result in results if result.origin is None), results[0].budget_text)
+    return Band(results[0].budget, text, standings)
 
 
 def _standing(runs: Sequence[Result], values: Sequence[float], rank: int | None, table: _Table) -> Standing:
@@ -334,10 +363,14 @@ def _standing(runs: Sequence[Result], values: Sequence[float], rank: int | None,
 def _badges(runs: Sequence[Result], done: int, table: _Table) -> Iterator[str]:
     if not table.official:
         yield UNOFFICIAL
+    elif table.claimed:
+        yield CLAIMED
     if 0 < done < table.seeds:
         yield FEWER_SEEDS
-    if any(run.run in table.reproduced for run in runs):
+    if any(run.run in table.marks.reproduced for run in runs):
         yield REPRODUCED
+    if any(run.run in table.marks.contradicted for run in runs):
+        yield CONTRADICTED
 
 
 def _step_time(runs: Iterable[Result]) -> float | None:

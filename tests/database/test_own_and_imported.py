@@ -1,13 +1,20 @@
 """An import never decides what is shown of own runs: which run is shown, and what its cell is called."""
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.console import Console
 
+from npas_bench.cli.terminal.boards import print_board, print_run
 from npas_bench.database.exchange.importing import add_records
+from npas_bench.database.queries.reproductions import Related, related_runs
 from npas_bench.database.queries.results import find_run, read_results
 from npas_bench.database.runs import add_runs, finish_run
 from npas_bench.database.schema import CellRow
+from npas_bench.leaderboard.published import open_published
+from npas_bench.leaderboard.reading import read_tables
+from tests.database.test_border import with_cell
 from tests.database.test_exchange import file_of, own_run, record, rows
 
 # Later than any run that ends while the tests run, and as far ahead as a clock may be.
@@ -107,3 +114,92 @@ def test_a_run_ends_no_earlier_than_it_was_asked_for_though_the_clock_was_set_ba
     assert finish_run(database, number, "token", {"state": "failed"}, [])
     row = find_run(database, number)
     assert row.created <= row.started <= row.finished
+
+
+def with_value(value, **run):
+    """The record of an imported run of the same cell, with another result."""
+    return record(
+        0, metrics=[{**record(0)["metrics"][0], "value": value}], **{"uid": "f" * 32, "finished": LATER} | run
+    )
+
+
+def badges(database):
+    ((_, found),) = [
+        (table.data, standing.badges)
+        for table in read_tables(database).shown
+        for band in table.bands
+        for standing in band.standings
+    ]
+    return set(found)
+
+
+def printed(function, *arguments, **options):
+    console = Console(file=io.StringIO(), width=200)
+    function(console, *arguments, **options)
+    return " ".join(console.file.getvalue().split())
+
+
+def test_an_imported_run_that_differs_is_told_on_the_board_and_where_the_run_is_shown(database):
+    number = own_run(database)
+    mine = record(0)["metrics"][0]["value"]
+    add_records(database, [file_of(with_value(mine))])
+    assert badges(database) == {"reproduced"}
+    add_records(database, [file_of(with_value(mine + 7.5, uid="e" * 32), name="theirs.jsonl")])
+    assert badges(database) == {"reproduced", "imported runs differ"}
+    tables = read_tables(database).shown
+    ((mean,),) = [[s.mean for s in band.standings] for table in tables for band in table.bands]
+    assert mean == mine
+    told = f"imported runs differ: reduced at 2%; npas-bench show RUN compares ({number})"
+    assert told in printed(print_board, "mine", tables)
+    row = find_run(database, number)
+    shown = printed(print_run, row, related_runs(database, row))
+    assert "of r.jsonl: the same metrics" in shown
+    assert f"of theirs.jsonl: error@1 {mine + 7.5:.6g}, not {mine:.6g}" in shown
+
+
+def test_what_differs_too_little_to_be_seen_on_a_board_is_told_only_where_the_run_is_shown(database):
+    number = own_run(database)
+    mine = record(0)["metrics"][0]["value"]
+    add_records(database, [file_of(with_value(mine + 1e-9))])
+    assert badges(database) == {"reproduced"}
+    row = find_run(database, number)
+    assert "of r.jsonl: error@1" in printed(print_run, row, related_runs(database, row))
+
+
+def test_data_that_is_official_by_an_import_alone_is_told_as_a_claim(database):
+    add_records(database, [file_of(record(0, data_official=True))])
+    (table,) = read_tables(database).shown
+    assert (table.data, badges(database)) == ("digits, official data as claimed", {"official data as claimed"})
+    assert "digits, official data as claimed" in printed(print_run, rows(database)[0], Related(None, []), claimed=True)
+    # An own run on data of this digest, with another seed, says the same.
+    own_run(database, 1)
+    (table,) = read_tables(database).shown
+    assert table.data == "digits"
+    assert badges(database) == set()
+
+
+def test_data_that_an_import_calls_unofficial_is_told_as_before(database):
+    add_records(database, [file_of(record(0, data_official=False))])
+    assert badges(database) == {"unofficial data"}
+
+
+def test_what_all_results_of_a_table_share_is_told_by_own_runs(database):
+    # The smaller budget comes first in the table.
+    theirs = with_cell(5, budget=10, full=5)
+    theirs["cell"]["recipe_name"] = theirs["cell"]["recipe"]["name"] = "theirs"
+    theirs["run"] |= {"uid": "d" * 32, "state": "unsupported", "ledger": None, "parameters": None}
+    theirs["run"] |= {"data_label": "dogs", "data_official": False}
+    theirs["metrics"] = []
+    add_records(database, [file_of(theirs)])
+    own_run(database)
+    (table,) = read_tables(database).shown
+    assert [band.budget for band in table.bands] == [10, 1551]
+    assert (table.full, table.recipe, table.data_label, table.data_official) == (77_562, "default", "digits", True)
+
+
+def test_the_published_board_is_taken_at_its_word():
+    published = open_published()
+    tables = read_tables(published).shown
+    published.close()
+    assert tables
+    assert not any(table.data_claimed for table in tables)

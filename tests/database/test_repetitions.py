@@ -30,7 +30,7 @@ from npas_bench.database.runs import (
     uids_of,
 )
 from npas_bench.leaderboard.reading import read_tables
-from npas_bench.leaderboard.standings import tabulate
+from npas_bench.leaderboard.standings import Marks, tabulate
 from tests.database.test_exchange import file_of, own_run, record
 from tests.database.test_runs import CODE, cell, finished, metric, run
 
@@ -185,7 +185,7 @@ def test_boards_are_the_same_with_and_without_repetitions_subjects_and_evaluatio
     reproduced &= {result.run for result in before if result.state == "done"}
     assert reproduced_runs(before, database) == reproduced
     # Of a row nothing but the word `reproduced` may be new.
-    assert (tables, read_tables(database).shown) == (tabulate(before), tabulate(before, reproduced))
+    assert (tables, read_tables(database).shown) == (tabulate(before), tabulate(before, Marks(reproduced)))
 
 
 def test_what_is_new_in_format_4_travels_and_the_rest_is_as_small_as_before(database):

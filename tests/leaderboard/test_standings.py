@@ -4,7 +4,7 @@ import pytest
 
 from npas_bench.database.keys import board_key
 from npas_bench.database.queries.results import Result
-from npas_bench.leaderboard.standings import leading_methods, only_methods, tabulate
+from npas_bench.leaderboard.standings import Marks, leading_methods, only_methods, tabulate
 
 
 def result(method="ssn", seed=0, value=1.0, **fields):
@@ -131,7 +131,7 @@ def test_bands_rise_and_parameters_are_those_really_used():
 
 def test_badges_tell_what_a_reader_must_know():
     results = [result("a", seed) for seed in range(3)] + [result("b", 0, run=7)]
-    (table,) = tabulate(results, reproduced={7})
+    (table,) = tabulate(results, Marks(reproduced={7}))
     assert {s.label: s.badges for s in table.bands[0].standings} == {"a": (), "b": ("not all seeds", "reproduced")}
     (table,) = tabulate([result(data_official=False)])
     assert table.bands[0].standings[0].badges == ("unofficial data",)

@@ -148,3 +148,13 @@ def test_given_sizes_that_do_not_fit_are_unsupported_with_the_budget_they_need()
     assert method.preview(Problem(PAPER.architecture, C10, caught.value.smallest)).total == caught.value.smallest
     with pytest.raises(OptionError, match="option unit"):
         Hypernetwork({"unit": 0})
+
+
+@pytest.mark.parametrize("options", [{}, {"embedding": 7}, {"hidden": 9}, {"unit": 3}], ids=str)
+@pytest.mark.parametrize("budget", [2**62, 2**61, 2**60 + 1, 2**53])
+@pytest.mark.parametrize("name", ["wrn-10-1", "densenet-bc-22-6"])
+def test_budgets_beyond_every_memory_overflow_nothing(name, budget, options):
+    ledger = Hypernetwork(options).preview(Problem(plugins.architecture(name), C10, budget)).check("network")
+    assert ledger.total - ledger.fixed <= 2**60
+    # What is left of a budget that is larger is explained.
+    assert ledger.remark is not None or ledger.total > 0.99 * budget

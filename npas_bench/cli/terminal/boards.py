@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from npas_bench.database.labels import data_text, printable
+from npas_bench.leaderboard.standings import CONTRADICTED
 from npas_bench.leaderboard.texts import (
     cost_lines,
     interval_text,
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from npas_bench.database.queries.reproductions import Related
+    from npas_bench.database.queries.reproductions import FinishedRun, Related
     from npas_bench.database.schema import RunRow
     from npas_bench.leaderboard.standings import BoardTable, Standing
 
+_MOST_IMPORTED = 5
 _LEGEND = (
     "± is half the 95 % t-interval of the mean, from three seeds up. Rank is one plus the number of methods "
     "that are significantly better at the same budget (Holm's procedure, 5 %); methods without a significant "
@@ -79,6 +81,9 @@ def _print_table(console: Console, board: BoardTable) -> None:
             if standing.note and (standing.unsupported or standing.failed):
                 what = "failed" if standing.failed else "unsupported"
                 notes[f"{what}: {standing.label} at {band.text}: {standing.note}"] = None
+            if CONTRADICTED in standing.badges:
+                runs = ", ".join(str(run.run) for run in standing.runs)
+                notes[f"{CONTRADICTED}: {standing.label} at {band.text}; npas-bench show RUN compares ({runs})"] = None
     console.print(table)
     if board.cut is not None:
         more = f"{board.cut.budgets:,} larger budgets" if board.cut.budgets > 1 else "a larger budget"
@@ -108,8 +113,15 @@ def _value(standing: Standing, unit: str) -> str:
     return "\n".join(mean + trouble_texts(standing))
 
 
-def print_run(console: Console, row: RunRow, related: Related) -> None:
-    """Print everything that is known about a run, and the runs that it repeats or is repeated by."""
+def print_run(console: Console, row: RunRow, related: Related, *, claimed: bool = False) -> None:
+    """Print everything that is known about a run, and the runs that it repeats or is repeated by.
+
+    Args:
+        console: where to print it.
+        row: the run.
+        related: the runs that it has to do with.
+        claimed: whether only a file from elsewhere says what its data is.
+    """
     cell = row.cell
     facts: list[tuple[str, Any]] = [
         ("run", f"{row.id}, {row.state}" + (f", attempt {row.attempt}" if row.attempt > 1 else "")),
@@ -120,7 +132,7 @@ def print_run(console: Console, row: RunRow, related: Related) -> None:
         ("seed", cell.seed),
         ("recipe", f"{cell.recipe_name} {json.dumps(differing(cell.recipe))}"),
         ("identity", cell.identity),
-        ("data", data_text(row.data_label, row.data_official)),
+        ("data", data_text(row.data_label, row.data_official, claimed=claimed)),
         ("data digest", row.data_digest),
     ]
     for metric in sorted(row.metrics, key=lambda metric: metric.position):
@@ -189,7 +201,19 @@ def _repetition_facts(row: RunRow, related: Related) -> list[tuple[str, Any]]:
         facts.append(("repetition of", f"{repeated}; no board counts it as a seed"))
     if related.repetitions:
         facts.append(("repeated by", ", ".join(f"run {number}" for number in related.repetitions)))
+    mine = {metric.name: metric.value for metric in row.metrics}
+    facts += [("imported run", _comparison(one, mine)) for one in related.imported[:_MOST_IMPORTED]]
+    if len(related.imported) > _MOST_IMPORTED:
+        facts.append(("", f"and {len(related.imported) - _MOST_IMPORTED:,} more imported runs of this cell"))
     return facts
+
+
+def _comparison(one: FinishedRun, mine: Mapping[str, float]) -> str:
+    """A run of the same cell from elsewhere, and where it differs from this one."""
+    others = {name: value for name, value in one.metrics.items() if name in mine and value != mine[name]}
+    said = [f"{name} {value:.6g}, not {mine[name]:.6g}" for name, value in others.items()]
+    same = all(value == mine.get(name) for name, value in one.metrics.items())
+    return f"run {one.run} of {one.origin}: {'the same metrics' if same else '; '.join(said) or 'other metrics'}"
 
 
 def _attempt(entry: Mapping[str, Any]) -> str:

@@ -77,9 +77,7 @@ def print_outlook(console: Console, outlook: Outlook, device: str, forecast: For
         of_what: how many cells were forecast on which basis.
     """
     cpu = device == "cpu"
-    now = datetime.now().astimezone()
-    end = now + timedelta(seconds=outlook.seconds)
-    when = f"{end:%H:%M}" if end.date() == now.date() else f"{end:%H:%M on %a %d %B %Y}"
+    when = _moment(outlook.seconds)
     lanes = f"{outlook.lanes} {'CPU thread' if cpu else 'GPU'}{'s' if outlook.lanes > 1 else ''}"
     bases = "; ".join(f"{of_what[basis]:,} from {words}" for basis, words in _BASES.items() if of_what[basis])
     facts = {
@@ -101,6 +99,16 @@ def print_outlook(console: Console, outlook: Outlook, device: str, forecast: For
     for name, fact in facts.items():
         table.add_row(name, fact)
     console.print(table)
+
+
+def _moment(seconds: float) -> str:
+    """The local time at which so many seconds from now are over, with the date where that is not today."""
+    now = datetime.now().astimezone()
+    try:
+        end = now + timedelta(seconds=seconds)
+    except OverflowError:
+        return "a time that no calendar has"
+    return f"{end:%H:%M}" if end.date() == now.date() else f"{end:%H:%M on %a %d %B %Y}"
 
 
 def _duration(seconds: float) -> str:

@@ -103,7 +103,8 @@ def _list(look: Look) -> None:
 def _draw(look: Look, row: RunRow) -> None:
     cell = row.cell
     st.subheader(plain(short(cell_label(cell), 160)))
-    data = data_text(row.data_label, row.data_official)
+    claimed = row.origin is not None and look.name == "mine"
+    data = data_text(row.data_label, row.data_official, claimed=claimed)
     facts = f"{row.state} · recipe {cell.recipe_name} · data {data} · {row.device} ({row.device_class})"
     st.markdown(f"{_ICONS.get(row.state, '')} {plain(facts)}")
     if row.message:
@@ -248,6 +249,7 @@ def _repetitions(look: Look, row: RunRow) -> None:
                 "Run": one.run,
                 "Device": one.device_class,
                 "Counts": one.counts,
+                "Origin": printable(one.origin or ""),
                 **{printable(name): value for name, value in one.metrics.items()},
                 "Same to the bit": one.metrics == mine,
             }

@@ -13,7 +13,7 @@ from npas_bench.database.schema import MetricRow, RunRow
 from npas_bench.database.states import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from npas_bench.database.opening import Database
@@ -33,6 +33,7 @@ class FinishedRun(NamedTuple):
         counts: whether it is the one that boards show for its device class.
         device_class: `cpu` or `cuda`.
         finished: when it ended.
+        origin: name of the file that it came in; None for a run of this database.
         metrics: values of the metrics by their names.
     """
 
@@ -41,6 +42,7 @@ class FinishedRun(NamedTuple):
     counts: bool
     device_class: str
     finished: datetime | None
+    origin: str | None
     metrics: dict[str, float]
 
 
@@ -50,18 +52,24 @@ class Related(NamedTuple):
     Attributes:
         repeats: number of the run that it repeats; None if it repeats none, or one of another database.
         repetitions: numbers of the runs that repeat it, oldest first.
+        imported: finished runs of the same cell, data and device class that came from elsewhere, oldest first.
     """
 
     repeats: int | None
     repetitions: list[int]
+    imported: Sequence[FinishedRun] = ()
 
 
 def related_runs(database: Database, row: RunRow) -> Related:
-    """The run that a run repeats, and the runs that repeat it."""
+    """The run that a run repeats, the runs that repeat it, and finished runs of its cell from elsewhere."""
+    finished = read_finished_runs(database, row.identity, row.data_digest) if row.state == RunState.DONE else []
+    imported = [
+        one for one in finished if one.origin is not None and one.run != row.id and one.device_class == row.device_class
+    ]
     with database.session() as session:
         repeats = session.scalar(select(RunRow.id).where(RunRow.uid == row.repeats)) if row.repeats else None
         repetitions = session.scalars(select(RunRow.id).where(RunRow.repeats == row.uid).order_by(RunRow.id))
-        return Related(repeats, list(repetitions))
+        return Related(repeats, list(repetitions), imported)
 
 
 def reproduced_runs(results: Sequence[Result], *databases: Database) -> set[int]:
@@ -102,10 +110,43 @@ def _several(database: Database, identities: Sequence[str], *, alone: bool) -> I
             yield from ((identity, digest, str(number)) for number in range(count))
 
 
+def contradicted_runs(
+    results: Sequence[Result], database: Database, shown: Callable[[float, str | None], float]
+) -> set[int]:
+    """Find the own results of whose cells an imported run has another value.
+
+    Args:
+        results: results of the database.
+        database: open.
+        shown: makes a value in a unit what a reader sees of it; values that look alike are no contradiction.
+
+    Returns:
+        The numbers of the results' runs.
+    """
+    own = {
+        (one.identity, one.data_digest, one.device_class): one
+        for one in results
+        if one.origin is None and one.state == RunState.DONE and one.value is not None
+    }
+    imported = RunRow.origin.is_not(None), RunRow.state == RunState.DONE, RunRow.current.is_(False)
+    columns = (RunRow.identity, RunRow.data_digest, RunRow.device_class, MetricRow.name, MetricRow.value)
+    found: set[int] = set()
+    with database.session() as session:
+        for part in _parts(sorted({identity for identity, _, _ in own})):
+            query = select(*columns).join(MetricRow, MetricRow.run_id == RunRow.id)
+            for *key, name, value in session.execute(query.where(RunRow.identity.in_(part), *imported)):
+                mine = own.get((key[0], key[1], key[2]))
+                if mine is None or mine.value is None or mine.metric != name:
+                    continue
+                if shown(mine.value, mine.unit) != shown(value, mine.unit):
+                    found.add(mine.run)
+    return found
+
+
 def read_finished_runs(database: Database, identity: str, data_digest: str) -> list[FinishedRun]:
     """Read all finished runs of a cell on some data, repetitions among them, the oldest first."""
     runs = (
-        select(RunRow.id, RunRow.uid, RunRow.current, RunRow.device_class, RunRow.finished)
+        select(RunRow.id, RunRow.uid, RunRow.current, RunRow.device_class, RunRow.finished, RunRow.origin)
         .where(RunRow.identity == identity, RunRow.data_digest == data_digest, RunRow.state == RunState.DONE)
         .order_by(RunRow.id)
     )

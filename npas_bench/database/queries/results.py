@@ -9,6 +9,7 @@ from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import joinedload, selectinload
 
 from npas_bench.cells.labels import method_label
+from npas_bench.database.bounds import believable_bytes, believable_operations, believable_seconds
 from npas_bench.database.runs import count_states
 from npas_bench.database.schema import CellRow, MetricRow, RunRow
 
@@ -36,6 +37,7 @@ class Result(NamedTuple):
         value: value of the metric.
         unit: unit of the value.
         higher_is_better: whether a higher value is better.
+        origin: name of the file that a run from elsewhere came in; None for a run of this database.
     """
 
     run: int
@@ -67,6 +69,7 @@ class Result(NamedTuple):
     value: float | None
     unit: str | None
     higher_is_better: bool | None
+    origin: str | None = None
 
 
 # SQLite takes 32,766 variables in a statement, and older builds of it 999.
@@ -102,6 +105,7 @@ _COLUMNS = (
     MetricRow.value,
     MetricRow.unit,
     MetricRow.higher_is_better,
+    RunRow.origin,
 )
 
 
@@ -140,9 +144,21 @@ def read_results(
         parts = [boards[start : start + _AT_ONCE] for start in range(0, len(boards), _AT_ONCE)]
         queries = [query.where(RunRow.board.in_(part)) for part in parts]
     with database.session() as session:
-        results = [Result(*row) for one in queries for row in session.execute(one)]
+        results = [_believed(Result(*row)) for one in queries for row in session.execute(one)]
     # Not sorted by the database, which might choose a slower index for it, and would follow a locale's rules.
     return sorted(results, key=lambda r: (r.task, r.architecture, r.budget, r.method, r.seed, r.run))
+
+
+def _believed(result: Result) -> Result:
+    """The result without costs that no run can have, which earlier versions took from elsewhere."""
+    costs = (result.seconds_per_step, result.peak_memory, result.forward_flops, result.generation_flops)
+    seconds, memory = believable_seconds(result.seconds_per_step), believable_bytes(result.peak_memory)
+    forward, generation = map(believable_operations, costs[2:])
+    if (seconds, memory, forward, generation) == costs:
+        return result
+    return result._replace(
+        seconds_per_step=seconds, peak_memory=memory, forward_flops=forward, generation_flops=generation
+    )
 
 
 # The columns of the names that a user may choose by.

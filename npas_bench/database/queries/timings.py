@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Float, Text, case, cast, select
 
+from npas_bench.database.bounds import LONGEST, SHORTEST, believable_bytes, believable_seconds
 from npas_bench.database.schema import CellRow, RunRow
 from npas_bench.database.states import RunState
 
@@ -87,7 +88,8 @@ def read_timings(database: Database, device_class: str, *, most: int = MOST) -> 
             case((_has_stop_rule(), cast(RunRow.history, Text))),
         )
         .join(CellRow, CellRow.identity == RunRow.identity)
-        .where(RunRow.state == RunState.DONE, RunRow.device_class == device_class, RunRow.train_seconds > 0)
+        .where(RunRow.state == RunState.DONE, RunRow.device_class == device_class)
+        .where(RunRow.train_seconds.between(SHORTEST, LONGEST))
         .order_by(RunRow.id.desc())
     )
     newest = math.ceil(most / 2)
@@ -97,7 +99,17 @@ def read_timings(database: Database, device_class: str, *, most: int = MOST) -> 
         picked = older[:: math.ceil(len(older) / (most - newest))] if older and most > newest else range(0)
         for start in range(0, len(picked), _CHUNK):
             rows += session.execute(query.where(RunRow.id.in_(picked[start : start + _CHUNK])))
-    return [Timing(*row[1:-1])._replace(trained_epochs=_epochs(row[-1])) for row in rows]
+    return [_believed(Timing(*row[1:-1]), _epochs(row[-1])) for row in rows]
+
+
+def _believed(timing: Timing, epochs: int | None) -> Timing:
+    """The timing without costs that no run can have, which earlier versions took from elsewhere."""
+    return timing._replace(
+        evaluate_seconds=believable_seconds(timing.evaluate_seconds),
+        seconds_per_step=believable_seconds(timing.seconds_per_step),
+        peak_memory=believable_bytes(timing.peak_memory),
+        trained_epochs=epochs,
+    )
 
 
 def _has_stop_rule() -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ from npas_bench.generation.allotment import is_notable
 from npas_bench.generation.engine import Generation
 from npas_bench.generation.rules import Gradients, Rule
 from npas_bench.methods.base import MethodOptions, Problem, SharingMethod, unsupported_below
-from npas_bench.methods.hypernetwork.sizes import Limits, Plan, choose, classes, cost, smallest, widest_hidden
+from npas_bench.methods.hypernetwork.sizes import MOST, Limits, Plan, choose, classes, cost, smallest, widest_hidden
 from npas_bench.network import GeneratedNetwork, Network
 
 if TYPE_CHECKING:
@@ -70,16 +70,16 @@ class Hypernetwork(SharingMethod):
         unused = problem.available - plain - cost(plan.layers, plan.sizes)
         if not is_notable(unused, problem.budget):
             return HypernetworkAllocation(plan)
-        return HypernetworkAllocation(plan, f"{unused:,} parameters are unused: {self._limit(plan)}")
+        return HypernetworkAllocation(plan, f"{unused:,} parameters are unused: {self._limit(plan, problem.available)}")
 
-    def _limit(self, plan: Plan) -> str:
+    def _limit(self, plan: Plan, available: int) -> str:
         """The reason why the sizes cannot grow any further."""
         given = [name for name in ("embedding", "hidden", "unit") if getattr(self.options, name) is not None]
         if {"embedding", "hidden"} <= set(given):
             return "embedding and hidden size are given"
         if "hidden" not in given and plan.sizes.hidden == widest_hidden(plan.sizes.embedding):
             return "a larger hidden size would only make generating dearer"
-        return "no larger sizes fit"
+        return "no larger sizes fit" if available <= MOST else "larger ones could not be addressed in memory"
 
     @override
     def build(self, problem: Problem) -> Network:

@@ -24,6 +24,10 @@ _POOR = 4
 _WIDEST = 2
 
 
+# Scalars of maps, embeddings and plain weights together. A tensor of twice as many could not be addressed any more.
+MOST = 2**60
+
+
 class Sizes(NamedTuple):
     """The sizes that describe a hypernetwork.
 
@@ -124,13 +128,14 @@ def inner_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 
 
 def choose(layers: Sequence[Layer], available: int, limits: Limits) -> Plan | None:
-    """The plan that uses `available` scalars best; None if no plan fits.
+    """The plan that uses `available` scalars, or `MOST` if there are more, best; None if no plan fits.
 
     Args:
         layers: the network's layers, in network order.
         available: scalars for maps, embeddings and the weights of plain layers.
         limits: the sizes that are given.
     """
+    available = min(available, MOST)
     poor = None
     for generated in _ranges(layers):
         rest = available - sum(layer.size for layer in layers) + sum(layer.size for layer in generated)
