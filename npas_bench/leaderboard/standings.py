@@ -30,6 +30,7 @@ REFERENCE = "full"
 FEWER_SEEDS = "not all seeds"
 REPRODUCED = "reproduced"
 CONTRADICTED = "imported runs differ"
+MIXED = "some seeds imported"
 
 
 class SeedRun(NamedTuple):
@@ -276,7 +277,7 @@ def _table(group: Sequence[Result], marks: Marks) -> BoardTable:
     reference = _reference_time(own) or _reference_time(group)
     bands: dict[int, list[Result]] = defaultdict(list)
     for result in group:
-        bands[result.budget].append(result)
+        bands[result.budget].append(_comparable(result, measured))
     asked = max(Counter(_row(result) for result in group).values())
     return BoardTable(
         key=first.board,
@@ -296,6 +297,20 @@ def _table(group: Sequence[Result], marks: Marks) -> BoardTable:
         ],
         data_claimed=claimed,
     )
+
+
+def _comparable(result: Result, measured: Result | None) -> Result:
+    """The result; a failed one in place of an imported one that measures something else than own results do."""
+    if measured is None or measured.origin is not None or result.origin is None or result.metric is None:
+        return result
+    if _metric(result) == _metric(measured):
+        return result
+    message = f"it was imported, and its metric {result.metric} is not the {measured.metric} of own runs"
+    return result._replace(state=RunState.FAILED, value=None, message=message)
+
+
+def _metric(result: Result) -> tuple[str | None, str | None, bool | None]:
+    return result.metric, result.unit, result.higher_is_better
 
 
 def _reference_time(results: Iterable[Result]) -> float | None:
@@ -367,6 +382,8 @@ def _badges(runs: Sequence[Result], done: int, table: _Table) -> Iterator[str]:
         yield CLAIMED
     if 0 < done < table.seeds:
         yield FEWER_SEEDS
+    if {run.origin is None for run in runs if run.state == RunState.DONE} == {True, False}:
+        yield MIXED
     if any(run.run in table.marks.reproduced for run in runs):
         yield REPRODUCED
     if any(run.run in table.marks.contradicted for run in runs):

@@ -5,12 +5,21 @@ import json
 import pytest
 from sqlalchemy import text
 
+from npas_bench.budget import LARGEST
 from npas_bench.cells.grid import parse_grid
 from npas_bench.cells.recipes import Change
-from npas_bench.database.bounds import LONGEST, believable_bytes, believable_operations, believable_seconds
+from npas_bench.database.bounds import (
+    LONGEST,
+    MOST_SCALARS,
+    believable_bytes,
+    believable_operations,
+    believable_seconds,
+)
 from npas_bench.database.exchange.importing import add_records
+from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.database.queries.results import read_results
 from npas_bench.database.queries.timings import read_timings
+from npas_bench.forecast.demand import Demands
 from npas_bench.forecast.forecast import Forecast
 from npas_bench.forecast.outlook import look_out
 from npas_bench.leaderboard.cost import COSTS, spent
@@ -34,6 +43,7 @@ ABSURD = {
     "2^62 epochs": {"epochs": 2**62, "batch_size": 2**62},
     "epochs of text": {"epochs": "many", "batch_size": {}},
 }
+DEMANDS = Demands()
 TABLES = {"value": "metrics", "budget": "cells", "full": "cells"}
 
 
@@ -50,20 +60,32 @@ def spoil(database, changes):
                 session.execute(text("UPDATE runs SET cost = :c WHERE id % 3 > 0"), {"c": json.dumps(cost)})
             else:
                 where = "" if TABLES.get(name) == "cells" else f"WHERE {'run_id' if name == 'value' else 'id'} % 3 > 0"
-                session.execute(text(f"UPDATE {TABLES.get(name, 'runs')} SET {name} = :v {where}"), {"v": value})
+                session.execute(text(f'UPDATE {TABLES.get(name, "runs")} SET "{name}" = :v {where}'), {"v": value})
 
 
 @pytest.mark.parametrize("what", ABSURD)
-def test_every_reader_survives_numbers_that_no_run_can_have(database, what):
+def test_every_reader_survives_numbers_that_no_run_can_have(what):
+    opened = open_for_writing(locate("runs.db"))
+    survive(opened, ABSURD[what])
+    opened.close()
+
+
+def test_so_it_does_on_every_kind_of_server(database):
+    names = ("costs of 5e-324", "operations of 10^300", "metrics of 1e308", "2^63 - 1 parameters")
+    survive(database, {name: value for what in names for name, value in ABSURD[what].items()})
+
+
+def survive(database, changes):
+    """Read a database with these changes in every way."""
     add_records(database, [file_of(*(record(seed, train_seconds=2.0) for seed in range(3)))])
-    spoil(database, ABSURD[what])
+    spoil(database, changes)
     read_everything(database)
     for table in read_tables(database).shown:
         for axis in COSTS.values():
             assert all(one.cost < 1e30 for one in spent(table, axis))
     assert len(read_results(database)) == 3
     timings = read_timings(database, "cpu")
-    forecast = Forecast(timings, "cpu", "here")
+    forecast = Forecast(timings, "cpu", "here", DEMANDS)
     planned = _planned()
     estimates = forecast.all(planned)
     assert all(0 < one.seconds <= LONGEST for one in estimates)
@@ -80,6 +102,10 @@ def _planned():
         "seeds": 1,
     }
     return plan_cells(parse_grid(grid, "test"), Change(), "cpu")
+
+
+def test_a_run_may_have_as_many_parameters_as_a_budget():
+    assert MOST_SCALARS == LARGEST
 
 
 def test_numbers_that_runs_can_have_are_believed_and_others_are_none():

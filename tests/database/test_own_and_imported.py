@@ -7,7 +7,9 @@ import pytest
 from rich.console import Console
 
 from npas_bench.cli.terminal.boards import print_board, print_run
+from npas_bench.database.exchange import files
 from npas_bench.database.exchange.importing import add_records
+from npas_bench.database.queries.boards import board_full, choose_boards, describe_boards
 from npas_bench.database.queries.reproductions import Related, related_runs
 from npas_bench.database.queries.results import find_run, read_results
 from npas_bench.database.runs import add_runs, finish_run
@@ -175,7 +177,7 @@ def test_data_that_is_official_by_an_import_alone_is_told_as_a_claim(database):
     own_run(database, 1)
     (table,) = read_tables(database).shown
     assert table.data == "digits"
-    assert badges(database) == set()
+    assert badges(database) == {"some seeds imported"}
 
 
 def test_data_that_an_import_calls_unofficial_is_told_as_before(database):
@@ -195,6 +197,27 @@ def test_what_all_results_of_a_table_share_is_told_by_own_runs(database):
     (table,) = read_tables(database).shown
     assert [band.budget for band in table.bands] == [10, 1551]
     assert (table.full, table.recipe, table.data_label, table.data_official) == (77_562, "default", "digits", True)
+    (board,) = choose_boards(database).chosen
+    assert board_full(database, board) == 77_562
+    (facts,) = describe_boards(database, [board])
+    assert (facts.recipe, facts.data_label) == ("default", "digits")
+
+
+@pytest.mark.parametrize("strange", [{"name": "accuracy"}, {"unit": ""}, {"higher_is_better": True}], ids=str)
+def test_an_imported_metric_is_not_averaged_with_another_one_of_own_runs(database, strange):
+    # Where the task is not installed, an import cannot tell that these are not its metrics.
+    number = own_run(database)
+    made = record(1)
+    made["metrics"] = [made["metrics"][0] | {"value": 97.0} | strange]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "contradiction", lambda _: None)
+        add_records(database, [file_of(made)])
+    (table,) = read_tables(database).shown
+    ((standing,),) = [band.standings for band in table.bands]
+    mine = record(0)["metrics"][0]
+    assert (standing.mean, standing.seeds, standing.failed) == (mine["value"], 1, 1)
+    assert (table.metric, table.unit, table.higher_is_better) == ("error@1", "%", False)
+    assert [run.run for run in standing.runs if run.value is not None] == [number]
 
 
 def test_the_published_board_is_taken_at_its_word():

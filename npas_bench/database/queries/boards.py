@@ -190,11 +190,10 @@ def describe_boards(database: Database, boards: Iterable[Board]) -> list[BoardFa
                 select(*columns)
                 .join(RunRow, CellRow.identity == RunRow.identity)
                 .where(RunRow.current, RunRow.board == board.key)
-                .limit(1)
             )
-            row = session.execute(query).first()
+            row = _first(session, query)
             if row is not None:
-                found.append(BoardFacts(board.key, *row, board.results))
+                found.append(BoardFacts._make((board.key, *row, board.results)))
     return sorted(found, key=lambda facts: (*facts[1:-1], facts.key))
 
 
@@ -204,10 +203,16 @@ def board_full(database: Database, board: Board) -> int:
         select(CellRow.full)
         .join(RunRow, CellRow.identity == RunRow.identity)
         .where(RunRow.current, RunRow.board == board.key)
-        .limit(1)
     )
     with database.session() as session:
-        return session.scalar(query) or 0
+        row = _first(session, query)
+    return 0 if row is None else int(row[0])
+
+
+def _first(session: Session, query: Any) -> Any:
+    """The first row of a query of runs: of own runs if there are any, since an import does not decide about these."""
+    own = session.execute(query.where(RunRow.origin.is_(None)).limit(1)).first()
+    return own if own is not None else session.execute(query.limit(1)).first()
 
 
 def board_budgets(database: Database, board: Board) -> list[BudgetCount]:
