@@ -21,11 +21,11 @@ def upgrade_database(db: choose.Database = None) -> None:
     from npas_bench.leaderboard.paper_list import paper_list
 
     location = locate(db)
-    before, after = upgrade(location, paper_list())
+    before, after, copy = upgrade(location, paper_list())
     if before == after:
         said = f"database {location} has schema {after} already: nothing to do"
     else:
-        kept = f"; as it was, it is {location.path}.{before}" if location.path else ""
+        kept = f"; as it was, it is {location.shown(copy)}" if copy else ""
         said = f"database {location} brought from schema {before} to {after}{kept}"
     output.print(said, markup=False, soft_wrap=True)
 

@@ -35,6 +35,7 @@ def weights(
     """
     from npas_bench.cli.show import read_run
     from npas_bench.database.opening import locate
+    from npas_bench.database.plain_files import refuse_to_replace
     from npas_bench.runner.kept import check_kept
     from npas_bench.runner.launch import checkpoint_path
     from npas_bench.runner.work import KeptWeights, weights_folder
@@ -44,6 +45,7 @@ def weights(
         raise NpasBenchError(f"--out {out}: the name of a file of weights ends in .safetensors")
     if out.exists() and not force:
         raise NpasBenchError(f"{out} exists: name another file with --out, or add --force to overwrite it")
+    refuse_to_replace(out, f"--out {out}")
     location = locate(db)
     row = read_run(location, run).row
     listed = next((kept for kept in row.weights if kept.kind == "trained"), None)

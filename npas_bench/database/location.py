@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from typing_extensions import override
 
+from npas_bench.database.labels import printable
+from npas_bench.database.plain_files import HEADER, kind_of
 from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -27,17 +30,19 @@ class Location:
     """The place of a database.
 
     Attributes:
-        url: URL that SQLAlchemy opens it by.
-        path: path of an SQLite file; None for a server.
+        url: URL of a server; of a file, a URL that names it to SQLAlchemy.
+        path: real path of an SQLite file, the same by whichever name it is reached; None for a server.
+        written: the path as the user wrote it, which messages show.
     """
 
     url: URL
     path: Path | None
+    written: str = field(default="", compare=False)
 
     @override
     def __str__(self) -> str:
         if self.path:
-            return str(self.path)
+            return self.written or str(self.path)
         # A password may also be among the options.
         plain = {name: value for name, value in self.url.query.items() if name in _PLAIN_OPTIONS}
         return self.url.set(query=plain).render_as_string(hide_password=True)
@@ -47,7 +52,7 @@ class Location:
         """A name for its files in a folder that it shares with other databases."""
         if self.path is None:
             return self.work_folder.name
-        return f"{self.path.name}-{hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:12]}.work"
+        return f"{self.path.name}-{hashlib.sha256(str(self.path).encode()).hexdigest()[:12]}.work"
 
     @property
     def work_folder(self) -> Path:
@@ -56,6 +61,21 @@ class Location:
             return self.path.with_name(f"{self.path.name}.work")
         place = f"{self.url.host}:{self.url.port}/{self.url.database}?{sorted(self.url.query.items())}"
         return Path(f"npas-bench-{hashlib.sha256(place.encode()).hexdigest()[:12]}.work")
+
+    def shown(self, path: Path) -> Path:
+        """The path of a file or folder near the database, written as the user wrote the database's own."""
+        written = Path(self.written).expanduser()
+        if self.path is None or not self.written or written.is_symlink():
+            return path
+        return written.parent if path == self.path.parent else written.with_name(path.name)
+
+    def there(self) -> bool:
+        """Tell whether an SQLite file exists, which is a regular file then.
+
+        Raises:
+            DatabaseError: if something else lies at its place.
+        """
+        return self.path is not None and _is_there(self.path, str(self))
 
 
 def locate(wanted: str | None) -> Location:
@@ -79,14 +99,51 @@ def locate(wanted: str | None) -> Location:
     return Location(url.set(drivername="postgresql+psycopg"), None)
 
 
-def _file(written: str) -> Location:
-    try:
-        path = Path(written).expanduser()
-        path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DatabaseError(f"database '{written}' cannot be a file: {error}") from None
-    if not path.name or written == ":memory:":
-        raise DatabaseError(f"database '{written}' names no file: {_FORMS}")
-    if path.is_dir():
-        raise DatabaseError(f"database '{written}' is a folder: name a file in it with --db or NPAS_BENCH_DB")
+def location_of(path: Path) -> Location:
+    """The place of an SQLite file of the package's own making."""
     return Location(make_url("sqlite://").set(database=str(path)), path)
+
+
+def _file(written: str) -> Location:
+    shown = printable(written)
+    try:
+        path = Path(os.path.realpath(Path(written).expanduser()))
+        written.encode()
+    except UnicodeEncodeError:
+        raise DatabaseError(f"database '{shown}' has a name that is not UTF-8, which SQLite cannot open") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DatabaseError(f"database '{shown}' cannot be a file: {error}") from None
+    if not Path(written).name or written == ":memory:":
+        raise DatabaseError(f"database '{shown}' names no file: {_FORMS}")
+    _is_there(path, shown)
+    return Location(make_url("sqlite://").set(database=str(path)), path, written)
+
+
+def _is_there(path: Path, shown: str) -> bool:
+    """Tell whether a database's file exists; whatever else lies there is refused before it is opened or replaced."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise DatabaseError(f"database '{shown}' cannot be a file: {error.strerror or error}") from None
+    if stat.S_ISREG(mode):
+        _check_header(path, shown)
+        return True
+    if stat.S_ISDIR(mode):
+        raise DatabaseError(f"database '{shown}' is a folder: name a file in it with --db or NPAS_BENCH_DB")
+    raise DatabaseError(f"database '{shown}' is {kind_of(mode)} and no regular file: {_FORMS}")
+
+
+def _check_header(path: Path, shown: str) -> None:
+    # SQLite takes empty and very short files for new databases.
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(HEADER))
+    except OSError as error:
+        raise DatabaseError(f"database '{shown}' cannot be opened: {error.strerror or error}") from None
+    if start != HEADER:
+        what = "is an empty file, which holds no" if not start else "is no SQLite database and holds no"
+        raise DatabaseError(
+            f"database '{shown}' {what} npas-bench results: remove it, or name another with --db or NPAS_BENCH_DB"
+        )

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import shlex
 import sqlite3
-from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from contextlib import closing, suppress
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
-from sqlalchemy import create_engine, event, inspect, text
-from sqlalchemy.exc import DatabaseError as SqlDatabaseError
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 
+from npas_bench.database.engines import explained, make_engine, outside_transactions
+from npas_bench.database.engines import reaching as reaching
 from npas_bench.database.location import Location as Location
 from npas_bench.database.location import locate as locate
+from npas_bench.database.location import location_of
 from npas_bench.database.papers import fill_papers, papers_current
 from npas_bench.database.schema import REVISION, REVISIONS, VERSION_TABLE
 from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.engine import URL
 
     from npas_bench.database.papers import PaperList
 
-_BUSY_SECONDS = 60
-_CONNECT_SECONDS = 10
 # The key of the lock under which schemas change: any number, the same in every version ("npas" in ASCII).
 _SERVER_LOCK = 0x6E706173
 
@@ -69,7 +69,7 @@ class Database:
 
     def _leave_write_ahead_log(self) -> None:
         # While somebody reads the file, its log has to stay; it is complete, and the next driver merges it.
-        with suppress(OperationalError), _outside_transactions(self.engine) as connection:
+        with suppress(OperationalError), outside_transactions(self.engine) as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout=200")
             connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
 
@@ -89,21 +89,21 @@ def open_for_writing(location: Location, papers: PaperList | None = None) -> Dat
     """
     if location.path is None:
         return _open_server(location, papers)
-    if location.path.exists() and location.path.stat().st_size:
-        # A file that is no database shall get no lock file beside it.
+    if location.there():
+        # A file that is no database, an empty one included, shall get no lock file beside it.
         reader = open_for_reading(location)
         if reader is not None:
             reader.close()
     lock = _lock(location, location.path)
     try:
-        if not location.path.exists() or location.path.stat().st_size == 0:
+        if not location.there():
             _make_file(location, location.path, papers)
-        engine = _engine(location)
-        with _explained(location, engine):
+        engine = make_engine(location)
+        with explained(location, engine):
             with engine.connect() as connection:
                 _check(location, _revision(connection))
             _renew_papers(engine, papers)
-            with _outside_transactions(engine) as connection:
+            with outside_transactions(engine) as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     except BaseException:
         lock.release()
@@ -112,8 +112,8 @@ def open_for_writing(location: Location, papers: PaperList | None = None) -> Dat
 
 
 def _open_server(location: Location, papers: PaperList | None) -> Database:
-    engine = _engine(location)
-    with _explained(location, engine):
+    engine = make_engine(location)
+    with explained(location, engine):
         with engine.connect() as connection:
             empty = _revision(connection) is None and not inspect(connection).get_table_names()
         if empty:
@@ -130,10 +130,10 @@ def open_beside(location: Location) -> Database | None:
     Raises:
         DatabaseError: as `open_for_writing` does, but for the driver.
     """
-    if location.path is not None and not location.path.exists():
+    if location.path is not None and not location.there():
         return None
-    engine = _engine(location)
-    with _explained(location, engine), engine.connect() as connection:
+    engine = make_engine(location)
+    with explained(location, engine), engine.connect() as connection:
         _check(location, _revision(connection))
     return Database(location, engine)
 
@@ -153,8 +153,22 @@ def open_for_import(location: Location, papers: PaperList | None = None) -> Data
         return beside
 
 
-def upgrade(location: Location, papers: PaperList | None = None) -> tuple[str, str]:
-    """Bring a database to the newest schema, and return the revisions before and after.
+class Upgraded(NamedTuple):
+    """What an upgrade did.
+
+    Attributes:
+        before: revision of the schema before it.
+        after: revision of the schema after it.
+        kept: the copy of a file as it was; None for a server and where there was nothing to do.
+    """
+
+    before: str
+    after: str
+    kept: Path | None = None
+
+
+def upgrade(location: Location, papers: PaperList | None = None) -> Upgraded:
+    """Bring a database to the newest schema.
 
     A file is changed in a copy that takes its place when it is whole, and kept as it was beside it.
 
@@ -163,46 +177,59 @@ def upgrade(location: Location, papers: PaperList | None = None) -> tuple[str, s
             on it.
     """
     if location.path is None:
-        engine = _engine(location)
-        with _explained(location, engine):
+        engine = make_engine(location)
+        with explained(location, engine):
             with engine.connect() as connection:
                 before = _known_revision(location, _revision(connection))
             if before != REVISION:
                 _migrate(engine, papers)
         engine.dispose()
-        return before, REVISION
-    if not location.path.exists():
+        return Upgraded(before, REVISION)
+    if not location.there():
         raise DatabaseError(f"database {location} does not exist")
     lock = _lock(location, location.path)
     try:
-        engine = _engine(location, read_only=True)
-        with _explained(location, engine), engine.connect() as connection:
+        engine = make_engine(location, "ro")
+        with explained(location, engine), engine.connect() as connection:
             before = _known_revision(location, _revision(connection))
         engine.dispose()
-        if before != REVISION:
-            _upgrade_file(location, location.path, before, papers)
+        kept = _upgrade_file(location, location.path, before, papers) if before != REVISION else None
     finally:
         lock.release()
-    return before, REVISION
+    return Upgraded(before, REVISION, kept)
 
 
-def _upgrade_file(location: Location, path: Path, before: str, papers: PaperList | None) -> None:
-    kept, fresh = (path.with_name(f"{path.name}.{suffix}") for suffix in (before, "new"))
+def _upgrade_file(location: Location, path: Path, before: str, papers: PaperList | None) -> Path:
+    kept, fresh = _free(path, before), _beside(path)
     try:
         with closing(sqlite3.connect(path)) as source:
             for copy in (kept, fresh):
-                copy.unlink(missing_ok=True)
                 with closing(sqlite3.connect(copy)) as target:
                     source.backup(target)
             # A log that is left behind would be taken for the new file's.
             source.execute("PRAGMA journal_mode=DELETE")
     except (sqlite3.Error, OSError) as error:
         raise DatabaseError(f"database {location} cannot be copied for the upgrade: {error}") from None
-    engine = _engine(Location(location.url.set(database=str(fresh)), fresh))
-    with _explained(location, engine):
-        _migrate(engine, papers)
-    engine.dispose()
-    fresh.replace(path)
+    engine = make_engine(location_of(fresh), "rwc")
+    try:
+        with explained(location, engine):
+            _migrate(engine, papers)
+        engine.dispose()
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return kept
+
+
+def _free(path: Path, suffix: str) -> Path:
+    """A name for a copy beside a file that nothing has yet."""
+    names = (path.with_name(f"{path.name}.{suffix}{f'-{number}' if number else ''}") for number in count())
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def _beside(path: Path) -> Path:
+    """A name, beside a file, for its successor while that is made: nobody else has one like it."""
+    return path.with_name(f"{path.name[:200]}.{secrets.token_hex(4)}.new")
 
 
 class DatabaseTaken(DatabaseError):
@@ -218,9 +245,18 @@ def _taken(location: Location) -> DatabaseTaken:
 
 def _lock(location: Location, path: Path) -> FileLock:
     if not path.parent.is_dir():
-        raise DatabaseError(f"database {location}: the folder {path.parent} does not exist; make it first")
+        raise DatabaseError(
+            f"database {location}: the folder {location.shown(path.parent)} does not exist; make it first"
+        )
     # The real path is locked, so that two names for one file are one database.
-    lock = FileLock(f"{path.resolve()}.lock", thread_local=False)
+    beside = path.with_name(f"{path.name}.lock")
+    if os.path.lexists(beside) and (beside.is_symlink() or not beside.is_file() or beside.stat().st_size):
+        # The lock would empty the file.
+        raise DatabaseError(
+            f"database {location} needs the name {beside.name} for its lock, and another file has it: name another "
+            "database with --db"
+        )
+    lock = FileLock(beside, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -232,19 +268,17 @@ def _lock(location: Location, path: Path) -> FileLock:
 
 def _make_file(location: Location, path: Path, papers: PaperList | None) -> None:
     """Make an SQLite file beside its place and move it there, so that a crash leaves no file or a complete one."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    engine = _engine(Location(location.url.set(database=str(fresh)), fresh))
-    with _explained(location, engine):
-        _migrate(engine, papers)
-    engine.dispose()
-    fresh.replace(path)
-
-
-@contextmanager
-def _outside_transactions(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+    fresh = _beside(path)
+    engine = make_engine(location_of(fresh), "rwc")
+    try:
+        with explained(location, engine):
+            _migrate(engine, papers)
+        engine.dispose()
+        fresh.replace(path)
+    except OSError as error:
+        raise DatabaseError(f"database {location} cannot be made: {error.strerror or error}") from None
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def open_for_reading(location: Location, *, immutable: bool = False, patience: float | None = None) -> Database | None:
@@ -258,83 +292,12 @@ def open_for_reading(location: Location, *, immutable: bool = False, patience: f
     Raises:
         DatabaseError: as `open_for_writing` does.
     """
-    if location.path is not None and not location.path.exists():
+    if location.path is not None and not location.there():
         return None
-    engine = _engine(location, read_only=True, immutable=immutable, patience=patience)
-    with _explained(location, engine), engine.connect() as connection:
+    engine = make_engine(location, "ro", immutable=immutable, patience=patience)
+    with explained(location, engine), engine.connect() as connection:
         _check(location, _revision(connection))
     return Database(location, engine)
-
-
-def _engine(
-    location: Location, *, read_only: bool = False, immutable: bool = False, patience: float | None = None
-) -> Engine:
-    if location.path is None:
-        try:
-            return create_engine(
-                location.url,
-                pool_pre_ping=True,
-                # A server that vanishes without closing its connections is noticed within a minute and a half.
-                connect_args={
-                    "connect_timeout": _CONNECT_SECONDS if patience is None else max(1, round(patience)),
-                    "keepalives_idle": 30,
-                    "keepalives_interval": 10,
-                    "keepalives_count": 3,
-                    "tcp_user_timeout": 90_000,
-                },
-                execution_options={"postgresql_readonly": read_only},
-            )
-        except ModuleNotFoundError:
-            raise DatabaseError(
-                f"database {location}: PostgreSQL needs psycopg; install it with pip install 'npas-bench[postgres]'"
-            ) from None
-    url: URL | str = location.url
-    if read_only:
-        flags = "mode=ro&uri=true" + ("&immutable=1" if immutable else "")
-        url = f"sqlite:///file:{quote(str(location.path.resolve()))}?{flags}"
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS if patience is None else patience})
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    return engine
-
-
-@contextmanager
-def _explained(location: Location, engine: Engine) -> Iterator[None]:
-    try:
-        yield
-    except DatabaseError:
-        engine.dispose()
-        raise
-    except (SQLAlchemyError, OSError) as error:
-        engine.dispose()
-        cause = _first_line(error)
-        what = "cannot be reached" if location.path is None else "cannot be opened"
-        if isinstance(error, SqlDatabaseError) and "not a database" in cause:
-            what = "is no SQLite database"
-        raise DatabaseError(f"database {location} {what}: {cause}. Name another with --db or NPAS_BENCH_DB") from error
-
-
-@contextmanager
-def reaching(location: Location) -> Iterator[None]:
-    """Turn the errors of a database that fails in the middle of the work into one that a user can read.
-
-    Raises:
-        DatabaseError: instead of the database's own error.
-    """
-    try:
-        yield
-    except (OperationalError, SqlDatabaseError) as error:
-        raise DatabaseError(
-            f"database {location} failed: {_first_line(error)}. What was finished is stored; the same command goes on"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    cause = getattr(error, "orig", None) or error
-    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
 
 
 def _revision(connection: Connection) -> str | None:

@@ -28,7 +28,7 @@ def no_database(path):
 
 BROKEN = {
     "no database": (no_database, "is no SQLite database"),
-    "an empty file": (lambda path: path.touch(), "holds no npas-bench results"),
+    "an empty file": (lambda path: path.touch(), "is an empty file"),
     "another's database": (lambda path: sqlite3.connect(path).execute("CREATE TABLE a (b)"), "holds no npas-bench"),
     "the first schema": (lambda path: old(locate(str(path)), "0001"), f"0001, and this npas-bench uses {REVISION}"),
     "the second schema": (lambda path: old(locate(str(path)), "0002"), "npas-bench db upgrade --db"),

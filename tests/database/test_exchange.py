@@ -502,10 +502,10 @@ def test_a_full_disk_leaves_the_database_as_it_was():
 
 def test_a_database_that_cannot_be_written_is_said_so(monkeypatch):
     open_for_writing(locate("runs.db")).close()
-    engine = opening._engine
+    engine = opening.make_engine
     # As on a read-only medium; permissions do not bind the superuser.
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "_engine", lambda location, **_: engine(location, read_only=True))
+        patch.setattr(opening, "make_engine", lambda location, *_, **__: engine(location, "ro"))
         for opener in (open_for_writing, open_for_import):
             with pytest.raises(DatabaseError, match=r"runs.db cannot be opened: attempt to write a readonly database"):
                 opener(locate("runs.db"))

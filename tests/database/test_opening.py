@@ -131,7 +131,7 @@ def test_an_old_database_is_refused_with_the_command_that_upgrades_it_and_kept(l
     for opener in (open_for_reading, open_for_writing, open_beside):
         with pytest.raises(DatabaseError, match=rf"has schema {revision}, .* npas-bench db upgrade --db "):
             opener(location)
-    assert upgrade(location, paper_list()) == (revision, REVISION)
+    assert upgrade(location, paper_list())[:2] == (revision, REVISION)
     database = open_for_reading(location)
     rows = [find_run(database, run) for run in sorted(latest_runs(database, 9))]
     assert [(row.state, row.current, row.train_seconds, row.peak_memory) for row in rows] == [
@@ -148,7 +148,7 @@ def test_an_old_database_is_refused_with_the_command_that_upgrades_it_and_kept(l
         assert rows[1].uid == run_uid(RunKey("a" * 64, "d", "cpu"), rows[1].created)
     assert len(read_papers(database)) == 579
     database.close()
-    assert upgrade(location) == (REVISION, REVISION)
+    assert upgrade(location) == (REVISION, REVISION, None)
     if location.path:
         with sqlite3.connect(f"{location.path}.{revision}") as kept:
             assert kept.execute("SELECT count(*) FROM runs").fetchone() == (

@@ -20,6 +20,7 @@ from npas_bench.database.exchange.installed import contradiction
 from npas_bench.database.exchange.reading import BadRecord, read_record
 from npas_bench.database.exchange.record import FORMAT
 from npas_bench.database.labels import printable
+from npas_bench.database.plain_files import refuse_to_replace
 from npas_bench.database.runs import now
 from npas_bench.database.schema import Base, CellRow, EvaluationRow, MetricRow, RunRow, SubjectRow, WeightsRow
 from npas_bench.database.states import ENDED
@@ -219,6 +220,7 @@ def write_records(lines: Iterable[str], out: Path, *, overwrite: bool = False) -
         raise DatabaseError(f"{out} is a folder: name a file in it")
     if not out.parent.is_dir():
         raise DatabaseError(f"{out}: the folder {out.parent} does not exist; make it first")
+    refuse_to_replace(out, str(out))
     # If the path is a link, the file that it points to is replaced, not the link.
     place = out.resolve()
     partial = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.partial")
