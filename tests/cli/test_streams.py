@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import npas_bench
 from npas_bench.cli.main import main
 
 CELL = ("--task", "digits", "--method", "full", "--seed", "0", "--epochs", "1", "--executor", "inline")
@@ -87,6 +88,13 @@ def test_a_run_is_reproduced_whatever_becomes_of_the_output(lose, capsys, call):
     lose("stdout", full_disk)
     assert ending("reproduce", "1") == 0
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_cells_that_a_script_runs_go_on_whatever_becomes_of_the_display(lose):
+    lose("stderr", full_disk)
+    assert npas_bench.run_cells(tasks="digits", methods="full", seeds=1, recipe={"epochs": 1}).state.tolist() == [
+        "done"
+    ]
 
 
 def test_messages_that_nobody_can_read_do_not_end_a_command(lose, capsys):
