@@ -159,6 +159,21 @@ def test_an_imported_run_that_differs_is_told_on_the_board_and_where_the_run_is_
     assert f"of theirs.jsonl: error@1 {mine + 7.5:.6g}, not {mine:.6g}" in shown
 
 
+@pytest.mark.parametrize(("own", "theirs"), [("done", "unsupported"), ("unsupported", "done")])
+def test_an_imported_run_that_came_to_another_end_is_told(database, own, theirs):
+    number = own_run(database, state=own)
+    imported(database, state=theirs)
+    assert "imported runs differ" in badges(database)
+    row = find_run(database, number)
+    assert f"of r.jsonl: {theirs}" in printed(print_run, row, related_runs(database, row))
+
+
+def test_an_imported_run_that_is_unsupported_too_differs_in_nothing(database):
+    own_run(database, state="unsupported")
+    imported(database, state="unsupported")
+    assert badges(database) == set()
+
+
 def test_what_differs_too_little_to_be_seen_on_a_board_is_told_only_where_the_run_is_shown(database):
     number = own_run(database)
     mine = record(0)["metrics"][0]["value"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from npas_bench.database.queries.reproductions import FinishedRun, Related
     from npas_bench.database.schema import RunRow
+    from npas_bench.database.states import RunState
     from npas_bench.leaderboard.standings import BoardTable, Standing
 
 _MOST_IMPORTED = 5
@@ -202,14 +203,16 @@ def _repetition_facts(row: RunRow, related: Related) -> list[tuple[str, Any]]:
     if related.repetitions:
         facts.append(("repeated by", ", ".join(f"run {number}" for number in related.repetitions)))
     mine = {metric.name: metric.value for metric in row.metrics}
-    facts += [("imported run", _comparison(one, mine)) for one in related.imported[:_MOST_IMPORTED]]
+    facts += [("imported run", _comparison(one, row.state, mine)) for one in related.imported[:_MOST_IMPORTED]]
     if len(related.imported) > _MOST_IMPORTED:
         facts.append(("", f"and {len(related.imported) - _MOST_IMPORTED:,} more imported runs of this cell"))
     return facts
 
 
-def _comparison(one: FinishedRun, mine: Mapping[str, float]) -> str:
+def _comparison(one: FinishedRun, state: RunState, mine: Mapping[str, float]) -> str:
     """A run of the same cell from elsewhere, and where it differs from this one."""
+    if one.state is not state:
+        return f"run {one.run} of {one.origin}: {one.state}"
     others = {name: value for name, value in one.metrics.items() if name in mine and value != mine[name]}
     said = [f"{name} {value:.6g}, not {mine[name]:.6g}" for name, value in others.items()]
     same = all(value == mine.get(name) for name, value in one.metrics.items())

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _CHUNK = 900
+_FINAL = tuple(state for state in RunState if state.final)
 
 
 class FinishedRun(NamedTuple):
-    """A finished run of a cell.
+    """A finished run of a cell, or one that found it unsupported.
 
     Attributes:
         run: number of the run in its database.
@@ -34,6 +35,7 @@ class FinishedRun(NamedTuple):
         device_class: `cpu` or `cuda`.
         finished: when it ended.
         origin: name of the file that it came in; None for a run of this database.
+        state: how it ended.
         metrics: values of the metrics by their names.
     """
 
@@ -43,6 +45,7 @@ class FinishedRun(NamedTuple):
     device_class: str
     finished: datetime | None
     origin: str | None
+    state: RunState
     metrics: dict[str, float]
 
 
@@ -52,7 +55,8 @@ class Related(NamedTuple):
     Attributes:
         repeats: number of the run that it repeats; None if it repeats none, or one of another database.
         repetitions: numbers of the runs that repeat it, oldest first.
-        imported: finished runs of the same cell, data and device class that came from elsewhere, oldest first.
+        imported: runs of the same cell, data and device class that came from elsewhere and are done or unsupported,
+            oldest first.
     """
 
     repeats: int | None
@@ -61,8 +65,8 @@ class Related(NamedTuple):
 
 
 def related_runs(database: Database, row: RunRow) -> Related:
-    """The run that a run repeats, the runs that repeat it, and finished runs of its cell from elsewhere."""
-    finished = read_finished_runs(database, row.identity, row.data_digest) if row.state == RunState.DONE else []
+    """The run that a run repeats, the runs that repeat it, and ended runs of its cell from elsewhere."""
+    finished = read_finished_runs(database, row.identity, row.data_digest, _FINAL) if row.state.final else []
     imported = [
         one for one in finished if one.origin is not None and one.run != row.id and one.device_class == row.device_class
     ]
@@ -113,7 +117,7 @@ def _several(database: Database, identities: Sequence[str], *, alone: bool) -> I
 def contradicted_runs(
     results: Sequence[Result], database: Database, shown: Callable[[float, str | None], float]
 ) -> set[int]:
-    """Find the own results of whose cells an imported run has another value.
+    """Find the own results of whose cells an imported run has another value, or came to another end.
 
     Args:
         results: results of the database.
@@ -126,28 +130,40 @@ def contradicted_runs(
     own = {
         (one.identity, one.data_digest, one.device_class): one
         for one in results
-        if one.origin is None and one.state == RunState.DONE and one.value is not None
+        if one.origin is None and one.state in _FINAL
     }
-    imported = RunRow.origin.is_not(None), RunRow.state == RunState.DONE, RunRow.current.is_(False)
-    columns = (RunRow.identity, RunRow.data_digest, RunRow.device_class, MetricRow.name, MetricRow.value)
+    imported = RunRow.origin.is_not(None), RunRow.state.in_(_FINAL), RunRow.current.is_(False)
+    columns = (RunRow.identity, RunRow.data_digest, RunRow.device_class, RunRow.state, MetricRow.name, MetricRow.value)
     found: set[int] = set()
     with database.session() as session:
         for part in _parts(sorted({identity for identity, _, _ in own})):
-            query = select(*columns).join(MetricRow, MetricRow.run_id == RunRow.id)
-            for *key, name, value in session.execute(query.where(RunRow.identity.in_(part), *imported)):
-                mine = own.get((key[0], key[1], key[2]))
-                if mine is None or mine.value is None or mine.metric != name:
+            query = select(*columns).join(MetricRow, MetricRow.run_id == RunRow.id, isouter=True)
+            for identity, digest, device, state, name, value in session.execute(
+                query.where(RunRow.identity.in_(part), *imported)
+            ):
+                mine = own.get((identity, digest, device))
+                if mine is None:
                     continue
-                if shown(mine.value, mine.unit) != shown(value, mine.unit):
+                same = mine.metric == name and mine.value is not None and value is not None
+                if mine.state != state or (same and shown(mine.value or 0.0, mine.unit) != shown(value, mine.unit)):
                     found.add(mine.run)
     return found
 
 
-def read_finished_runs(database: Database, identity: str, data_digest: str) -> list[FinishedRun]:
-    """Read all finished runs of a cell on some data, repetitions among them, the oldest first."""
+def read_finished_runs(
+    database: Database, identity: str, data_digest: str, states: Sequence[RunState] = (RunState.DONE,)
+) -> list[FinishedRun]:
+    """Read all finished runs of a cell on some data, repetitions among them, the oldest first.
+
+    Args:
+        database: open.
+        identity: identity of the cell.
+        data_digest: digest of the data.
+        states: how the runs ended.
+    """
     runs = (
-        select(RunRow.id, RunRow.uid, RunRow.current, RunRow.device_class, RunRow.finished, RunRow.origin)
-        .where(RunRow.identity == identity, RunRow.data_digest == data_digest, RunRow.state == RunState.DONE)
+        select(RunRow.id, RunRow.uid, RunRow.current, RunRow.device_class, RunRow.finished, RunRow.origin, RunRow.state)
+        .where(RunRow.identity == identity, RunRow.data_digest == data_digest, RunRow.state.in_(states))
         .order_by(RunRow.id)
     )
     with database.session() as session:
