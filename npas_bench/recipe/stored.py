@@ -6,8 +6,7 @@ import json
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic import TypeAdapter, ValidationError
 
 from npas_bench.recipe.base import Recipe, reason
 from npas_bench.recipe.images import ImageRecipe
@@ -22,8 +21,9 @@ _CLASSES: tuple[type[Recipe], ...] = (Recipe, ImageRecipe)
 @cache
 def defaults() -> Mapping[str, Any]:
     """The default of every optional field of the package's recipes but the name, as JSON has it."""
+    as_json = TypeAdapter(Any)
     return {
-        name: to_jsonable_python(field.get_default())
+        name: as_json.dump_python(field.get_default(), mode="json")
         for recipe in _CLASSES
         for name, field in recipe.model_fields.items()
         if name != "name" and not field.is_required()
