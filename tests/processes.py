@@ -13,7 +13,6 @@ import sys
 _IMPORTED = [
     "torch",
     "torch._dynamo",
-    "torchmetrics.functional.classification",
     "sklearn.datasets",
     "npas_bench.runner.driver",
     "npas_bench.runner.execution",

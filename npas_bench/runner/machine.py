@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
     import platform
     from importlib.metadata import version
 
-    packages = ("npas-bench", "numpy", "scikit-learn", "torchmetrics")
+    packages = ("npas-bench", "numpy", "scikit-learn")
     # torch's own attribute names the build too, as in 2.12.1+cu130.
     computing = {"python": platform.python_version(), "torch": str(torch.__version__)}
     return computing | {name: version(name) for name in packages}

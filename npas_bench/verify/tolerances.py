@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Where roundings differ, a training takes another course, and its metrics differ like those of two seeds.
 ELSEWHERE = 0.1
 # The packages whose versions decide what is computed; npas-bench itself has versions of tasks and methods.
-_COMPUTING = ("torch", "numpy", "scikit-learn", "torchmetrics")
+_COMPUTING = ("torch", "numpy", "scikit-learn")
 
 
 class Circumstances(NamedTuple):

@@ -15,6 +15,7 @@ from npas_bench.errors import NpasBenchError
 from npas_bench.recipe import ImageRecipe
 from npas_bench.tasks.base import Examples, Normalisation, Task, recipe_of
 from npas_bench.tasks.classification.augmentation import crop, cutout, flip
+from npas_bench.tasks.classification.metrics import calibration_error, error
 from npas_bench.tasks.measuring import Metric
 
 if TYPE_CHECKING:
@@ -86,8 +87,12 @@ class ImageSet(Examples):
 
 
 class ClassificationTask(Task):
-    """A task whose images have one label each."""
+    """A task whose images have one label each.
 
+    Version 2 put confidences of exactly 1 into the last bin of the calibration error, whose sums it takes in float64.
+    """
+
+    version: ClassVar[int] = 2
     signature: ImageSignature
     recipe_class: ClassVar[type[Recipe]] = ImageRecipe
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -128,25 +133,17 @@ class ClassificationTask(Task):
     @override
     def evaluate(self, network: nn.Module, examples: Examples) -> dict[str, float]:
         """Top-1 and top-5 error in %, negative log likelihood in nats, expected calibration error in % (15 bins)."""
-        from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_stat_scores
-
         logits, labels = [], []
         batch: Images
         for batch in examples.batches(torch.split(torch.arange(len(examples)), _EVALUATION_BATCH)):
             logits.append(network(batch.pixels).float())
             labels.append(batch.labels)
         scores, truth = torch.cat(logits), torch.cat(labels)
-        classes = self.signature.classes
-        right = {
-            k: int(multiclass_stat_scores(scores, truth, classes, average="micro", top_k=min(k, classes))[0])
-            for k in (1, 5)
-        }
-        calibration = multiclass_calibration_error(scores.softmax(1), truth, classes, n_bins=15, norm="l1")
         return {
-            "error@1": 100 * ((len(truth) - right[1]) / len(truth)),
-            "error@5": 100 * ((len(truth) - right[5]) / len(truth)),
+            "error@1": error(scores, truth, 1),
+            "error@5": error(scores, truth, 5),
             "nll": functional.cross_entropy(scores.double(), truth).item(),
-            "ece": 100 * float(calibration),
+            "ece": calibration_error(scores, truth),
         }
 
 

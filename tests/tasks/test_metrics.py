@@ -1,0 +1,96 @@
+"""Metrics of classification against tables worked out by hand, and against torchmetrics away from the edges."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_stat_scores
+
+from npas_bench.tasks.classification.metrics import calibration_error, error
+
+NAN = float("nan")
+
+
+def of(*rows):
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "k", "expected"),
+    [
+        (of([3, 2, 1], [3, 2, 1], [3, 2, 1], [3, 2, 1]), [0, 0, 1, 2], 1, 50),
+        (of([3, 2, 1], [3, 2, 1], [3, 2, 1], [3, 2, 1]), [0, 0, 1, 2], 2, 25),
+        # A network whose logits are all equal guesses the first classes: chance, not perfection.
+        (torch.zeros(4, 4), [0, 1, 2, 3], 1, 75),
+        (torch.zeros(4, 4), [0, 1, 2, 3], 3, 25),
+        # A tie for the last place goes to the smaller number, on either side of the true class.
+        (of([9, 5, 5, 5]), [1], 2, 0),
+        (of([9, 5, 5, 5]), [2], 2, 100),
+        # Fewer classes than are looked at, as many, and one class alone.
+        (of([0, 1, 2]), [0], 5, 0),
+        (of([0, 1, 2, 3, 4]), [0], 5, 0),
+        (of([7], [-7]), [0, 0], 1, 0),
+        # Classes 0 and 3 never occur, class 1 is never guessed.
+        (of([0, 1, 2, 0], [0, 1, 2, 0]), [1, 2], 1, 50),
+        # Infinite logits are ordered like others, and one that is not a number is never right.
+        (of([float("inf"), 1], [float("-inf"), 1]), [0, 0], 1, 50),
+        (of([NAN, 1], [NAN, NAN]), [0, 1], 1, 100),
+    ],
+)
+def test_the_top_k_error_is_what_is_worked_out_by_hand(logits, labels, k, expected):
+    assert error(logits, torch.tensor(labels), k) == expected
+
+
+def certain(*confidences, classes=2):
+    """Logits whose first class has these confidences, the others the rest in equal parts."""
+    rest = [(1 - value) / (classes - 1) for value in confidences]
+    rows = [[value, *[other] * (classes - 1)] for value, other in zip(confidences, rest, strict=True)]
+    return torch.tensor(rows, dtype=torch.float64).log()
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "expected"),
+    [
+        # One bin: mean confidence 0.9, accuracy 0.5.
+        (certain(0.9, 0.9), [0, 1], 40),
+        # Two bins of 15, at 0.95 and 0.6: gaps of 0.05 and 0.6, half the examples in each.
+        (certain(0.95, 0.6), [0, 1], 100 * (0.05 + 0.6) / 2),
+        # Saturated confidences lie in the last bin, beside 0.95: mean confidence 0.975, accuracy 0.5, a gap of 0.475.
+        # In a bin of their own they would give half of 0.05 and half of 1: 52.5.
+        (certain(0.95, 1.0), [0, 1], 47.5),
+        (of([100, 0], [100, 0]), [0, 0], 0),
+        (of([100, 0], [100, 0]), [1, 1], 100),
+        # Float32 rounds this confidence to 1, which moves it into no other bin.
+        (of([20, 0], [20, 0]), [0, 1], 50),
+        # A tie of two classes: the first is guessed, with confidence 0.5.
+        (of([1, 1], [1, 1]), [0, 1], 0),
+        # One class alone is certain and right.
+        (of([5], [-5]), [0, 0], 0),
+        # A class that never occurs changes nothing.
+        (certain(0.9, 0.9, classes=3), [0, 1], 40),
+    ],
+)
+def test_the_calibration_error_is_what_is_worked_out_by_hand(logits, labels, expected):
+    assert calibration_error(logits, torch.tensor(labels)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_confidence_at_the_edge_of_two_bins_is_in_the_lower_one():
+    """Confidences 0.5 and 0.75 of 4 bins: the former is in (0.25, 0.5], the latter in (0.5, 0.75] beside 0.7."""
+    logits = certain(0.75, 0.7, 0.5)
+    labels = torch.tensor([0, 1, 0])
+    # The pair: mean confidence 0.725, accuracy 0.5. The other: confidence 0.5, accuracy 1.
+    assert calibration_error(logits, labels, bins=4) == pytest.approx(100 * (2 * 0.225 + 0.5) / 3, abs=1e-4)
+
+
+@given(st.integers(2, 12), st.integers(1, 40), st.integers(0, 2**31))
+def test_away_from_the_edges_torchmetrics_says_the_same(classes, examples, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(examples, classes, generator=generator, dtype=torch.float64) * 3
+    labels = torch.randint(classes, (examples,), generator=generator)
+    for k in (1, min(5, classes)):
+        right = multiclass_stat_scores(logits, labels, classes, average="micro", top_k=k)[0]
+        assert error(logits, labels, k) == pytest.approx(100 * (1 - int(right) / examples), abs=1e-9)
+    confidences = logits.softmax(1)
+    if confidences.max() < 1:
+        theirs = multiclass_calibration_error(confidences, labels, classes, n_bins=15)
+        assert calibration_error(logits, labels) == pytest.approx(100 * float(theirs), abs=1e-3)  # float32
