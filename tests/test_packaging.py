@@ -8,6 +8,7 @@ import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
@@ -117,15 +118,33 @@ def run(*words):
     ended = CliRunner().invoke(app, words)
     if ended.exception is not None and not isinstance(ended.exception, SystemExit):
         raise ended.exception
-    return ended
+    assert ended.exit_code == 0, (words, ended.output)
 
-options = ["--task", "image-folder:pictures", "--architecture", "efficientnet-b0", "--method", "full", "--epochs", "1"]
-options += ["--budget", "100%", "--executor", "inline", "--device", "cpu", "--recipe", "batch_size=2"]
-assert run("run", *options).exit_code == 0
-assert run("leaderboard").exit_code == 0
+cells = ["--task", "image-folder:pictures", "--architecture", "efficientnet-b0", "--method", "full", "--epochs", "1"]
+cells += ["--budget", "100%", "--recipe", "batch_size=2"]
+run("plan", *cells)
+run("run", *cells, "--executor", "inline", "--device", "cpu", "--keep-weights")
+for words in (
+    *(f"list {kind}" for kind in ("methods", "tasks", "architectures", "grids")),
+    *(f"leaderboard --format {format}" for format in ("table", "markdown", "latex", "csv", "json")),
+    "status", "show 1", "compare ssn reduced", "weights 1 --out w.safetensors", "weights 1 --plain --out p.safetensors",
+    "export --out mine.jsonl", "import mine.jsonl --db other.db", "db check", "db upgrade", "dashboard --help",
+    "run --help", "reproduce --help", "cancel --help",
+):
+    run(*words.split())
+
+from torchvision.datasets import cifar
+
+def no_network(*_, **__):
+    raise OSError("no network")
+
+cifar.download_and_extract_archive = no_network
+for name in ("cifar10", "cifar100"):
+    assert "cannot be fetched: no network" in str(CliRunner().invoke(app, ["download", name]).exception)
 """
 
 
+@pytest.mark.slow
 def test_the_package_works_without_what_only_development_needs(tmp_path, monkeypatch):
     monkeypatch.setenv("NPAS_BENCH_DATA", str(tmp_path))
     providers = packages_distributions()

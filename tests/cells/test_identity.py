@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npas_bench import plugins
 from npas_bench.cells.cell import Cell
 from npas_bench.methods.ssn import SSN
 from npas_bench.recipe import ImageRecipe
@@ -59,6 +60,13 @@ RICH = Cell(
             "cd46646b82308a74c8cefea90553abed5a34dd2105e79108a2b8b29dc003a18d",
         ),
         (
+            dataclasses.replace(PLAIN, task_version=2),
+            '{"architecture":"wrn-10-1","budget":77562,"identity_version":1,"method":"full","method_version":1,'
+            '"options":{},"recipe":{"batch_size":32,"epochs":15,"learning_rate":0.1},"seed":0,"task":"digits",'
+            '"task_version":2}',
+            "76e7f4bafd0f5665bda911c74e928b47a78a1131a875c0a31fc9c3ba8096fd77",
+        ),
+        (
             RICH,
             '{"architecture":"wrn-28-10","budget":365000,"identity_version":1,"method":"ssn","method_version":3,'
             '"options":{"templates":4,"upsample":"inter"},"recipe":{"batch_size":128,"crop":4,"cutout":16,'
@@ -71,6 +79,12 @@ RICH = Cell(
 def test_golden_identities(cell, canonical, identity):
     assert cell.canonical == canonical
     assert cell.identity == identity
+
+
+@pytest.mark.parametrize("task", ["digits", "cifar10", "cifar100", "image-folder", "imagenet"])
+def test_the_tasks_of_classification_are_of_the_version_that_their_metrics_have(task):
+    """A change of any metric raises it; the identities above are those of both versions."""
+    assert plugins.tasks.load(task).version == 2
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from npas_bench.runner.provenance import Commit
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.weights_file import read_weights, write_weights
 
+INSTALLED = plugins.tasks.load("digits").version
 ONE_BY_ONE = ("--executor", "inline")
 RAN = (
     *("run", "--task", "digits", "--method", "full", "--method", "ssn", "--budget", "2%"),
@@ -127,7 +128,7 @@ def test_a_run_of_the_published_board_is_repeated_in_the_user_s_own_database(cal
         ("UPDATE runs SET state = 'running'", "it is running and has no result yet; npas-bench status"),
         ("UPDATE cells SET identity_version = 9", "its identity is of version 9"),
         ("UPDATE cells SET method_version = 9", "version 9 of method full, and version 1 is installed"),
-        ("UPDATE cells SET task_version = 9", f"version 9 of task digits, and version {plugins.tasks.load('digits').version} is installed"),
+        ("UPDATE cells SET task_version = 9", f"version 9 of task digits, and version {INSTALLED} is installed"),
         ("UPDATE cells SET method = 'fool'", "lacks what it needs: unknown method 'fool'"),
         ("UPDATE cells SET seed = 9", "do not agree with its canonical form: the record was changed"),
         (

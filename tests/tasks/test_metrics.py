@@ -1,11 +1,15 @@
 """Metrics of classification against tables worked out by hand, and against torchmetrics away from the edges."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_stat_scores
 
+from npas_bench.tasks.classification.digits import Digits
 from npas_bench.tasks.classification.metrics import calibration_error, error
 
 NAN = float("nan")
@@ -80,6 +84,60 @@ def test_a_confidence_at_the_edge_of_two_bins_is_in_the_lower_one():
     labels = torch.tensor([0, 1, 0])
     # The pair: mean confidence 0.725, accuracy 0.5. The other: confidence 0.5, accuracy 1.
     assert calibration_error(logits, labels, bins=4) == pytest.approx(100 * (2 * 0.225 + 0.5) / 3, abs=1e-4)
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_the_confidence_of_classes_that_tie_is_an_edge_and_in_the_bin_below_it(classes):
+    """A third is 5 of 15 and a fifth is 3 of 15, in float64 as on paper."""
+    edge = 1 / classes
+    logits = torch.cat([torch.zeros(1, classes).double(), certain(edge + 0.01, edge - 0.01, classes=classes)])
+    # Guesses are class 0 for the first two, and class 1 for the last one, whose confidence is a little above the edge.
+    labels = torch.tensor([0, 1, 1])
+    above = abs((0 - (edge + 0.01)) + (1 - (1 - edge + 0.01) / (classes - 1)))
+    assert calibration_error(logits, labels) == pytest.approx(100 * (1 - edge + above) / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [NAN, float("inf")])
+def test_logits_that_have_no_probabilities_have_no_calibration_error(value):
+    """So that the run counts as failed; their negative log likelihood is no number either."""
+    assert math.isnan(calibration_error(of([value, 1], [0, 1]), torch.tensor([1, 1])))
+
+
+class Known(torch.nn.Module):
+    """Returns logits that are given to it, batch by batch."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.left = logits
+
+    def forward(self, pixels):
+        now, self.left = self.left.split([len(pixels), len(self.left) - len(pixels)])
+        return now
+
+
+def evaluated(logits):
+    test = Digits().data("test")
+    return Digits().evaluate(Known(logits(functional.one_hot(test.labels, 10).float())), test)
+
+
+def test_a_network_that_is_certain_and_always_right_has_no_error_of_any_kind():
+    assert evaluated(lambda true: 1000 * true) == {"error@1": 0, "error@5": 0, "nll": 0, "ece": 0}
+
+
+def test_a_network_that_is_certain_and_always_wrong_has_every_error():
+    found = evaluated(lambda true: 2000 * true.roll(1, 1) - 1000 * true)
+    assert found == {"error@1": 100, "error@5": 100, "nll": 3000, "ece": 100}
+
+
+def test_saturated_and_nearly_saturated_confidences_are_in_one_bin():
+    """Half of the images are right with confidence 0.99, the other half wrong with confidence 1 of float32."""
+
+    def logits(true):
+        half = torch.arange(len(true)) < len(true) // 2
+        near = torch.where(true == 1, 0.99, 0.01 / 9).log()
+        return torch.where(half[:, None], near, 1000 * true.roll(1, 1))
+
+    assert evaluated(logits)["ece"] == pytest.approx(100 * (0.995 - 0.5), abs=1e-3)
 
 
 @given(st.integers(2, 12), st.integers(1, 40), st.integers(0, 2**31))

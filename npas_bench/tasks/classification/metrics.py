@@ -49,9 +49,11 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = BINS) -> float
         bins: M, the number of bins.
     """
     confidences, guesses = logits.double().softmax(1).max(1)
-    right = (guesses == labels).double()
-    inner = torch.linspace(0, 1, bins + 1, dtype=confidences.dtype, device=confidences.device)[1:-1]
-    places = torch.bucketize(confidences, inner)
-    # Accuracy minus confidence, times the bin's share of all examples, is this sum over the bin divided by n.
-    gaps = confidences.new_zeros(bins).index_add(0, places, right - confidences)
+    # Summed on the CPU, where the order of the sums is always the same.
+    gap = ((guesses == labels).double() - confidences).cpu()
+    # Each edge is rounded once, as the confidence of classes that tie is, so that 5 of 15 is a third.
+    edges = torch.arange(1, bins, dtype=torch.float64) / bins
+    places = torch.bucketize(confidences.cpu(), edges)
+    # Accuracy minus confidence of a bin, times the bin's share of all examples, is the sum of its gaps divided by n.
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, places, gap)
     return 100 * float(gaps.abs().sum() / len(labels))
