@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event, select, update
 from sqlalchemy.engine import Engine
 
+from npas_bench import plugins
 from npas_bench.budget import Ledger
 from npas_bench.cells.cell import Cell
 from npas_bench.database import opening
@@ -37,12 +38,14 @@ RESULTS = sorted((REPOSITORY / "results").glob("*.jsonl"))
 # Files as past formats were written, of runs that ended in every way.
 PAST = {number: Path(__file__).parent / f"records-{number}.jsonl" for number in (1, 2, 3, 4)}
 EXAMPLE = json.loads(PAST[1].read_text(encoding="utf-8").splitlines()[1])
+INSTALLED = plugins.tasks.load(EXAMPLE["cell"]["task"]).version
 
 
 def record(seed=0, *, metrics=None, **run):
-    """A record of format 5, of a cell of its own for every seed."""
-    cell = EXAMPLE["cell"] | {"seed": seed}
-    cell["canonical"] = cell["canonical"].replace('"seed":0', f'"seed":{seed}')
+    """A record of format 5 and of the installed version of its task, of a cell of its own for every seed."""
+    cell = EXAMPLE["cell"] | {"seed": seed, "task_version": INSTALLED}
+    said = json.loads(cell["canonical"]) | {"seed": seed, "task_version": INSTALLED}
+    cell["canonical"] = json.dumps(said, sort_keys=True, separators=(",", ":"))
     cell["identity"] = sha(cell["canonical"])
     made = {"uid": f"{seed:032x}", "created": "2026-01-01T00:00:00Z", "finished": "2026-01-01T01:00:00Z"} | run
     made = {"started": made["created"]} | made | ({"finished": run["created"]} | run if "created" in run else {})
