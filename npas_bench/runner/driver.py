@@ -29,6 +29,7 @@ from npas_bench.database.runs import (
 from npas_bench.database.states import RunState
 from npas_bench.plugin_code import plugin_code
 from npas_bench.runner.device import device_class
+from npas_bench.runner.lost_checkpoints import lost_checkpoints
 from npas_bench.runner.planned import Only, PlannedCell, left_over
 from npas_bench.runner.plugin_changes import plugin_changes
 from npas_bench.runner.provenance import source_digest
@@ -160,6 +161,9 @@ def _find_left(planned: Sequence[PlannedCell], database: Database, terms: Terms)
             del newest[one.key]
     for change in plugin_changes(planned, newest, database, _root(database, terms)):
         log.warning("%s", change)
+    lost = lost_checkpoints(planned, newest, database, _root(database, terms))
+    if lost is not None:
+        log.warning("%s", lost)
     cells = _in_order(left_over(planned, newest, terms.only), terms)
     going_on = {one.key for one in cells}
     return _Left(
