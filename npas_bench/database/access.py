@@ -13,6 +13,7 @@ from npas_bench.database.opening import (
     open_for_writing,
     reaching,
 )
+from npas_bench.database.presence import check_presence
 from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def opened(
         immutable: whether it is certain that nobody writes to a file that is read.
 
     Raises:
-        DatabaseError: if the database does not exist, cannot be opened as the block needs it, or fails within it.
+        DatabaseError: if the database does not exist, cannot be opened as the block needs it, fails within it, or is
+            not there any more when the block has written to it.
     """
     with opened_if_there(location, access, papers=papers, immutable=immutable) as database:
         if database is None:
@@ -77,6 +79,8 @@ def opened_if_there(
         database = _open(location, access, papers, immutable=immutable)
         try:
             yield database
+            if database is not None and access in (Access.WRITING, Access.IMPORTING):
+                check_presence(database)
         finally:
             if database is not None:
                 database.close()

@@ -42,12 +42,14 @@ class Database:
         location: place of the database.
         engine: SQLAlchemy's engine.
         session: factory of sessions on the engine.
+        file: device and number of an SQLite file, which tell it from one that takes its place; None for a server.
     """
 
     def __init__(self, location: Location, engine: Engine, lock: FileLock | None = None) -> None:
         self.location = location
         self.engine = engine
         self.session = sessionmaker(engine, expire_on_commit=False)
+        self.file = file_number(location)
         # The lock by which a driver of a file is the only one; None for readers and servers.
         self._lock = lock
 
@@ -72,6 +74,16 @@ class Database:
         with suppress(OperationalError), outside_transactions(self.engine) as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout=200")
             connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+
+
+def file_number(location: Location) -> tuple[int, int] | None:
+    """Device and number of the file at an SQLite database's place; None for a server and where there is none."""
+    if location.path is None:
+        return None
+    with suppress(OSError):
+        state = location.path.stat()
+        return state.st_dev, state.st_ino
+    return None
 
 
 def open_for_writing(location: Location, papers: PaperList | None = None) -> Database:
@@ -200,7 +212,7 @@ def upgrade(location: Location, papers: PaperList | None = None) -> Upgraded:
 
 
 def _upgrade_file(location: Location, path: Path, before: str, papers: PaperList | None) -> Path:
-    kept, fresh = _free(path, before), _beside(path)
+    kept, fresh = free_name(path, before), _beside(path)
     try:
         with closing(sqlite3.connect(path)) as source:
             for copy in (kept, fresh):
@@ -221,8 +233,8 @@ def _upgrade_file(location: Location, path: Path, before: str, papers: PaperList
     return kept
 
 
-def _free(path: Path, suffix: str) -> Path:
-    """A name for a copy beside a file that nothing has yet."""
+def free_name(path: Path, suffix: str) -> Path:
+    """A name for a copy beside a file, which nothing has yet."""
     names = (path.with_name(f"{path.name}.{suffix}{f'-{number}' if number else ''}") for number in count())
     return next(name for name in names if not os.path.lexists(name))
 
