@@ -1,4 +1,4 @@
-"""Whether a database that was written is still the file at its place when the work is done."""
+"""A check that a database which was written is still the file at its place when the work is done."""
 
 from __future__ import annotations
 
