@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from npas_bench.cells.labels import method_label
+from npas_bench.database.damage import reaching
 from npas_bench.database.keys import RunKey
-from npas_bench.database.opening import locate, open_for_reading, reaching
+from npas_bench.database.opening import locate, open_for_reading
 from npas_bench.database.queries.results import has_name, read_results, stored_names
 from npas_bench.database.schema import CellRow
 from npas_bench.errors import DatabaseError, UnknownName

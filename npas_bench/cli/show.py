@@ -36,10 +36,13 @@ def show(
 ) -> None:
     """Show everything about a run: its result, parameters, cost and provenance, and the command that repeats it."""
     from npas_bench.cli.terminal.boards import print_run
+    from npas_bench.database.damage import reaching
     from npas_bench.database.opening import locate
 
-    found = read_run(published_board() if published else locate(db), run)
-    print_run(output, found.row, found.related, claimed=found.claimed)
+    location = published_board() if published else locate(db)
+    found = read_run(location, run)
+    with reaching(location):
+        print_run(output, found.row, found.related, claimed=found.claimed)
 
 
 def published_board() -> Location:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import streamlit as st
-from sqlalchemy.exc import SQLAlchemyError
 
 from npas_bench.budget import Budget
+from npas_bench.database.damage import reaching
 from npas_bench.database.opening import locate, open_for_reading
 from npas_bench.database.queries.boards import choose_boards, describe_boards
 from npas_bench.database.queries.papers import read_papers
@@ -111,10 +111,8 @@ def _opened(look: Look) -> Iterator[Database]:
     if database is None:
         raise NpasBenchError(f"database {location} is not there any more")
     try:
-        yield database
-    except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise NpasBenchError(f"database {location} cannot be read: {str(cause).strip().splitlines()[0]}") from error
+        with reaching(location):
+            yield database
     finally:
         database.close()
 

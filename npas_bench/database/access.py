@@ -6,13 +6,8 @@ from contextlib import contextmanager
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from npas_bench.database.opening import (
-    open_beside,
-    open_for_import,
-    open_for_reading,
-    open_for_writing,
-    reaching,
-)
+from npas_bench.database.damage import reaching
+from npas_bench.database.opening import open_beside, open_for_import, open_for_reading, open_for_writing
 from npas_bench.database.presence import check_presence
 from npas_bench.errors import DatabaseError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +11,10 @@ from sqlalchemy import case, func, or_, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import aliased
 
+from npas_bench.cells.cell import IDENTITY_VERSION
+from npas_bench.database.contents import unreadable_columns
 from npas_bench.database.drivers import dead_drivers
+from npas_bench.database.exchange.record import CellRecord
 from npas_bench.database.keys import board_key
 from npas_bench.database.schema import (
     RANKING_SUBJECT,
@@ -51,7 +55,7 @@ def find_faults(database: Database) -> list[Fault]:
     Args:
         database: open, for reading at least.
     """
-    broken = list(_broken_file(database))
+    broken = list(_broken_file(database)) or list(_unreadable(database))
     if broken:
         # Whatever else is found may come from the damage.
         return broken
@@ -66,6 +70,24 @@ def find_faults(database: Database) -> list[Fault]:
     ]
 
 
+def find_damage(database: Database) -> list[Fault]:
+    """List what is damaged: what no program of this package leaves behind, and readers may fail on.
+
+    Args:
+        database: open, for reading at least.
+    """
+    # What one of them finds, the next may fail on.
+    return list(_broken_file(database)) or list(_unreadable(database)) or list(_wrong_cells(database))
+
+
+def _unreadable(database: Database) -> Iterator[Fault]:
+    for column, count, example in unreadable_columns(database):
+        yield Fault(f"{_count(count, 'value', 'of', 'of')} {column} cannot be read: {example}", _PUT_BACK)
+
+
+_PUT_BACK = "Put back a copy of it, or save what can be read with npas-bench export and import it into a new one"
+
+
 def _broken_file(database: Database) -> Iterator[Fault]:
     if database.engine.dialect.name != "sqlite":
         return
@@ -78,7 +100,7 @@ def _broken_file(database: Database) -> Iterator[Fault]:
         if said != ["ok"]:
             yield Fault(
                 f"the file is damaged: {'; '.join(said)[:300]}",
-                "Put back a copy of it, or save what can be read with npas-bench export and import it into a new one",
+                _PUT_BACK,
             )
             return
         strays = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10_000)
@@ -94,20 +116,27 @@ def _wrong_cells(database: Database) -> Iterator[Fault]:
     wrong = []
     last = ""
     while True:
-        query = select(CellRow.identity, CellRow.canonical).where(CellRow.identity > last)
+        query = select(CellRow).where(CellRow.identity > last)
         with database.session() as session:
-            rows = session.execute(query.order_by(CellRow.identity).limit(_PAGE)).all()
-        wrong += [
-            row.identity[:12] for row in rows if hashlib.sha256(row.canonical.encode()).hexdigest() != row.identity
-        ]
-        if len(rows) < _PAGE:
+            cells = session.scalars(query.order_by(CellRow.identity).limit(_PAGE)).all()
+        wrong += [cell.identity[:12] for cell in cells if not _is_what_its_identity_says(cell)]
+        if len(cells) < _PAGE:
             break
-        last = rows[-1].identity
+        last = cells[-1].identity
     if wrong:
         yield Fault(
             f"{_count(len(wrong), 'cell', 'is', 'are')} not what the identity says: {_some(wrong)}",
             "They were changed by hand or damaged: put back a copy of the database, or run these cells in a new one",
         )
+
+
+def _is_what_its_identity_says(cell: CellRow) -> bool:
+    if hashlib.sha256(cell.canonical.encode()).hexdigest() != cell.identity:
+        return False
+    if cell.identity_version != IDENTITY_VERSION:
+        return True
+    said = CellRecord.model_construct(**{name: getattr(cell, name) for name in CellRecord.model_fields})
+    return cell.full > 0 and said.determining() == json.loads(cell.canonical)
 
 
 def _wrong_results(database: Database) -> Iterator[Fault]:

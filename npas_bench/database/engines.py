@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DatabaseError as SqlDatabaseError
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from npas_bench.errors import DatabaseError
@@ -103,28 +103,14 @@ def explained(location: Location, engine: Engine) -> Iterator[None]:
     except DatabaseError:
         engine.dispose()
         raise
-    except (SQLAlchemyError, OSError) as error:
+    # SQLite's own message about a damaged schema may be no text.
+    except (SQLAlchemyError, OSError, UnicodeDecodeError) as error:
         engine.dispose()
         cause = first_line(error)
         what = "cannot be reached" if location.path is None else "cannot be opened"
         if isinstance(error, SqlDatabaseError) and "not a database" in cause:
             what = "is no SQLite database"
         raise DatabaseError(f"database {location} {what}: {cause}. Name another with --db or NPAS_BENCH_DB") from error
-
-
-@contextmanager
-def reaching(location: Location) -> Iterator[None]:
-    """Turn the errors of a database that fails in the middle of the work into one that a user can read.
-
-    Raises:
-        DatabaseError: instead of the database's own error.
-    """
-    try:
-        yield
-    except (OperationalError, SqlDatabaseError) as error:
-        raise DatabaseError(
-            f"database {location} failed: {first_line(error)}. What was finished is stored; the same command goes on"
-        ) from error
 
 
 def first_line(error: Exception) -> str:

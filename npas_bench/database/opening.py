@@ -16,7 +16,6 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 
 from npas_bench.database.engines import explained, make_engine, outside_transactions
-from npas_bench.database.engines import reaching as reaching
 from npas_bench.database.location import Location as Location
 from npas_bench.database.location import locate as locate
 from npas_bench.database.location import location_of

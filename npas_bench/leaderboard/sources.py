@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from npas_bench.database.opening import open_for_reading, reaching
+from npas_bench.database.damage import reaching
+from npas_bench.database.opening import open_for_reading
 from npas_bench.leaderboard.published import open_published, published_location
 from npas_bench.leaderboard.which import Which
 

@@ -12,6 +12,7 @@ from npas_bench.cells.labels import method_label
 from npas_bench.database.bounds import believable_bytes, believable_operations, believable_seconds
 from npas_bench.database.runs import count_states
 from npas_bench.database.schema import CellRow, MetricRow, RunRow
+from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -202,11 +203,18 @@ def count_unfinished(database: Database) -> int:
 
 
 def find_run(database: Database, run: int) -> RunRow | None:
-    """A run with its cell and all that it measured; None if there is no run of that number."""
+    """A run with its cell and all that it measured; None if there is no run of that number.
+
+    Raises:
+        DatabaseError: if the run's cell is not there.
+    """
     lists = (RunRow.metrics, RunRow.subjects, RunRow.evaluations, RunRow.weights)
     query = select(RunRow).where(RunRow.id == run).options(joinedload(RunRow.cell), *map(selectinload, lists))
     with database.session() as session:
-        return session.scalar(query)
+        row: RunRow | None = session.scalar(query)
+    if row is not None and row.cell is None:
+        raise DatabaseError(f"database {database.location}: run {run} has no cell, and npas-bench db check says more")
+    return row
 
 
 def latest_runs(database: Database, count: int) -> list[int]:
