@@ -1,11 +1,14 @@
 """Stores with made-up results, for tests of boards and of what is drawn from them."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 from npas_bench.database.drivers import CodeVersion, enter, leave
 from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.database.runs import add_runs, claim_run, finish_run
 from npas_bench.leaderboard.paper_list import paper_list
+from tests.conftest import REPOSITORY
 
 FULL = 100_000
 
@@ -75,3 +78,10 @@ class Made:
                 self.database, number, f"token {number}", ended | fields, found if state == "done" else []
             )
         return number
+
+
+def published_version(run):
+    """The version of the task that a run of the published board was made with."""
+    query = "SELECT task_version FROM cells JOIN runs USING (identity) WHERE runs.id = ?"
+    with closing(sqlite3.connect(f"file:{REPOSITORY / 'leaderboard.db'}?immutable=1", uri=True)) as connection:
+        return connection.execute(query, [run]).fetchone()[0]

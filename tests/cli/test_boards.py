@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.boards import Made
+from npas_bench import plugins
+from tests.boards import Made, published_version
 from tests.dashboard.conftest import fill
 
 
@@ -82,7 +83,9 @@ def test_a_cell_of_the_published_board_that_is_run_again_is_a_reproduction(call)
     chosen = ("--architecture", "wrn-10-1", "--method", "full", "--format", "json")
     boards = json.loads(call("leaderboard", *chosen).stdout)["boards"]
     own, published = (board["tables"][0]["budgets"][0]["standings"][0] for board in boards)
-    assert (own["badges"], published["badges"]) == (["reproduced"], ["reproduced"])
+    # A published result of an older version of the task is one of another cell.
+    marks = ["reproduced"] if published_version(183) == plugins.tasks.load("digits").version else []
+    assert (own["badges"], published["badges"]) == (marks, marks)
 
 
 def test_methods_are_compared_in_words(filled, call):

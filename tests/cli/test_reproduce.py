@@ -14,7 +14,7 @@ from npas_bench import plugins
 from npas_bench.runner.provenance import Commit
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.weights_file import read_weights, write_weights
-from tests.conftest import REPOSITORY
+from tests.boards import published_version
 
 INSTALLED = plugins.tasks.load("digits").version
 ONE_BY_ONE = ("--executor", "inline")
@@ -108,13 +108,6 @@ def test_losses_that_differ_are_told_as_a_hint(ran, call):
     change("UPDATE runs SET history = ? WHERE id = 1", json.dumps(entries))
     said = call("reproduce", "1")
     assert (said.returncode, "losses differ from epoch 1 on" in said.stdout) == (0, True)
-
-
-def published_version(run):
-    """The version of the task that a run of the published board was made with."""
-    query = "SELECT task_version FROM cells JOIN runs USING (identity) WHERE runs.id = ?"
-    with closing(sqlite3.connect(f"file:{REPOSITORY / 'leaderboard.db'}?immutable=1", uri=True)) as connection:
-        return connection.execute(query, [run]).fetchone()[0]
 
 
 def test_a_run_of_the_published_board_is_repeated_in_the_user_s_own_database(call):

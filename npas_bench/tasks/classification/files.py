@@ -18,10 +18,14 @@ from npas_bench.errors import DataError
 from npas_bench.seeding import derive_seed
 from npas_bench.tasks.base import Examples, Normalisation
 from npas_bench.tasks.classification.base import Images, ImageSet, laid_out
-from npas_bench.tasks.classification.listing import NAMED, SMALL_SIDE, File
+from npas_bench.tasks.classification.decoding import Alteration, decode
+from npas_bench.tasks.classification.listing import SMALL_SIDE, File
+from npas_bench.tasks.classification.names import enumerate_names, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from PIL import Image
 
     from npas_bench.tasks.base import Part
 
@@ -37,9 +41,31 @@ _STAND_INS = 20
 
 
 class _Read(NamedTuple):
+    """What became of an image.
+
+    Attributes:
+        pixels: (3, side, side), uint8; None if it could not be read.
+        label: number of its class.
+        unreadable: the names of the images that were tried in vain.
+        changes: what decoding changed, with the name of the image.
+        refusal: why the image is of a kind that no data set may have; None if it is not.
+    """
+
     pixels: Tensor | None
     label: int
     unreadable: list[str]
+    changes: Mapping[Alteration, str] = {}
+    refusal: str | None = None
+
+
+class _Batch(NamedTuple):
+    """Pixels and labels of the images that were read, and what is to be told about these and the others."""
+
+    pixels: Tensor
+    labels: Tensor
+    unreadable: list[str]
+    changes: Mapping[Alteration, str]
+    refusal: str | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,7 @@ class ImageFiles(Examples):
         side: side in pixels of the square that a network is given.
         device: the device that batches are moved to.
         failed: files that could not be read so far, in any epoch.
+        told: the changes by decoding that were told so far.
     """
 
     task: str
@@ -59,6 +86,7 @@ class ImageFiles(Examples):
     side: int
     device: torch.device
     failed: set[str] = field(default_factory=set, compare=False)
+    told: set[Alteration] = field(default_factory=set, compare=False)
 
     @property
     @override
@@ -118,14 +146,26 @@ class ImageFiles(Examples):
             generator=torch.Generator(),
         )
         shift, scale = (torch.tensor(values, device=self.device).view(-1, 1, 1) for values in (MEAN, DEVIATION))
-        for pixels, labels, unreadable in loader:
-            if not self.failed.issuperset(unreadable):
-                self.failed.update(unreadable)
-                tolerate(self.task, sorted(self.failed), len(self.files))
-            if not len(labels):
+        batch: _Batch
+        for batch in loader:
+            self._tell(batch)
+            if not len(batch.labels):
                 continue
-            moved = pixels.to(self.device, non_blocking=on_gpu).float()
-            yield Images(laid_out((moved - shift) / scale), labels.to(self.device, non_blocking=on_gpu))
+            moved = batch.pixels.to(self.device, non_blocking=on_gpu).float()
+            yield Images(laid_out((moved - shift) / scale), batch.labels.to(self.device, non_blocking=on_gpu))
+
+    def _tell(self, batch: _Batch) -> None:
+        """Warn about what was not told before.
+
+        Raises:
+            DataError: if an image is refused, or if more than one in a thousand cannot be read.
+        """
+        _refuse(self.task, batch)
+        tell_changes(self.task, {change: name for change, name in batch.changes.items() if change not in self.told})
+        self.told.update(batch.changes)
+        if not self.failed.issuperset(batch.unreadable):
+            self.failed.update(batch.unreadable)
+            tolerate(self.task, sorted(self.failed), len(self.files))
 
     @override
     def normalisation(self) -> Normalisation:
@@ -146,21 +186,23 @@ class _Decoded(Dataset[Any]):
         for place in range(index, index + (_STAND_INS if self._stand_ins else 1)):
             path, label = self._files[place % len(self._files)]
             try:
-                return _Read(_decode(path, self._side, self._zoom, seed), label, unreadable)
+                image, changes = decode(path)
+                pixels = _cut(image, self._side, self._zoom, seed)
+                return _Read(pixels, label, unreadable, dict.fromkeys(changes, shown(path)))
+            except DataError as error:
+                return _Read(None, -1, unreadable, refusal=str(error))
             # Decoders may raise any exception on damaged bytes.
             except Exception:
-                unreadable.append(path)
+                unreadable.append(shown(path))
         return _Read(None, -1, unreadable)
 
 
-def _decode(path: str, side: int, zoom: float | None, seed: int | None) -> Tensor:
+def _cut(decoded: Image.Image, side: int, zoom: float | None, seed: int | None) -> Tensor:
     """An image (3, side, side), uint8: its central square, or a random window if there are a zoom and a seed."""
-    from PIL import Image
     from torchvision.transforms import v2
     from torchvision.transforms.v2 import functional
 
-    with Image.open(path) as file:
-        image: Tensor = functional.pil_to_tensor(file.convert("RGB"))
+    image: Tensor = functional.pil_to_tensor(decoded)
     if seed is None or zoom is None:
         if image.shape[1:] == (side, side):
             return image
@@ -173,12 +215,21 @@ def _decode(path: str, side: int, zoom: float | None, seed: int | None) -> Tenso
     return image
 
 
-def _collate(images: list[_Read]) -> tuple[Tensor, Tensor, list[str]]:
-    """The pixels and labels of the images that were read, and the paths of the others."""
+def _collate(images: list[_Read]) -> _Batch:
     pixels = [image.pixels for image in images if image.pixels is not None]
-    labels = [image.label for image in images if image.pixels is not None]
-    unreadable = [path for image in images for path in image.unreadable]
-    return torch.stack(pixels) if pixels else torch.empty(0), torch.tensor(labels, dtype=torch.int64), unreadable
+    return _Batch(
+        torch.stack(pixels) if pixels else torch.empty(0),
+        torch.tensor([image.label for image in images if image.pixels is not None], dtype=torch.int64),
+        [path for image in images for path in image.unreadable],
+        # The first image of each kind is named.
+        {change: name for image in reversed(images) for change, name in image.changes.items()},
+        next((image.refusal for image in images if image.refusal is not None), None),
+    )
+
+
+def _refuse(task: str, batch: _Batch) -> None:
+    if batch.refusal is not None:
+        raise DataError(f"task {task}: {batch.refusal}")
 
 
 def _loaders() -> int:
@@ -191,13 +242,21 @@ def resident(task: str, files: tuple[File, ...], side: int) -> ImageSet:
     """A split whose images, squares of `side` pixels, are all decoded at once.
 
     Raises:
-        DataError: if more than one in a thousand images cannot be read.
+        DataError: if an image is refused, or if more than one in a thousand cannot be read.
     """
     with ThreadPoolExecutor(_loaders() + 1) as pool:
         decoded = list(pool.map(_Decoded(files, side).__getitem__, [(i, None) for i in range(len(files))]))
-    pixels, labels, unreadable = _collate(decoded)
-    tolerate(task, unreadable, len(files))
-    return ImageSet(pixels, labels, MEAN, DEVIATION, tuple(unreadable))
+    batch = _collate(decoded)
+    _refuse(task, batch)
+    tell_changes(task, batch.changes)
+    tolerate(task, batch.unreadable, len(files))
+    return ImageSet(batch.pixels, batch.labels, MEAN, DEVIATION, tuple(batch.unreadable))
+
+
+def tell_changes(task: str, changes: Mapping[Alteration, str]) -> None:
+    """Warn about what decoding changes beyond the usual, with the name of an image that it happens to."""
+    for change, name in changes.items():
+        log.warning("task %s: %s, such as %s", task, change.value, name)
 
 
 def tolerate(task: str, unreadable: list[str], count: int) -> None:
@@ -208,8 +267,7 @@ def tolerate(task: str, unreadable: list[str], count: int) -> None:
     """
     if not unreadable:
         return
-    names = ", ".join(unreadable[:NAMED]) + (", ..." if len(unreadable) > NAMED else "")
-    said = f"task {task}: {len(unreadable):,} of {count:,} images cannot be read: {names}"
+    said = f"task {task}: {len(unreadable):,} of {count:,} images cannot be read: {enumerate_names(unreadable)}"
     if len(unreadable) * TOLERATED > count:
         raise DataError(f"{said}. More than one in a thousand: the data is damaged, fetch or unpack it again")
     log.warning("%s; they are left out", said)

@@ -20,6 +20,7 @@ from npas_bench.tasks.base import DataVersion, data_folder
 from npas_bench.tasks.classification.base import ClassificationTask
 from npas_bench.tasks.classification.files import ImageFiles, resident
 from npas_bench.tasks.classification.listing import LARGE_SIDE, SMALL_SIDE, SPLITS, Listing, list_folder
+from npas_bench.tasks.classification.names import is_storable, shown
 from npas_bench.tasks.classification.recipes import large_images, small_images
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class ImageFolder(ClassificationTask):
     architecture = "wrn-16-2"
 
     def __init__(self, folder: str) -> None:
+        if not is_storable(folder):
+            raise DataError(
+                f"task image-folder: the name of the folder '{shown(folder)}' has line breaks, control characters or "
+                "bytes that are no UTF-8, which no database holds: rename it, or link to it by another name"
+            )
         self._folder = Path(os.path.normpath(data_folder() / Path(folder).expanduser()))
         # The name is the same however the folder is written, since identities and seeds depend on it.
         root = Path(os.path.normpath(data_folder()))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from npas_bench.errors import DataError
+from npas_bench.tasks.classification.decoding import refused
+from npas_bench.tasks.classification.labels import common_classes, normal
+from npas_bench.tasks.classification.names import enumerate_names, shown
+from npas_bench.tasks.classification.scanning import Scan, scan_split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,8 +26,6 @@ SPLITS = {"train": "train", "test": "val"}
 _READ_BYTES = 2**30
 # The size of a data set's images is taken from so many of them.
 _SAMPLE = 100
-# A message names at most so many files.
-NAMED = 5
 
 
 class File(NamedTuple):
@@ -72,31 +73,26 @@ def list_folder(task: str, folder: Path) -> Listing:
 @lru_cache(maxsize=4)
 def _list_once(task: str, folder: Path, times: tuple[int, ...]) -> Listing:
     """The contents of a folder; `times`, those of its class folders, differ if the folder has changed."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
     there = {split: folder / name for split, name in SPLITS.items() if (folder / name).is_dir()}
     if "test" not in there:
         what = "has no val/" if folder.is_dir() else "does not exist"
         raise DataError(f"task {task}: the data folder {folder} {what}; it should hold train/CLASS/ and val/CLASS/")
-    found, classes = {}, {}
-    for split, place in there.items():
-        try:
-            names, numbers = find_classes(place)
-            found[split] = tuple(File(*file) for file in make_dataset(place, numbers, IMG_EXTENSIONS))
-        except OSError as error:
-            raise DataError(f"task {task}: {error}") from None
-        classes[split] = tuple(names)
-        _report_foreign(task, place, {file.path for file in found[split]})
-    if len({*classes.values()}) > 1:
-        odd = sorted(set(classes["train"]) ^ set(classes["test"]))
-        raise DataError(
-            f"task {task}: train/ and val/ of {folder} differ in {len(odd)} classes: {', '.join(odd[:NAMED])}"
-            f"{', ...' if len(odd) > NAMED else ''}"
-        )
-    if len(classes["test"]) < 2:
-        raise DataError(f"task {task}: val/ of {folder} has one class alone, which nothing can be told from")
+    try:
+        scans = {split: scan_split(place) for split, place in there.items()}
+        classes = common_classes(folder, {SPLITS[split]: scan.classes for split, scan in scans.items()})
+    except (OSError, DataError) as error:
+        raise DataError(f"task {task}: {error}") from None
+    found = {split: _files(scan, classes) for split, scan in scans.items()}
+    for scan in scans.values():
+        _report_left_out(task, scan)
     digest, total = _digest(folder, [file.path for split in found for file in found[split]])
-    return Listing(classes["test"], found, digest, _side(task, found), total)
+    return Listing(tuple(classes), found, digest, _side(task, found), total)
+
+
+def _files(scan: Scan, classes: Sequence[str]) -> tuple[File, ...]:
+    """The files of a split in the order of its class folders' names, with the numbers of their classes."""
+    numbers = {normal(name): number for number, name in enumerate(classes)}
+    return tuple(File(path, numbers[normal(name)]) for name, paths in scan.classes.items() for path in paths)
 
 
 def _digest(folder: Path, paths: list[str]) -> tuple[str, int]:
@@ -105,7 +101,9 @@ def _digest(folder: Path, paths: list[str]) -> tuple[str, int]:
     sizes = [_size(Path(path)) for path in paths]
     read = sum(sizes) <= _READ_BYTES
     for path, size in zip(paths, sizes, strict=True):
-        digest.update(f"{Path(path).relative_to(folder).as_posix()}:{size};".encode())
+        # Names may hold bytes that are no UTF-8.
+        name = Path(path).relative_to(folder).as_posix().encode("utf-8", "surrogateescape")
+        digest.update(name + f":{size};".encode())
         if read and size:
             # A file that cannot be opened counts as an unreadable image when all images are read.
             with contextlib.suppress(OSError):
@@ -120,34 +118,33 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _report_foreign(task: str, place: Path, images: set[str]) -> None:
-    """Warn about files of a split that are left out because their names are not those of images."""
-    foreign = sorted(
-        path
-        for path in (os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names)  # noqa: PTH118
-        if path not in images and not Path(path).name.startswith(".")
-    )
-    if foreign:
-        names = ", ".join(foreign[:NAMED]) + (", ..." if len(foreign) > NAMED else "")
-        log.warning("task %s: %s files are no images by their names and are left out: %s", task, len(foreign), names)
+def _report_left_out(task: str, scan: Scan) -> None:
+    """Warn about what lies in a split and is left out."""
+    for reason, paths in scan.left_out.items():
+        log.warning("task %s: %s %s: %s", task, len(paths), reason.value, enumerate_names(sorted(paths)))
 
 
 def _side(task: str, splits: Mapping[str, Sequence[File]]) -> int:
     """The side of the images that a network is given: the largest side of a sample of small images, or `LARGE_SIDE`.
 
     Raises:
-        DataError: if no image of the sample can be read, or if some are small and others large.
+        DataError: if no image of the sample can be read, if one is of a mode that is refused, or if some are small and
+            others large.
     """
     from PIL import Image
 
     files = [file for split in splits.values() for file in split]
-    sides = []
+    sides, refusals = [], []
     for file in files[:: max(1, len(files) // _SAMPLE)]:
         # Decoders may raise any exception on damaged bytes.
         with contextlib.suppress(Exception), Image.open(file.path) as image:
-            sides.append((max(image.size), file.path))
+            sides.append((max(image.size), shown(file.path)))
+            refusals.append((shown(file.path), refused(image)))
+    for path, refusal in refusals:
+        if refusal is not None:
+            raise DataError(f"task {task}: {path} {refusal}")
     if not sides:
-        raise DataError(f"task {task}: {files[0].path} is no image that can be read, nor is any other of a sample")
+        raise DataError(f"task {task}: {shown(files[0].path)} is no image that can be read, nor is any of a sample")
     smallest, largest = min(sides), max(sides)
     if smallest[0] <= SMALL_SIDE < largest[0]:
         raise DataError(
