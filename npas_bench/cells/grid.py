@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from typing_extensions import override
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from npas_bench import plugins
 from npas_bench.budget import LARGEST, Budget
 from npas_bench.cells.cell import Cell
 from npas_bench.cells.recipes import Change, RecipeEntry, chosen_recipe
+from npas_bench.cells.yaml_text import MOST_BYTES, read_yaml
 from npas_bench.errors import BudgetError, GridError, UnknownName
 
 if TYPE_CHECKING:
@@ -25,10 +24,25 @@ if TYPE_CHECKING:
 
 
 MOST_SEEDS = 10_000
+_SHOWN = 60
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _listed(value: Any, what: str) -> Any:
+    """Refuse what is no list, and a list of nothing, in words of the grid's own."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"a list of {what} is wanted, and not {_shown(value)}")
+    if not value:
+        raise ValueError(f"a list with at least one of the {what} is wanted")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 class MethodEntry(_Strict):
@@ -57,22 +71,28 @@ class Block(_Strict):
             changed; left out, the task's default for the architecture.
     """
 
-    tasks: tuple[str, ...] = Field(min_length=1)
-    architectures: tuple[str, ...] | None = Field(default=None, min_length=1)
-    methods: tuple[MethodEntry, ...] = Field(min_length=1)
+    tasks: tuple[str, ...]
+    architectures: tuple[str, ...] | None = None
+    methods: tuple[MethodEntry, ...]
     budgets: tuple[str, ...] = ("100%",)
     seeds: tuple[int, ...] = (0, 1, 2)
     recipe: RecipeEntry | None = None
 
+    @field_validator("tasks", "architectures", "methods", mode="before")
+    @classmethod
+    def _lists(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name == "architectures":
+            return None
+        return _listed(value, str(info.field_name))
+
     @field_validator("budgets", mode="before")
     @classmethod
     def _budgets(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            raise ValueError("a list of budgets is wanted")
+        _listed(value, "budgets")
         texts = []
         for written in value:
             if isinstance(written, bool) or not isinstance(written, str | int | float):
-                raise ValueError(f"{written!r} is no budget")
+                raise ValueError(f"{_shown(written)} is no budget")
             try:
                 texts.append(Budget.parse(written).text)
             except BudgetError as error:
@@ -87,7 +107,7 @@ class Block(_Strict):
                 raise ValueError(f"a number of seeds from 1 to {MOST_SEEDS:,} is wanted")
             return tuple(range(value))
         if not isinstance(value, list | tuple) or any(type(seed) is not int for seed in value):
-            raise ValueError("a number of seeds, or a list of seeds, is wanted")
+            raise ValueError(f"a number of seeds, or a list of seeds, is wanted, and not {_shown(value)}")
         return value
 
     @field_validator("seeds")
@@ -108,8 +128,13 @@ class Grid(_Strict):
     """
 
     about: str = ""
-    blocks: tuple[Block, ...] = Field(min_length=1)
+    blocks: tuple[Block, ...]
     beside: tuple[str, ...] = ()
+
+    @field_validator("blocks", mode="before")
+    @classmethod
+    def _some_blocks(cls, value: Any) -> Any:
+        return _listed(value, "blocks")
 
     @model_validator(mode="before")
     @classmethod
@@ -118,21 +143,6 @@ class Grid(_Strict):
             return value
         outer = {key: value[key] for key in ("about", "beside") if key in value}
         return outer | {"blocks": [{key: entry for key, entry in value.items() if key not in outer}]}
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a mapping that names a key twice, of which YAML would keep the last."""
-
-    @override
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key is no plain word", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def read_grid(name: str) -> Grid:
@@ -148,16 +158,17 @@ def read_grid(name: str) -> Grid:
         if name not in known:
             raise UnknownName("grid", name, known, remedy="a grid file's name ends in .yaml")
         path = known[name][0]
+    where = f"grid file {path}"
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 (a SafeLoader)
+        if path.stat().st_size > 4 * MOST_BYTES or not path.is_file():
+            raise GridError(f"{where} is no file of at most {MOST_BYTES:,} characters, as grids are")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = UnknownName("grid", path.stem, plugins.grid_files())
-        raise GridError(f"grid file {path} does not exist; {near}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise GridError(f"grid file {path} cannot be read: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise GridError(f"grid file {path} is no YAML that can be read: {error}") from None
-    return parse_grid(content, f"grid file {path}")
+        raise GridError(f"{where} does not exist; {near}") from None
+    except (OSError, ValueError) as error:
+        raise GridError(f"{where} cannot be read: {error}") from None
+    return parse_grid(read_yaml(text, where), where)
 
 
 def parse_grid(content: Any, where: str) -> Grid:

@@ -6,9 +6,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-import yaml
 
-from npas_bench.errors import NpasBenchError, OptionError, RecipeError
+from npas_bench.errors import GridError, NpasBenchError, OptionError, RecipeError
 
 if TYPE_CHECKING:
     from npas_bench.cells.grid import Grid
@@ -183,10 +182,12 @@ def _options(written: list[str] | None) -> dict[str, Any]:
 
 def _pair(option: str, form: str, written: str) -> tuple[str, Any]:
     """A key and its value, which is read as YAML."""
+    from npas_bench.cells.yaml_text import read_yaml
+
     key, equals, value = written.partition("=")
     if not equals or not key:
         raise OptionError(f"{option} '{written}' is not of the form {form}")
     try:
-        return key, yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise OptionError(f"{option} '{written}': the value cannot be read") from None
+        return key, read_yaml(value, f"{option} '{written}'")
+    except GridError as error:
+        raise OptionError(str(error)) from None

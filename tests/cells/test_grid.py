@@ -1,3 +1,5 @@
+import random
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from npas_bench import plugins
 from npas_bench.cells.cell import Cell
 from npas_bench.cells.grid import Block, Expander, Grid, MethodEntry, read_grid
 from npas_bench.cells.recipes import Change
+from npas_bench.cells.yaml_text import read_yaml
 from npas_bench.errors import GridError, NpasBenchError, OptionError, RecipeError, UnknownName
 
 
@@ -17,6 +20,10 @@ def write(text):
     return "grid.yaml"
 
 
+# Nine aliases of nine aliases, and so on: half a million entries in seven lines.
+ALIASES = "a: &a [x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in ("ab", "bc", "cd", "de", "ef", "fg")
+)
 GOOD = """
 about: a test
 tasks: [digits]
@@ -78,10 +85,10 @@ def test_epochs_derive_a_recipe_and_short_takes_the_tasks_own():
         ("", ["a mapping with tasks"]),
         ("[1, 2]", ["a mapping with tasks"]),
         ("tasks: [digits\nmethods", ["no YAML that can be read", "line 2"]),
-        ("tasks: [digits]\nmethods: [full]\ntasks: [digits]", ["key 'tasks' stands twice", "line 3"]),
+        ("tasks: [digits]\nmethods: [full]\ntasks: [digits]", ["the key 'tasks' twice", "line 3"]),
         ("tasks: [digits]", ["methods: Field required"]),
-        ("tasks: []\nmethods: [full]", ["tasks:"]),
-        ("tasks: digits\nmethods: [full]", ["tasks:"]),
+        ("tasks: []\nmethods: [full]", ["tasks: a list with at least one of the tasks"]),
+        ("tasks: digits\nmethods: [full]", ["tasks: a list of tasks is wanted, and not 'digits'"]),
         ("tasks: [digits]\nmethods: [full]\nbudgest: [1%]", ["unknown key 'budgest'", "budgets"]),
         ("tasks: [digits]\nmethods: [full]\nbudgets: [-5%]", ["budgets: budget '-5%'", "write it as"]),
         ("tasks: [digits]\nmethods: [full]\nbudgets: 5%", ["budgets: a list"]),
@@ -94,10 +101,41 @@ def test_epochs_derive_a_recipe_and_short_takes_the_tasks_own():
         ("tasks: [digits]\nmethods: [full]\nseeds: ['2']", ["seeds: a number"]),
         ("tasks: [digits]\nmethods: [full]\nseeds: [99999999999999999999]", ["seeds: seeds are different"]),
         ("tasks: [digits]\nmethods: [full]\nseeds: 99999999999", ["seeds: a number of seeds from 1"]),
-        ("about: 2024-13-45", ["no YAML that can be read", "month"]),
-        ("{? [a] : b}", ["a key is no plain word"]),
-        ("[" * 3000, ["no YAML that can be read"]),
-        ("blocks: []", ["blocks"]),
+        ("{? [a] : b}", ["a key that is no plain word"]),
+        ("[" * 3000, ["nested more than 20 deep"]),
+        ("[" * 30 + "]" * 30, ["nested more than 20 deep"]),
+        ("blocks: []", ["blocks: a list with at least one of the blocks is wanted"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: []", ["budgets: a list with at least one of the budgets"]),
+        ("tasks: [digits]\nmethods: []", ["methods: a list with at least one"]),
+        ("tasks: [digits]\nmethods: [full]\narchitectures: []", ["architectures: a list with at least one"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: []", ["seeds: seeds are different"]),
+        # What YAML 1.1 would take for 90, 4096, 8, 1000 and 90.5 is text, which is no budget and no seed.
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [1:30]", ["budgets: budget '1:30'"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [010_000]", ["budgets: budget '010_000'"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [0x1F]", ["budgets: budget '0x1F'"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [1:30.5]", ["budgets: budget '1:30.5'"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [2024-01-02]", ["budgets: budget '2024-01-02'"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [null]", ["None is no budget"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: 1:30", ["seeds", "not '1:30'"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: [0o17]", ["seeds", "['0o17']"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: [010]", ["seeds", "['010']"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: [1_0]", ["seeds", "['1_0']"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [12,500]", ["line 3", "12,500", "one number or two"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [1,000,000]", ["line 3", "one number or two"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: !!int '3'", ["line 3", "the tag int"]),
+        ("tasks: [digits]\nmethods: [full]\nseeds: !!float ''", ["line 3", "the tag float"]),
+        ("tasks: !!set {digits}\nmethods: [full]", ["line 1", "the tag set"]),
+        ("tasks: !!str [digits]\nmethods: [full]", ["line 1", "the tag str"]),
+        ("tasks: !!timestamp x\nmethods: [full]", ["the tag timestamp"]),
+        ("tasks: [!!python/object/apply:os.getcwd []]\nmethods: [full]", ["the tag python/object/apply:os.getcwd"]),
+        ("a: &a [*a]", ["nested more than 20 deep"]),
+        (ALIASES, ["aliases"]),
+        ("tasks: [" + "x, " * 200_000 + "]", ["has 600,009 characters, and a grid has at most"]),
+        ("tasks: [" + "x," * 60_000 + "]", ["has more than 50,000 entries"]),
+        ("{" * 20_000, ["no YAML that can be read"]),
+        ("\x00", ["no YAML that can be read"]),
+        ("a: *nothing", ["no YAML that can be read", "nothing"]),
+        ("--- a\n--- b", ["no YAML that can be read"]),
         ("block: []\nblocks: []", ["unknown key 'block'", "did you mean blocks"]),
         ("tasks: [digits]\nmethods: [full]\nrecipe: [short]", ["recipe: the name of a recipe, or a mapping"]),
         ("tasks: [digits]\nmethods: [full]\nrecipe: {name: 3}", ["recipe.name: Input should be a valid string"]),
@@ -110,6 +148,98 @@ def test_a_malformed_grid_is_refused_with_its_place(text, messages):
     assert "grid.yaml" in str(caught.value)
     for message in messages:
         assert message in str(caught.value)
+
+
+def test_words_that_yaml_1_1_takes_for_something_else_are_names():
+    grid = read_grid(write("tasks: [no]\nmethods: [on, 1:30, 2024-01-02]\narchitectures: [off]\nabout: 2024-13-45"))
+    block = grid.blocks[0]
+    assert (block.tasks, block.architectures, grid.about) == (("no",), ("off",), "2024-13-45")
+    assert [method.name for method in block.methods] == ["on", "1:30", "2024-01-02"]
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *(
+            ("3", 3),
+            ("-3", -3),
+            ("+3", 3),
+            ("0", 0),
+            ("1e-3", 0.001),
+            ("1.5", 1.5),
+            (".5", 0.5),
+            ("1.", 1.0),
+            ("2E4", 2e4),
+        ),
+        *(
+            ("true", True),
+            ("False", False),
+            ("null", None),
+            ("~", None),
+            ("'3'", "3"),
+            ('"true"', "true"),
+            ("yes", "yes"),
+        ),
+        *(("0x10", "0x10"), ("010", "010"), ("1_0", "1_0"), ("1:30", "1:30"), ("=", "="), ("<<", "<<"), ("", None)),
+        *(("[1, 2]", [1, 2]), ("{a: 1}", {"a": 1}), ("|\n 3", "3")),
+    ],
+)
+def test_plain_scalars_are_read_as_yaml_1_2_reads_them(written, value):
+    read = read_yaml(written, "it")
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_a_mistake_is_told_once():
+    for text in ("tasks: []\nmethods: [full]", "tasks: [digits]\nmethods: [full]\nbudgets: []", "blocks: [{}]"):
+        with pytest.raises(GridError) as caught:
+            read_grid(write(text))
+        said = str(caught.value)
+        assert "Tuple should have" not in said and "List should have" not in said
+        assert said.count("wanted") + said.count("required") == (2 if "blocks" in text else 1)
+
+
+PIECES = ["1:30", "010", "!!int", "!!set", "&a", "*a", ": ", "- ", "<<", "? ", "1e999", *"[]{}\n\t'\"|%\0é~#"]
+CHARACTERS = "\0\a\x85\u2028\ufeff\ud7ff😀aZ09:-,"
+
+
+def mangled(draw, text):
+    """A grid file with something broken in it."""
+    for _ in range(draw.randint(1, 6)):
+        place = draw.randrange(len(text) + 1)
+        kind = draw.randrange(4)
+        if kind == 0:
+            text = text[:place] + draw.choice(PIECES) + text[place:]
+        elif kind == 1:
+            text = text[:place] + text[place + draw.randint(1, 8) :]
+        elif kind == 2:
+            start = draw.randrange(len(text) + 1)
+            text = text[:place] + text[start : start + draw.randint(1, 30)] + text[place:]
+        else:
+            text = text[:place] + draw.choice(CHARACTERS) + text[place:]
+    return text
+
+
+def read_mangled(seed):
+    draw = random.Random(seed)  # noqa: S311
+    text = mangled(draw, draw.choice((GOOD, BLOCKS)))
+    with suppress(NpasBenchError):
+        Expander().cells(read_grid(write(text)))
+
+
+BLOCKS = """
+blocks:
+  - tasks: [digits]
+    methods: [full, {name: ssn, options: {templates: 4, upsample: mask}}]
+    budgets: [5%, 3k]
+    seeds: [0, 3]
+    recipe: {name: short, momentum: 0.8}
+  - {tasks: [digits], architectures: [wrn-22-1], methods: [albert], budgets: [65%], seeds: 1}
+"""
+
+
+def test_a_thousand_malformed_grids_end_in_messages():
+    for seed in range(1000):
+        read_mangled(seed)
 
 
 def test_unknown_names_answer_with_the_nearest():
