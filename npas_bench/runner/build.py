@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npas_bench import plugins
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
     from npas_bench.training.checkpoint import CheckpointFolder
 
 
+def drawn_as(cell: Cell, task: Task) -> str:
+    """The identity that everything random about a cell follows from, except for what follows from task and seed.
+
+    It is that of the cell in the version of its task whose trainings the installed version repeats.
+    """
+    if cell.task_version != task.version:
+        return cell.identity
+    return dataclasses.replace(cell, task_version=task.training_version).identity
+
+
 def problem_of(
     cell: Cell, task: Task, trial: Trial | None = None, structure: Mapping[str, Any] | None = None
 ) -> Problem:
@@ -39,7 +50,7 @@ def problem_of(
         architecture=plugins.architecture(cell.architecture),
         signature=task.signature,
         budget=cell.budget,
-        seed=derive_seed("cell", cell.identity),
+        seed=derive_seed("cell", drawn_as(cell, task)),
         trial=trial,
         structure=structure or {},
     )
@@ -52,8 +63,16 @@ class Built(NamedTuple):
     ledger: Ledger
 
 
-def build_network(cell: Cell, problem: Problem) -> Built:
+def build_network(
+    cell: Cell, task: Task, trial: Trial | None = None, structure: Mapping[str, Any] | None = None
+) -> Built:
     """Build and count the network of a cell; its initial values depend on the cell alone.
+
+    Args:
+        cell: the cell.
+        task: the task.
+        trial: what trains networks for a search; None where nothing can be trained.
+        structure: what an earlier search for this cell decided; None if there was none.
 
     Raises:
         UnsupportedBudget: if the method cannot meet the budget.
@@ -61,7 +80,8 @@ def build_network(cell: Cell, problem: Problem) -> Built:
         DeadParameters: if parts of its store reach no layer and it does not say why.
     """
     method = plugins.methods.load(cell.method)(cell.options)
-    with cpu_threads(cell.recipe.threads), seeded("initial values", cell.identity):
+    problem = problem_of(cell, task, trial, structure)
+    with cpu_threads(cell.recipe.threads), seeded("initial values", drawn_as(cell, task)):
         network = method.build(problem)
     ledger = network.ledger(cell.budget).check(str(cell))
     if ledger.reach is not None and ledger.reach < 1 and ledger.remark is None:

@@ -109,8 +109,7 @@ def rebuild_network(cell: Cell, weights: Weights) -> Network:
             f"{weights.header.identity[:12]}), not of {cell} (identity {cell.identity[:12]})"
         )
     with contained_here(cell.task, cell.architecture, cell.method):
-        problem = problem_of(cell, plugins.task(cell.task), None, weights.header.structure)
-        network = build_network(cell, problem).network
+        network = build_network(cell, plugins.task(cell.task), None, weights.header.structure).network
         fill_network(network, weights)
     return network.eval()
 

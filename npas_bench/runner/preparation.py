@@ -10,7 +10,7 @@ from npas_bench import plugins
 from npas_bench.errors import CheckpointError, PluginError
 from npas_bench.network import GeneratedNetwork
 from npas_bench.plugin_code import plugin_code
-from npas_bench.runner.build import Built, build_network, problem_of
+from npas_bench.runner.build import Built, build_network, drawn_as
 from npas_bench.training.checkpoint import CheckpointFolder
 from npas_bench.training.loop import TrainingContext
 from npas_bench.training.search import Search
@@ -67,23 +67,24 @@ def prepare(attempt: Attempt, processes: Processes) -> Prepared:
     task = _task(work)
     split = split_training(task, cell.recipe, cell.seed)
     examples = split.train.to(device)
-    checkpoints = CheckpointFolder(attempt.folder, cell.identity, work.source.digest, attempt.token)
+    drawn = drawn_as(cell, task)
+    checkpoints = CheckpointFolder(attempt.folder, drawn, work.source.digest, attempt.token)
     last = checkpoints.latest()
-    search = Search(task, examples, cell.recipe, cell.seed, cell.identity, device)
+    search = Search(task, examples, cell.recipe, cell.seed, drawn, device)
     network, ledger = _build(work, task, search, last, processes)
     network = _on_device(network, work, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
     def rebuild(structure: Mapping[str, Any]) -> Network:
-        return _on_device(build_network(cell, problem_of(cell, task, None, structure)).network, work, device)
+        return _on_device(build_network(cell, task, None, structure).network, work, device)
 
     context = TrainingContext(
         task=task,
         examples=examples,
         recipe=cell.recipe,
         seed=cell.seed,
-        identity=cell.identity,
+        identity=drawn,
         source=work.source.digest,
         device=device,
         search_seconds=search.seconds if last is None else last.search_seconds,
@@ -122,10 +123,10 @@ def _build(work: Work, task: Task, search: Search, last: Checkpoint | None, proc
     structure = last.structure if last is not None else None
     built: Built | None = None
     if processes.rank == 0:
-        built = build_network(cell, problem_of(cell, task, search, structure))
+        built = build_network(cell, task, search, structure)
         structure = built.network.structure()
     structure = processes.tell(structure)
-    return built or build_network(cell, problem_of(cell, task, None, structure))
+    return built or build_network(cell, task, None, structure)
 
 
 def _on_device(network: Network, work: Work, device: torch.device) -> Network:

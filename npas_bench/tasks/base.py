@@ -167,6 +167,9 @@ class Task(ABC):
     Attributes:
         name: the name on the command line, which is that of the entry point.
         version: a number that rises when results change.
+        training_version: the version whose trainings this version repeats, from whose identities its draws follow. A
+            version that only measures otherwise leaves it as it is, so that all other results stay bit for bit; a
+            class that states a version and no training version trains by that version.
         signature: what goes into a network and what comes out, known without data.
         architecture: the architecture that is used unless another one is asked for.
         recipe_class: the class of its recipes, whose fields a grid and the command line may set.
@@ -176,6 +179,7 @@ class Task(ABC):
 
     name: str
     version: ClassVar[int] = 1
+    training_version: ClassVar[int] = 1
     signature: Signature
     architecture: str
     recipe_class: ClassVar[type[Recipe]] = Recipe
@@ -184,8 +188,11 @@ class Task(ABC):
 
     @override
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give a loss that takes the recipe, as losses did at first, the recipe of its step."""
+        """Complete the training version, and give a loss that takes the recipe, as losses did at first, the step's."""
         super().__init_subclass__(**kwargs)
+        stated = next(base for base in cls.__mro__ if {"version", "training_version"} & base.__dict__.keys())
+        if "training_version" not in stated.__dict__:
+            cls.training_version = cls.version
         own = cls.__dict__.get("loss")
         if inspect.isfunction(own) and "recipe" in inspect.signature(own).parameters:
             where = f"{cls.__module__}.{cls.__qualname__}"

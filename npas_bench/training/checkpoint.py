@@ -59,7 +59,7 @@ class Checkpoint(NamedTuple):
     """A training after some whole epochs of one of its stages.
 
     Attributes:
-        identity: the identity of the cell.
+        identity: the identity that the draws of the training follow from.
         source: the digest of the data that the network is trained on.
         stage: the name of the stage.
         epoch: the number of whole epochs of the stage.
@@ -106,7 +106,7 @@ class CheckpointFolder:
 
     Args:
         folder: the folder of this run alone, which is made when the first checkpoint is saved.
-        identity: the identity of the cell; a file of another cell is passed over.
+        identity: the identity that draws follow from; a file of another training is passed over.
         source: the digest of the data; a file of other data is passed over.
         token: the token of this attempt.
     """

@@ -79,7 +79,7 @@ class TrainingContext(NamedTuple):
         examples: the training examples, on the device.
         recipe: the recipe.
         seed: the seed of the cell; with the task it fixes order and augmentation, for every method alike.
-        identity: the identity of the cell, which fixes what modules draw while they are trained, as dropout does.
+        identity: the identity that draws follow from, such as those of modules while they are trained, as dropout's.
         source: the digest of the data.
         device: the device that the network is on.
         search_seconds: seconds that the method's search took before the training.

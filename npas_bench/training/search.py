@@ -31,7 +31,7 @@ class Search:
         examples: the training examples, on the device.
         recipe: the recipe of the cell.
         seed: the seed of the cell.
-        identity: the identity of the cell.
+        identity: the identity that the cell's draws follow from.
         device: the device to train on.
 
     Attributes:

@@ -93,6 +93,7 @@ class ClassificationTask(Task):
     """
 
     version: ClassVar[int] = 2
+    training_version: ClassVar[int] = 1
     signature: ImageSignature
     recipe_class: ClassVar[type[Recipe]] = ImageRecipe
     metrics: ClassVar[tuple[Metric, ...]] = (
