@@ -130,10 +130,9 @@ def _plain(value: Any) -> Any:
 def _reporter(progress: bool) -> Reporter:
     if not progress:
         return QuietReporter()
-    from rich.console import Console
-
+    from npas_bench.cli.console import PlainConsole
     from npas_bench.cli.streams import Guarded
     from npas_bench.cli.terminal.progress import reporter_for
 
     shown: Any = Guarded(sys.stderr, "standard error", heard=False)
-    return reporter_for(Console(file=shown))
+    return reporter_for(PlainConsole(shown))

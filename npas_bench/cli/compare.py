@@ -55,7 +55,6 @@ def compare(
     db: choose.Database = None,
 ) -> None:
     """Compare two methods over everything that both were run on, or results with the papers' numbers."""
-    from npas_bench.database.opening import locate
     from npas_bench.leaderboard.reading import MOST_COMPARED, Choice
     from npas_bench.leaderboard.sources import open_sources
 
@@ -64,7 +63,7 @@ def compare(
     if first is not None and (grid is not None or printed):
         raise NpasBenchError("--grid and --table choose papers' numbers: leave them out where methods are compared")
     limit = limit or MOST_COMPARED
-    with open_sources(locate(db), source) as sources:
+    with open_sources(choose.database_to_read(db, source), source) as sources:
         if not sources:
             raise NpasBenchError("there are no results to compare: npas-bench run --grid lowbudget makes some")
         if first is not None and second is not None:

@@ -27,7 +27,7 @@ def upgrade_database(db: choose.Database = None) -> None:
     else:
         kept = f"; as it was, it is {location.shown(copy)}" if copy else ""
         said = f"database {location} brought from schema {before} to {after}{kept}"
-    output.print(said, markup=False, soft_wrap=True)
+    output.print(said, soft_wrap=True)
 
 
 @database_app.command("check")
@@ -42,7 +42,7 @@ def check_database(db: choose.Database = None) -> None:
     with opened(location) as database:
         faults = find_faults(database)
     for fault in faults:
-        output.print(printable(f"{fault.what}. {fault.remedy}"), markup=False, soft_wrap=True)
+        output.print(printable(f"{fault.what}. {fault.remedy}"), soft_wrap=True)
     if faults:
         raise typer.Exit(1)
-    output.print(f"database {location}: all is well", markup=False, soft_wrap=True)
+    output.print(f"database {location}: all is well", soft_wrap=True)

@@ -26,4 +26,4 @@ def export_runs(
     with opened(locate(db)) as database:
         lines = export_records(database, grid=grid, task=task)
         count = print_records(lines) if str(out) == "-" else write_records(lines, out, overwrite=force)
-    errors.print(f"{out}: {count:,} runs", markup=False, soft_wrap=True)
+    errors.print(f"{out}: {count:,} runs", soft_wrap=True)

@@ -36,4 +36,4 @@ def import_runs(
         said.append(f"{imported.known:,} were there already")
     if imported.local:
         said.append(f"{imported.local:,} left out for this database's own")
-    output.print(f"{', '.join(said)}. Results in {location}", markup=False, soft_wrap=True)
+    output.print(f"{', '.join(said)}. Results in {location}", soft_wrap=True)

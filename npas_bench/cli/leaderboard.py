@@ -56,7 +56,6 @@ def leaderboard(
 ) -> None:
     """Show results: your own runs, and the published board that comes with the package."""
     from npas_bench.budget import Budget
-    from npas_bench.database.opening import locate
     from npas_bench.leaderboard.reading import Choice, read_tables
     from npas_bench.leaderboard.sources import open_sources
     from npas_bench.leaderboard.standings import only_methods
@@ -70,12 +69,13 @@ def leaderboard(
         limit=limit,
     )
     wanted = {"task": task, "architecture": architecture, "metric": metric}
-    with open_sources(locate(db), source) as sources:
+    with open_sources(choose.database_to_read(db, source), source) as sources:
         _check_names(wanted, sources)
         boards = []
         for one in sources:
             tables = read_tables(one.database, choice, beside=[other.database for other in sources if other is not one])
             boards.append((one, only_methods(tables.shown, method), tables))
+        _check_method(method, boards)
         if form is BoardFormat.table:
             _print(boards, wanted)
         else:
@@ -126,6 +126,18 @@ def _more(shown: int, total: int) -> str:
         f"{shown} of {total:,} tables, those with the newest results. "
         f"--task and --architecture choose; --limit {total} shows all"
     )
+
+
+def _check_method(wanted: str | None, boards: list[tuple[Source, list[BoardTable], Tables]]) -> None:
+    """Refuse a method that no table has, unless there are no tables.
+
+    Raises:
+        UnknownName: if no method's name holds the text; the message offers those that the tables have.
+    """
+    bands = [band for _, _, tables in boards for table in tables.shown for band in table.bands]
+    known = {standing.label for band in bands for standing in band.standings}
+    if wanted is not None and known and not any(shown for _, shown, _ in boards):
+        raise UnknownName("method", wanted, known, remedy="of those with results in these tables")
 
 
 def _check_names(wanted: dict[str, str | None], sources: list[Source]) -> None:

@@ -23,6 +23,7 @@ from npas_bench.cli.listing import list_app
 from npas_bench.cli.plan import plan
 from npas_bench.cli.reproduce import reproduce
 from npas_bench.cli.run import run
+from npas_bench.cli.runs import runs
 from npas_bench.cli.show import show
 from npas_bench.cli.status import status
 from npas_bench.cli.streams import NobodyReads, guarded_streams
@@ -37,13 +38,13 @@ app = typer.Typer(
     name="npas-bench",
     help="Train networks under fixed parameter budgets and compare ways of sharing parameters.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.command()(run)
 app.command()(plan)
 app.command()(status)
+app.command()(runs)
 app.command()(cancel)
 app.command()(leaderboard)
 app.command()(compare)
@@ -111,7 +112,7 @@ def _check_folder() -> None:
 
 def _complain(message: str) -> None:
     said = printable(f"npas-bench: {message}", lines=True)
-    errors.print(said, style="red", markup=False, highlight=False, soft_wrap=True)
+    errors.print(said, style="red", highlight=False, soft_wrap=True)
 
 
 def _run(arguments: list[str] | None) -> int | str | None:

@@ -107,7 +107,7 @@ def plan(
         f"{len(planned):,} cells, {len(left):,} to run, on {planned[0].device}; results in {location}", soft_wrap=True
     )
     for change in changes:
-        output.print(str(change), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        output.print(str(change), style="yellow", highlight=False, soft_wrap=True)
     if running:
         print_outlook(output, outlook, planned[0].device, forecast, of_what)
 

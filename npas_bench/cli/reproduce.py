@@ -64,21 +64,21 @@ def reproduce(
     repeat = plan_repeat(then)
     here = Circumstances(then.device_class, host_class(), versions())
     allowed = asked or usual_tolerance(circumstances_of(then), here)
-    output.print(f"run {run}: {repeat.planned.cell}", highlight=False, markup=False, soft_wrap=True)
-    output.print(describe_tolerance(allowed), highlight=False, markup=False, soft_wrap=True)
+    output.print(f"run {run}: {repeat.planned.cell}", highlight=False, soft_wrap=True)
+    output.print(describe_tolerance(allowed), highlight=False, soft_wrap=True)
     said = describe_code(Commit(then.commit, then.dirty), code())
     cell = repeat.planned.cell
     plugins = describe_plugins(then.plugins, plugin_code(cell.task, cell.architecture, cell.method))
     for sentence in (said, *plugins):
-        output.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
+        output.print(printable(sentence), highlight=False, soft_wrap=True)
     now = _repeat(repeat, location, workdir, keep_weights)
     if now.state != RunState.DONE:
         said = f"not reproduced: the repetition, run {now.id} of {location}, is {now.state}: {now.message}"
-        output.print(printable(said), style="red", highlight=False, markup=False, soft_wrap=True)
+        output.print(printable(said), style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(1)
     found = compare_runs(then, now, allowed)
     print_reproduction(output, found)
-    output.print(f"The repetition is run {now.id} of {location}.", highlight=False, markup=False, soft_wrap=True)
+    output.print(f"The repetition is run {now.id} of {location}.", highlight=False, soft_wrap=True)
     if not found.reproduced:
         raise typer.Exit(1)
 

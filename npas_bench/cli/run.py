@@ -162,6 +162,8 @@ def run(
     unrun = len(planned) - sum(summary)
     ended += [f"{unrun} not run"] if unrun else []
     output.print(f"{len(planned)} cells: {', '.join(ended)}. Results in {location}", soft_wrap=True)
+    if summary.failed:
+        output.print("npas-bench runs --state failed lists what failed, npas-bench show RUN says why", soft_wrap=True)
     if summary.failed or unrun:
         raise typer.Exit(1)
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from npas_bench.errors import GridError, NpasBenchError, OptionError, RecipeError
+from npas_bench.errors import DatabaseError, GridError, NpasBenchError, OptionError, RecipeError
 
 if TYPE_CHECKING:
     from npas_bench.cells.grid import Grid
+    from npas_bench.database.location import Location
+    from npas_bench.leaderboard.which import Which
     from npas_bench.runner.planned import PlannedCell
 
 GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="Name of a grid, or a YAML file.")]
@@ -159,6 +161,21 @@ def _seeds(selection: Selection) -> tuple[int, ...]:
     if not 1 <= count <= MOST_SEEDS:
         raise NpasBenchError(f"--seeds takes a number from 1 to {MOST_SEEDS:,}")
     return tuple(range(count))
+
+
+def database_to_read(db: str | None, source: Which) -> Location:
+    """The database that a user's own results are read from, which need not exist unless it was named.
+
+    Raises:
+        DatabaseError: if it was named with --db, and does not exist.
+    """
+    from npas_bench.database.opening import locate
+    from npas_bench.leaderboard.which import Which
+
+    location = locate(db)
+    if db is not None and source is not Which.published and location.path is not None and not location.there():
+        raise DatabaseError(f"database {location} does not exist: name one that does, or leave --db out")
+    return location
 
 
 def _recipe(written: list[str] | None) -> tuple[str | None, dict[str, Any]]:

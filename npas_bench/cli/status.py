@@ -69,7 +69,7 @@ def _print(status: Status, database: str) -> None:
     from npas_bench.cli.terminal.status import print_status
 
     if not status.counts:
-        output.print(f"database {database} holds no runs", markup=False, soft_wrap=True)
+        output.print(f"database {database} holds no runs", soft_wrap=True)
     else:
         print_status(output, status, database)
 

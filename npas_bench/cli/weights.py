@@ -67,7 +67,6 @@ def weights(
         f"sha256 {written.sha256}",
         soft_wrap=True,
         highlight=False,
-        markup=False,
     )
 
 

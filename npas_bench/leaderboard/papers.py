@@ -6,12 +6,13 @@ A paper's number is never ranked or pooled with measured ones, nor with another 
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from npas_bench.errors import UnknownName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from npas_bench.database.queries.papers import PaperNumber
     from npas_bench.leaderboard.standings import Band, BoardTable, Standing
@@ -157,10 +158,19 @@ def choose_rows(rows: Sequence[PaperNumber], places: Iterable[str]) -> list[Pape
         UnknownName: if nothing is printed at one of the places.
     """
     known = {place_of(row) for row in rows}
-    wanted = set(places)
-    for place in sorted(wanted - known):
-        raise UnknownName("table", place, known, remedy="of the papers'")
+    wanted = {_full_place(place, known) for place in places}
     return [row for row in rows if place_of(row) in wanted]
+
+
+def _full_place(place: str, known: Collection[str]) -> str:
+    """The paper and table that a user means, who may leave the paper out where only one has such a table."""
+    if place in known:
+        return place
+    ending = sorted(one for one in known if one.lower().endswith(f" {place.lower()}"))
+    if len(ending) == 1:
+        return ending[0]
+    # All tables of all papers would fill the screen.
+    raise UnknownName("table", place, ending or get_close_matches(place, known, n=5, cutoff=0), remedy="of the papers'")
 
 
 def set_beside(rows: Iterable[PaperNumber], sources: Mapping[str, Mapping[str, Sequence[BoardTable]]]) -> list[Line]:

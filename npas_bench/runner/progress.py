@@ -60,14 +60,20 @@ class Reporter(ABC):
         self._trained[cell.identity] = report.epoch
         self._on_change()
 
-    def finished(self, cell: Cell, outcome: Outcome) -> None:
-        """Take note that a cell has ended."""
+    def finished(self, cell: Cell, outcome: Outcome, run: int) -> None:
+        """Take note that a cell has ended.
+
+        Args:
+            cell: the cell.
+            outcome: how it ended.
+            run: number of its run in the database.
+        """
         self._running.pop(cell.identity, None)
         self._counts[outcome.state] += 1
-        log.info("%s", describe(cell, outcome))
+        log.info("run %d: %s", run, describe(cell, outcome))
         if outcome.detail:
             log.info("%s", outcome.detail)
-        self._on_finished(cell, outcome)
+        self._on_finished(cell, outcome, run)
         self._on_change()
 
     def dropped(self, cell: Cell) -> None:
@@ -95,7 +101,7 @@ class Reporter(ABC):
     def _on_change(self) -> None: ...
 
     @abstractmethod
-    def _on_finished(self, cell: Cell, outcome: Outcome) -> None: ...
+    def _on_finished(self, cell: Cell, outcome: Outcome, run: int) -> None: ...
 
     @abstractmethod
     def _on_settled(self, cell: Cell, state: RunState) -> None: ...
@@ -147,7 +153,7 @@ class QuietReporter(Reporter):
         pass
 
     @override
-    def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
+    def _on_finished(self, cell: Cell, outcome: Outcome, run: int) -> None:
         pass
 
     @override

@@ -157,7 +157,7 @@ class Recorder(Listener):
                 remove_checkpoints(attempt.folder)
             self.states.append(outcome.state)
             self.settled.add(identity)
-            self._reporter.finished(attempt.cell, outcome)
+            self._reporter.finished(attempt.cell, outcome, run)
         else:
             self._reporter.dropped(attempt.cell)
 

@@ -242,7 +242,10 @@ class Task(ABC):
         Raises:
             DataError: if the data cannot be fetched.
         """
-        raise DataError(f"task {self.name} cannot be downloaded: see its documentation for where its data is from")
+        raise DataError(
+            f"task {self.name} cannot be downloaded: bring its data into {folder}, where the task finds it as its "
+            "documentation says"
+        )
 
     def batches(self, examples: Examples, parts: Sequence[Part], recipe: Recipe) -> Iterator[Any]:
         """The augmented training batches of an epoch, or the parts of them that one of several processes is given."""

@@ -123,7 +123,7 @@ def test_results_are_compared_with_the_papers(filled, call):
         (("compare", "--grid", "lowbudget"), "names no papers' tables"),
         (("compare", "--table", "plummer2022npas Tabel 5"), "did you mean plummer2022npas Table 5"),
         (("compare", "--grid", "mapping-table7", "--task", "cifar11"), "did you mean cifar10"),
-        (("compare", "--db", "no.db", "--source", "mine"), "there are no results to compare"),
+        (("compare", "--db", "no.db", "--source", "mine"), "database no.db does not exist: name one that does"),
         (("dashboard", "--port", "0"), "greater than or equal to 1"),
         (("dashboard", "--address", "no.such.host.invalid"), "cannot listen on no.such.host.invalid"),
         (("dashboard", "--db", "mysql://x/y"), "is not supported"),

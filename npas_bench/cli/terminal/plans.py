@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from npas_bench.leaderboard.texts import NOTHING
@@ -34,7 +33,7 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
     for some in tables.values():
         cell, full = some[0].first.cell, some[0].first.full
         title = f"{cell.task} · {cell.architecture} ({full:,} parameters) · recipe {cell.recipe.name}"
-        console.print(title, style="bold", markup=False, soft_wrap=True)
+        console.print(title, style="bold", soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         table.add_column("Method", overflow="fold", min_width=12)
         for heading in ("Budget", "Parameters", "Seeds"):
@@ -46,7 +45,7 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
             cell, estimate, preview = row.first.cell, row.estimate, row.preview
             options = (f" {key}={value}" for key, value in sorted(cell.options.items()))
             table.add_row(
-                escape("\n".join([cell.method, *options])),
+                "\n".join([cell.method, *options]),
                 cell.budget_text,
                 NOTHING if preview.parameters is None else f"{preview.parameters:,}",
                 f"{len(row.cells):,}",
@@ -61,7 +60,7 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
         if row.preview.trouble
     ]
     for note in dict.fromkeys(notes):
-        console.print(note, style="dim", markup=False)
+        console.print(note, style="dim")
     if notes:
         console.print()
 

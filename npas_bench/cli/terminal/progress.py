@@ -46,9 +46,9 @@ class LiveReporter(Reporter):
         pass  # redrawn by itself
 
     @override
-    def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
+    def _on_finished(self, cell: Cell, outcome: Outcome, run: int) -> None:
         if outcome.state == RunState.FAILED:
-            self.console.print(Text(f"failed: {cell}: {outcome.message}", style="red"))
+            self.console.print(f"run {run} failed: {cell}: {outcome.message}", style="red")
 
     @override
     def _on_settled(self, cell: Cell, state: RunState) -> None:
@@ -99,8 +99,9 @@ class PlainReporter(Reporter):
         pass
 
     @override
-    def _on_finished(self, cell: Cell, outcome: Outcome) -> None:
-        line = f"[{self._ended}/{self._left}] {describe(cell, outcome)}"
+    def _on_finished(self, cell: Cell, outcome: Outcome, run: int) -> None:
+        number = f"run {run} " if outcome.state == RunState.FAILED else ""
+        line = f"[{self._ended}/{self._left}] {number}{describe(cell, outcome)}"
         left = self._seconds_left()
         if left is not None and self._ended < self._left:
             line += f" · {format_seconds(left)} left"
@@ -117,7 +118,7 @@ class PlainReporter(Reporter):
             self._print(f"{self._summary()} in {format_seconds(time.monotonic() - self._begun)}")
 
     def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self.console.print(line, soft_wrap=True, highlight=False)
 
 
 def _redirect_warnings() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import select
 
 from npas_bench.database.labels import cell_label
-from npas_bench.database.schema import CellRow, RunRow
+from npas_bench.database.schema import CellRow, MetricRow, RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,6 +27,9 @@ class RunLine(NamedTuple):
         state: state of the run.
         message: why it failed or is unsupported; None otherwise.
         finished: when it ended; None if it has not.
+        metric: name of its primary metric; None without a result.
+        value: value of that metric.
+        unit: unit of that metric.
     """
 
     run: int
@@ -35,10 +38,19 @@ class RunLine(NamedTuple):
     state: RunState
     message: str | None
     finished: datetime | None
+    metric: str | None = None
+    value: float | None = None
+    unit: str | None = None
 
 
 def recent_runs(
-    database: Database, *, states: Collection[RunState] | None = None, grid: str | None = None, limit: int = 100
+    database: Database,
+    *,
+    states: Collection[RunState] | None = None,
+    grid: str | None = None,
+    task: str | None = None,
+    method: str | None = None,
+    limit: int = 100,
 ) -> list[RunLine]:
     """The newest runs.
 
@@ -46,11 +58,14 @@ def recent_runs(
         database: open.
         states: only runs in these states; all if left out.
         grid: only runs of this grid; all if left out.
+        task: only runs of this task; all if left out.
+        method: only runs of this method; all if left out.
         limit: the largest number of runs.
     """
     query = (
-        select(RunRow.id, RunRow.grid, RunRow.state, RunRow.message, RunRow.finished, CellRow)
+        select(RunRow.id, RunRow.grid, RunRow.state, RunRow.message, RunRow.finished, CellRow, MetricRow)
         .join(CellRow, CellRow.identity == RunRow.identity)
+        .outerjoin(MetricRow, (MetricRow.run_id == RunRow.id) & (MetricRow.position == 0))
         .order_by(RunRow.id.desc())
         .limit(limit)
     )
@@ -58,8 +73,15 @@ def recent_runs(
         query = query.where(RunRow.state.in_(states))
     if grid is not None:
         query = query.where(RunRow.grid == grid)
+    for column, wanted in ((CellRow.task, task), (CellRow.method, method)):
+        if wanted is not None:
+            query = query.where(column == wanted)
     with database.session() as session:
         return [
-            RunLine(run, name, cell_label(cell), state, message, finished)
-            for run, name, state, message, finished, cell in session.execute(query)
+            RunLine(run, name, cell_label(cell), state, message, finished, *_result(metric))
+            for run, name, state, message, finished, cell, metric in session.execute(query)
         ]
+
+
+def _result(metric: MetricRow | None) -> tuple[str | None, float | None, str | None]:
+    return (None, None, None) if metric is None else (metric.name, metric.value, metric.unit)

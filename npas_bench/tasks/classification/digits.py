@@ -17,6 +17,7 @@ from npas_bench.tasks.classification.base import ClassificationTask, ImageSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -61,6 +62,11 @@ class Digits(ClassificationTask):
         return DataVersion(
             "digits", digest, official, "digits" if official else f"digits (unofficial data {digest[:8]})"
         )
+
+    @override
+    def download(self, folder: Path) -> None:
+        """Refuse, as there is nothing to fetch."""
+        raise DataError(f"task {self.name} needs no download: scikit-learn brings its images along")
 
     @override
     def data(self, split: str) -> ImageSet:
