@@ -98,8 +98,10 @@ class Registry(Generic[T]):
         point = points[0]
         try:
             loaded: type[T] = _imported(point, self.kind)
-        # The import of a plugin may fail in any way.
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        # The import of a plugin may fail in any way; some end the program.
+        except BaseException as error:
             raise PluginError(
                 f"{self.kind} '{name}' of {_distribution(point)} cannot be imported from {point.value}: "
                 f"{type(error).__name__}: {error}{_where(error)}"
@@ -159,7 +161,7 @@ def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
     outside = [frame for frame in frames if "importlib" not in frame.filename]
     return f" ({outside[-1].filename}, line {outside[-1].lineno})" if len(outside) > 1 else ""
@@ -273,7 +275,7 @@ def grid_files() -> dict[str, tuple[Path, str]]:
         try:
             spec = find_spec(point.value)
         # Looking for a package imports the packages that it lies in, which may fail in any way.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.warning("grids of %s: %s cannot be imported: %s", _distribution(point), point.value, error)
             continue
         if spec is None:

@@ -9,12 +9,17 @@ import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
-from npas_bench.cli.plan_rows import FINAL, Preview, Row
+from npas_bench.cli.plan_rows import FINAL, NOT_KNOWN, WOULD_FAIL, Preview, Row
 from npas_bench.database.states import RunState
 
 if TYPE_CHECKING:
     from npas_bench.forecast.forecast import Estimate, Forecast
     from npas_bench.runner.planned import PlannedCell
+
+# The most rows of which every one is looked at, whether or not it is shown.
+_PREVIEWED = 200
+# The most scalars of an architecture that is built for a plan where its method cannot do without values.
+_BUILT_FOR_A_PLAN = 20_000_000
 
 
 def plan(
@@ -82,8 +87,9 @@ def plan(
     states: list[str] = [newest[key].state if key in newest else "to run" for key in keys]
     estimates = forecast.all(planned)
     groups = _alike(planned)
-    rows = [_row(group, planned, states, estimates) for group in (groups if as_json else groups[:limit])]
-    idle = {index for row in rows if row.preview.trouble for index in row.cells}
+    looked_at = groups if as_json or len(groups) <= _PREVIEWED else groups[: max(limit, _PREVIEWED)]
+    rows = [_row(group, planned, states, estimates) for group in looked_at]
+    idle = {index for row in rows if row.runs_to_nothing for index in row.cells}
     left = [index for index, state in enumerate(states) if state not in FINAL]
     running = [index for index in left if index not in idle]
     outlook = look_out(
@@ -93,23 +99,37 @@ def plan(
     )
     of_what: Counter[str] = Counter(estimates[index].basis for index in running)
     if as_json:
-        head = {"cells": len(planned), "to_run": len(left), "device": planned[0].device, "database": str(location)}
+        head = {"cells": len(planned), "to_run": len(running), "device": planned[0].device, "database": str(location)}
         outline = {"outlook": outlook._asdict(), "basis": dict(of_what), "past": _past(forecast)}
-        told = {"changed_plugins": [str(change) for change in changes]}
-        output.print_json(data=head | outline | told | {"kinds": [_as_json(row) for row in rows]})
+        plugins_told = {"changed_plugins": [str(change) for change in changes]}
+        output.print_json(data=head | outline | plugins_told | {"kinds": [_as_json(row) for row in rows]})
         return
     if rows:
-        print_rows(output, rows)
-    if len(groups) > len(rows):
-        rest = sum(map(len, groups[len(rows) :]))
-        output.print(f"and {len(groups) - len(rows):,} more rows, of {rest:,} cells: show them with --limit N\n")
-    output.print(
-        f"{len(planned):,} cells, {len(left):,} to run, on {planned[0].device}; results in {location}", soft_wrap=True
-    )
+        print_rows(output, rows[:limit])
+    if len(groups) > limit:
+        rest = sum(map(len, groups[limit:]))
+        output.print(f"and {len(groups) - limit:,} more rows, of {rest:,} cells: show them with --limit N\n")
+    told = [f"{len(planned):,} cells", f"{len(running):,} to run"]
+    told += [f"{count:,} {trouble}" for trouble, count in _troubles(rows, states).items()]
+    output.print(f"{', '.join(told)}, on {planned[0].device}; results in {location}", soft_wrap=True)
+    unseen = sum(map(len, groups[len(looked_at) :]))
+    if unseen:
+        output.print(f"Of {unseen:,} of these cells the budget was not looked at.", style="dim")
     for change in changes:
         output.print(str(change), style="yellow", highlight=False, soft_wrap=True)
     if running:
         print_outlook(output, outlook, planned[0].device, forecast, of_what)
+
+
+def _troubles(rows: list[Row], states: list[str]) -> Counter[str]:
+    """How many cells that are not finished would come to nothing, by what goes wrong."""
+    return Counter(
+        row.preview.trouble
+        for row in rows
+        if row.runs_to_nothing and row.preview.trouble
+        for index in row.cells
+        if states[index] not in FINAL
+    )
 
 
 def _alike(planned: list[PlannedCell]) -> list[list[int]]:
@@ -143,18 +163,27 @@ def _preview(one: PlannedCell) -> Preview:
 
 def _previewed(one: PlannedCell) -> Preview:
     from npas_bench import plugins
-    from npas_bench.errors import UnsupportedBudget
-    from npas_bench.runner.build import problem_of
+    from npas_bench.errors import NpasBenchError, UnsupportedBudget
+    from npas_bench.runner.build import build_network, problem_of
 
-    method = plugins.methods.load(one.cell.method)(one.cell.options)
-    problem = problem_of(one.cell, plugins.task(one.cell.task))
+    task = plugins.task(one.cell.task)
     try:
-        return Preview(method.preview(problem).total, None, None)
+        method = plugins.methods.load(one.cell.method)(one.cell.options)
+        return Preview(method.preview(problem_of(one.cell, task)).check(str(one.cell)).total, None, None)
     except UnsupportedBudget as unsupported:
         return Preview(None, RunState.UNSUPPORTED, str(unsupported))
-    # A method may fail in any way; a run would store the cell as failed and go on.
+    except NpasBenchError as error:
+        return Preview(None, WOULD_FAIL, f"{type(error).__name__}: {error}")
+    # A method may fail in any way, and without values it may fail where a run would not.
     except Exception as error:
-        return Preview(None, "would fail", f"{type(error).__name__}: {error}")
+        if one.full > _BUILT_FOR_A_PLAN:
+            return Preview(None, NOT_KNOWN, f"it cannot be built without values ({type(error).__name__}: {error})")
+    try:
+        return Preview(build_network(one.cell, task).ledger.total, None, None)
+    except UnsupportedBudget as unsupported:
+        return Preview(None, RunState.UNSUPPORTED, str(unsupported))
+    except Exception as error:
+        return Preview(None, WOULD_FAIL, f"{type(error).__name__}: {error}")
 
 
 def _past(forecast: Forecast) -> dict[str, Any]:

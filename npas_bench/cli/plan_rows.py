@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 # The states of cells that a run leaves alone.
 FINAL: set[str] = {state for state in RunState if state.final}
+# What may go wrong with a cell, beside a budget that is not supported.
+WOULD_FAIL = "would fail"
+NOT_KNOWN = "not known"
 
 
 class Preview(NamedTuple):
@@ -44,6 +47,11 @@ class Row(NamedTuple):
     states: dict[str, int]
     estimate: Estimate
     preview: Preview
+
+    @property
+    def runs_to_nothing(self) -> bool:
+        """Whether a run of these cells would end without a result, as far as is known."""
+        return self.preview.trouble is not None and self.preview.trouble != NOT_KNOWN
 
     @property
     def state(self) -> str:

@@ -10,6 +10,7 @@ from npas_bench.database.exchange.importing import add_records
 from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.runner.executors import Executor, InlineExecutor
 from tests.conftest import REPOSITORY
+from tests.plugin_site import METHOD, Installed, forget
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def past(tmp_path_factory):
 def test_a_plan_tells_time_memory_disk_and_its_own_error_in_eighty_columns(past, call):
     plan = call("plan", "--grid", "lowbudget", "--epochs", "30", "--db", past, "--workers", "2")
     assert plan.returncode == 0, plan.stderr
-    assert "90 cells, 90 to run, on cpu" in plan.stdout
+    assert "90 cells, 84 to run, 6 unsupported, on cpu" in plan.stdout
     assert re.search(r"superweights +25% +19,376 +3 +to run +\d+(\.\d)? s +\d+ MiB", plan.stdout)
     text = " ".join(plan.stdout.split())
     for pattern in (
@@ -55,13 +56,13 @@ def test_a_long_plan_shows_some_rows_and_counts_all(call):
     plan = call("plan", "--grid", "lowbudget", "--limit", "3")
     assert plan.stdout.count("to run  ") == 3
     assert "and 27 more rows, of 81 cells" in plan.stdout
-    assert "90 cells, 90 to run" in plan.stdout
+    assert "90 cells, 84 to run, 6 unsupported" in plan.stdout
     assert list(Path().iterdir()) == []
 
 
 def test_json_has_every_kind(call):
     plan = json.loads(call("plan", "--grid", "lowbudget", "--limit", "3", "--json").stdout)
-    assert (plan["cells"], plan["to_run"], len(plan["kinds"])) == (90, 90, 30)
+    assert (plan["cells"], plan["to_run"], len(plan["kinds"])) == (90, 84, 30)
     assert sum(kind["cells"] for kind in plan["kinds"]) == 90
     assert {kind["trouble"] for kind in plan["kinds"]} == {None, "unsupported"}
     assert plan["outlook"]["cells"] == 84
@@ -83,3 +84,76 @@ def test_a_run_on_several_workers_begins_with_the_longest(past, call, monkeypatc
     assert ran.returncode == 0, ran.stderr
     assert [work.cell.method for work in workers.seen] == ["superweights", "full"]
     assert all(work.memory > 2**20 for work in workers.seen)
+
+
+PLAN = ("plan", "--task", "digits", "--seeds", "2")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    yield Installed(tmp_path / "site")
+    forget()
+
+
+def method_of(body):
+    return {"fine_plugin.py": f"{METHOD}\n{body}"}
+
+
+WITHOUT_META = """
+        def build(self, problem):
+            import torch
+            torch.zeros(3).tolist()
+            float(torch.zeros(1))
+            return super().build(problem)
+"""
+OVER_BUDGET = """
+        whole = False
+
+        def build(self, problem):
+            import dataclasses
+            return super().build(dataclasses.replace(problem, budget=10**9))
+"""
+BROKEN = """
+        def build(self, problem):
+            raise RuntimeError("no luck")
+"""
+
+
+def test_a_plan_says_what_a_run_does_of_budgets_that_are_refused(call):
+    cells = (*PLAN, "--method", "ssn", "--budget", "5%", "--budget", "1")
+    said = call(*cells)
+    assert "4 cells, 2 to run, 2 unsupported, on cpu" in said.stdout
+    told = json.loads(call(*cells, "--json").stdout)
+    assert (told["cells"], told["to_run"]) == (4, 2)
+    # Rows that are not shown are counted like those that are.
+    assert "4 cells, 2 to run, 2 unsupported" in call(*cells, "--limit", "0").stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "budget", "told", "ends"),
+    [
+        (WITHOUT_META, "100%", "2 cells, 2 to run, on cpu", "2 done"),
+        (OVER_BUDGET, "5%", "2 cells, 0 to run, 2 would fail, on cpu", "2 failed"),
+        (BROKEN, "100%", "2 cells, 0 to run, 2 would fail, on cpu", "2 failed"),
+    ],
+)
+def test_a_plan_of_a_plugin_says_what_its_run_does(installed, call, body, budget, told, ends):
+    installed.install(method_of(body))
+    cells = ("--task", "digits", "--method", "mine", "--budget", budget, "--seeds", "2", "--short", "--epochs", "1")
+    assert told in call("plan", *cells).stdout
+    assert ends in call("run", *cells, "--executor", "inline").stdout
+
+
+@pytest.mark.parametrize("ending", ["import sys; sys.exit(3)", "raise BaseException('x')", "exit()"])
+def test_a_plugin_that_ends_the_program_at_its_import_is_named(installed, call, ending):
+    installed.install({"fine_plugin.py": ending})
+    for words in ((*PLAN, "--method", "mine"), ("run", "--task", "digits", "--method", "mine")):
+        said = call(*words)
+        assert said.returncode == 2
+        assert "method 'mine' of fine-plugin 1.5 cannot be imported from fine_plugin:Mine" in said.stderr
+    listed = call("list", "methods", "--check")
+    assert listed.returncode == 1
+    assert "method 'mine' of fine-plugin 1.5 cannot be imported" in listed.stderr
+    assert "cannot be loaded" in listed.stdout
+    assert "Trains the architecture itself." in listed.stdout
