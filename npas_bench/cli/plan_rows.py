@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
     @property
     def runs_to_nothing(self) -> bool:
-        """Whether a run of these cells would end without a result, as far as is known."""
+        """Tell whether a run of these cells would end without a result, as far as is known."""
         return self.preview.trouble is not None and self.preview.trouble != NOT_KNOWN
 
     @property
