@@ -76,7 +76,7 @@ class Adaptive:
         return {}
 
     def remark(self) -> str | None:
-        """Why some of the store is dead, or some of the budget unused; None where neither is the case."""
+        """Why some of what is trained is dead, or some of the budget unused; None where neither is the case."""
         return None
 
     def reserved(self) -> int:

@@ -110,9 +110,9 @@ class Ledger(BaseModel):
         state: scalars outside the parameters that training changed, except for normalisation statistics.
         reserved: scalars that training may still add, for instance by refining what is shared; 0 after training.
         budget: how many trainable scalars there may be.
-        reach: share of the store's scalars that reach some layer's weight; None if there is no store, or if it was
-            not measured.
-        remark: the method's explanation of why some of the store is dead, or some of the budget unused.
+        reach: share of the scalars of stores, coefficients, masks and generators that reach some layer's weight; None
+            if there are none, or if it was not measured. Ledgers of earlier runs looked at the stores alone.
+        remark: the method's explanation of why some of these scalars are dead, or some of the budget unused.
         deployed: scalars that the network needs once it is trained; None where they are those that are trained.
     """
 

@@ -24,7 +24,7 @@ class OverBudget(NpasBenchError):
 
 
 class DeadParameters(NpasBenchError):
-    """A store with scalars that reach no layer, where the method does not say why."""
+    """Trained scalars that reach no layer's weight, where the method does not say why."""
 
 
 class UnsupportedBudget(NpasBenchError):

@@ -7,6 +7,7 @@ these weights.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from npas_bench.torch_internals import is_normalisation
 from npas_bench.weights import WeightSource, take_weights_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from npas_bench.allocation import Allocation, Reading
@@ -60,7 +61,7 @@ class Network(Adaptive, nn.Module, ABC):
         return count_scalars(((name, p) for name, p in self.named_parameters() if p.requires_grad), self.roles())
 
     def reach(self) -> float | None:
-        """Share of the store's scalars that reach some layer's weight; None without a store."""
+        """Share of what makes weights that reaches some layer's weight; None where it is not known."""
         return None
 
     def generation_flops(self) -> int | None:
@@ -246,41 +247,46 @@ class GeneratedNetwork(Network):
 
     @override
     def reach(self) -> float | None:
-        """Share of the stores' scalars that have a gradient from some layer's weight; None on the meta device.
+        """Share of the scalars that the allocation trains which some weight depends on; None on the meta device.
 
-        Where a method has no stores, it is the share of its generators' scalars.
+        Stores, coefficients, masks and generators count alike, and so do weights that are not generated, all of which
+        are their layers' own.
         """
-        own = [(p, self.allocation.role(name)) for name, p in self.allocation.named_parameters() if p.requires_grad]
-        stores = [p for p, role in own if role is Role.STORE] or [p for p, role in own if role is Role.GENERATORS]
-        if not stores or any(p.is_meta for p in stores):
+        trained = [p for p in self.allocation.parameters() if p.requires_grad]
+        if not trained or any(p.is_meta for p in trained):
             return None
         draw = generator("reach")
-        alive = [torch.zeros_like(p, dtype=torch.bool) for p in stores]
+        alive = [torch.zeros_like(p, dtype=torch.bool) for p in trained]
+        self._mark_alive(trained, alive, draw)
+        if not _all_true(alive):
+            # Where a factor starts at zero, the other factors of its product have no gradient yet.
+            with _random_values(trained, draw):
+                self._mark_alive(trained, alive, draw)
+        plain: int = sum(getattr(site.owner, site.attribute).numel() for site in find_sites(self.architecture))
+        reaching = sum(int(reached.sum()) for reached in alive)
+        return (reaching + plain) / (sum(p.numel() for p in trained) + plain)
+
+    def _mark_alive(self, trained: list[nn.Parameter], alive: list[Tensor], draw: torch.Generator) -> None:
+        """Mark the scalars of parameters that a random positive sum of all weights' scalars has a gradient in."""
         # The probes are positive, so that gradients of a scalar that is read at several positions do not cancel out.
         # Where signs come in between, as with hashing, they may cancel out, but not a second and a third time.
         for _ in range(3):
-            gradients = self._probe(stores, draw)
-            if gradients is None:
-                return 0.0
-            for reached, gradient in zip(alive, gradients, strict=True):
+            for reached, gradient in zip(alive, self._probe(trained, draw), strict=True):
                 if gradient is not None:
                     reached |= gradient != 0
-            if all(bool(reached.all()) for reached in alive):
+            if _all_true(alive):
                 break
-        plain: int = sum(getattr(site.owner, site.attribute).numel() for site in find_sites(self.architecture))
-        reaching = sum(int(reached.sum()) for reached in alive)
-        return (reaching + plain) / (sum(p.numel() for p in stores) + plain)
 
-    def _probe(self, stores: list[nn.Parameter], draw: torch.Generator) -> tuple[Tensor | None, ...] | None:
-        """Gradients of a random positive sum of all weights' scalars; None if no weight depends on a parameter."""
+    def _probe(self, trained: list[nn.Parameter], draw: torch.Generator) -> tuple[Tensor | None, ...]:
+        """Gradients of a random positive sum of all weights' scalars; None for a parameter that no weight reads."""
         with torch.enable_grad(), self._source.forward_pass():
             objective = sum(
                 (weight * (0.5 + torch.rand(weight.shape, generator=draw).to(weight))).sum()
                 for weight in (self._source.weight(layer.name) for layer in self.layers)
             )
             if not isinstance(objective, Tensor) or not objective.requires_grad:
-                return None
-            return torch.autograd.grad(objective, stores, allow_unused=True)
+                return (None,) * len(trained)
+            return torch.autograd.grad(objective, trained, allow_unused=True)
 
     @torch.no_grad()
     @override
@@ -298,6 +304,24 @@ class GeneratedNetwork(Network):
         for name in generated:
             targets[name].copy_(self.allocation.weight(name))
         return into
+
+
+def _all_true(masks: Iterable[Tensor]) -> bool:
+    return all(bool(mask.all()) for mask in masks)
+
+
+@contextmanager
+@torch.no_grad()
+def _random_values(parameters: Iterable[nn.Parameter], draw: torch.Generator) -> Iterator[None]:
+    """A context in which parameters have random values other than zero; afterwards they have their own again."""
+    own = [(parameter, parameter.detach().clone()) for parameter in parameters]
+    try:
+        for parameter, value in own:
+            parameter.copy_(0.5 + torch.rand(value.shape, generator=draw).to(value))
+        yield
+    finally:
+        for parameter, value in own:
+            parameter.copy_(value)
 
 
 def _plain_roles(architecture: nn.Module) -> dict[str, Role]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from npas_bench.generation.plan import largest_store, overhead, smallest_cost
+from npas_bench.generation.plan import dead_masks, largest_store, overhead, smallest_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +64,10 @@ class Request:
             raise ValueError(f"{available} scalars are less than the group needs")
         return found
 
+    def dead(self, store: int) -> int:
+        """Trainable scalars that go with a store of `store` scalars and reach no weight."""
+        return dead_masks(self.readers, store, self.variant)
+
     def cost(self, store: int) -> int:
         """Trainable scalars that a store of `store` scalars comes to, with everything that goes with it."""
         return store + overhead(self.readers, store, self.variant)
@@ -74,7 +78,8 @@ class Allotment(NamedTuple):
 
     Attributes:
         stores: number of scalars of each group's store.
-        remark: why some of what was available is unused; None where hardly any is.
+        remark: why some of what was available is unused, or reaches no weight; None where hardly any is unused and
+            all reaches a weight.
     """
 
     stores: tuple[int, ...]
@@ -99,7 +104,8 @@ def allot(requests: Sequence[Request], available: int) -> Allotment | None:
                 break
         else:
             break
-    return Allotment(tuple(stores), _remark(requests, stores, available, left))
+    remarks = (_unused(requests, stores, available, left), _dead(requests, stores))
+    return Allotment(tuple(stores), "; ".join(r for r in remarks if r) or None)
 
 
 class Apportionment(NamedTuple):
@@ -109,7 +115,7 @@ class Apportionment(NamedTuple):
         groups: the groups, which cover all layers; fewer than were wanted where not all could be afforded.
         requests: what each group asked for.
         stores: scalars of each group's store.
-        remark: why some of what was available is unused; None where hardly any is.
+        remark: what the allotment remarks.
     """
 
     groups: list[tuple[Layer, ...]]
@@ -202,7 +208,15 @@ def _parts(requests: Sequence[Request], available: int) -> list[int]:
     return [parts[i] for i in range(len(requests))]
 
 
-def _remark(requests: Sequence[Request], stores: Sequence[int], available: int, left: int) -> str | None:
+def _dead(requests: Sequence[Request], stores: Sequence[int]) -> str | None:
+    dead = sum(request.dead(store) for request, store in zip(requests, stores, strict=True))
+    if not dead:
+        return None
+    which = "1 parameter of the masks reaches" if dead == 1 else f"{dead:,} parameters of the masks reach"
+    return f"{which} no weight: the tiles that they are for are narrower than a mask"
+
+
+def _unused(requests: Sequence[Request], stores: Sequence[int], available: int, left: int) -> str | None:
     if all(request.cost(store) >= request.largest for request, store in zip(requests, stores, strict=True)):
         if is_notable(left, available):
             capped = "store is" if len(stores) == 1 else "stores are"

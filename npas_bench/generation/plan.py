@@ -201,6 +201,26 @@ def mask_count(sizes: Iterable[int], store: int, variant: Variant) -> int:
     return sum(further) if variant.mask_scope == "layer" else max(further, default=0)
 
 
+def dead_masks(readers: Sequence[Reader], store: int, variant: Variant) -> int:
+    """Number of scalars of masks that no tile is multiplied by, since the tile has fewer scalars than a mask.
+
+    The last tile of a weight may be narrower than a mask, and all tiles are if the store has fewer scalars than a mask.
+    """
+    if variant.upsample != "mask":
+        return 0
+    masked = [reader.size for reader in readers if reader.size > store]
+    if variant.mask_scope == "group":
+        # Of the weights that share masks, no other has a wider tile than the largest one in any place.
+        masked = [max(masked)] if masked else []
+    return sum(_dead_masks_of(size, store, variant.mask_window) for size in masked)
+
+
+def _dead_masks_of(size: int, store: int, window: int) -> int:
+    """Number of dead scalars of the masks of one weight: of its whole tiles after the first, and of its last tile."""
+    further = -(-size // store) - 1
+    return (further - 1) * max(0, window - store) + max(0, window - (size - further * store))
+
+
 def overhead(readers: Sequence[Reader], store: int, variant: Variant) -> int:
     """Trainable scalars that come on top of a store of `store` scalars: coefficients, embeddings, maps and masks."""
     return _Costs(readers, variant).overhead(store)

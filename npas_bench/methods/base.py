@@ -97,11 +97,13 @@ class Problem:
         return self.architecture.build(self.signature)
 
     def smaller(self) -> Architecture:
-        """The largest smaller version of the architecture that fits the budget.
+        """The largest smaller version of the architecture that fits the budget; the architecture itself if it fits.
 
         Raises:
             UnsupportedBudget: if there is no such version.
         """
+        if self.budget >= self.full:
+            return self.architecture
         return self.architecture.reduce(self.signature, self.budget)
 
     def generator(self, purpose: str) -> torch.Generator:

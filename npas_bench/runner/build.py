@@ -77,7 +77,7 @@ def build_network(
     Raises:
         UnsupportedBudget: if the method cannot meet the budget.
         OverBudget: if the method made a network that is over it.
-        DeadParameters: if parts of its store reach no layer and it does not say why.
+        DeadParameters: if some of what it trains reaches no layer and it does not say why.
     """
     method = plugins.methods.load(cell.method)(cell.options)
     problem = problem_of(cell, task, trial, structure)
@@ -86,7 +86,8 @@ def build_network(
     ledger = network.ledger(cell.budget).check(str(cell))
     if ledger.reach is not None and ledger.reach < 1 and ledger.remark is None:
         raise DeadParameters(
-            f"{cell}: only {100 * ledger.reach:.4g} % of the store reach a layer, and the method does not say why"
+            f"{cell}: {100 * (1 - ledger.reach):.4g} % of what method {cell.method} trains reaches no layer's weight, "
+            "and the method does not say why"
         )
     return Built(network, ledger)
 

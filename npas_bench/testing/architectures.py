@@ -45,7 +45,9 @@ class ExampleArchitecture(Architecture):
 
     @override
     def reduce(self, signature: Signature, budget: int) -> Architecture:
-        """Refuse every budget, since there is no smaller version."""
+        """The architecture itself; there is no smaller version."""
+        if budget >= self.size(signature):
+            return self
         raise UnsupportedBudget(f"{self.name} has no smaller version", smallest=self.size(signature))
 
     def examples(self, count: int) -> Tensor:

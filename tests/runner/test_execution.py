@@ -197,7 +197,7 @@ def test_a_store_with_dead_parameters_is_refused_unless_it_is_explained(tmp_path
 
     method(Wasteful)
     outcome, reports = run(tmp_path, cell(budget=20_000))
-    assert "only 99.86 % of the store reach a layer" in outcome.message
+    assert "0.1425 % of what method full trains reaches no layer's weight" in outcome.message
     assert reports == []
     Wasteful.why = "ten are for show"
     explained, _ = run(tmp_path, cell(budget=20_000))

@@ -142,7 +142,7 @@ def print_run(console: Console, row: RunRow, related: Related, *, claimed: bool 
         parts = ledger_parts(row.ledger)
         facts.append(("parameters", f"{row.parameters:,}: " + ", ".join(f"{k} {v:,}" for k, v in parts.items())))
         if row.ledger["reach"] is not None:
-            facts.append(("store in use", f"{100 * row.ledger['reach']:.4g} %"))
+            facts.append(("in use", f"{100 * row.ledger['reach']:.4g} %"))
         if row.ledger["remark"]:
             facts.append(("allocation", row.ledger["remark"]))
     if row.cost:

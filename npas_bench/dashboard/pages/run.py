@@ -175,7 +175,7 @@ def _ledger(row: RunRow) -> None:
     )
     said = [f"{row.parameters or 0:,} of a budget of {row.cell.budget:,}"]
     if row.ledger.get("reach") is not None:
-        said.append(f"{100 * row.ledger['reach']:.4g} % of the store in use")
+        said.append(f"{100 * row.ledger['reach']:.4g} % in use")
     if row.ledger.get("remark"):
         said.append(str(row.ledger["remark"]))
     st.caption(plain(" · ".join(said)))

@@ -10,7 +10,7 @@ from npas_bench.generation.allotment import Request, apportion
 from npas_bench.generation.plan import reader_of
 from npas_bench.methods.base import Problem, SharingMethod, require
 from npas_bench.methods.ssn.allocation import GroupPlan, SSNAllocation
-from npas_bench.methods.ssn.mapping import map_layers
+from npas_bench.methods.ssn.mapping import check_mapping, map_layers
 from npas_bench.methods.ssn.options import SSNOptions
 from npas_bench.seeding import seeded
 
@@ -33,6 +33,8 @@ class SSN(SharingMethod):
     @override
     def allocate(self, problem: Problem) -> SSNAllocation:
         """The parameter groups with the largest stores that the budget pays for, with all that goes with them."""
+        # No budget helps against these, so that a budget is told about only where some budget works.
+        check_mapping(problem, self.options)
         # A single group of all layers needs least, and any mapping can come down to it.
         require(problem.fixed + self._claim(problem.layers).smallest, problem)
         # What a search draws must not change the initial values of the network that is built after it.

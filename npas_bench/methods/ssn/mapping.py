@@ -30,28 +30,34 @@ _MILESTONES = (8 / 15, 13 / 15)
 _CPU = torch.device("cpu")
 
 
+def check_mapping(problem: Problem, options: SSNOptions) -> None:
+    """Refuse a mapping that is not possible for the architecture, whatever the budget.
+
+    Raises:
+        OptionError: if the architecture declares no manual groups, or has fewer layers than there are to be groups.
+    """
+    name, layers = problem.architecture.name, problem.layers
+    if options.mapping == "manual" and any(layer.place.group is None for layer in layers):
+        raise OptionError(f"method ssn, option mapping: {name} declares no manual groups; use single, random or auto")
+    if options.groups > len(layers):
+        raise OptionError(
+            f"method ssn, option groups: {name} has {len(layers)} layers, "
+            f"so there can be at most as many groups (given: {options.groups})"
+        )
+
+
 def map_layers(problem: Problem, options: SSNOptions) -> list[tuple[Layer, ...]]:
     """The parameter groups, each a tuple of layers in network order; none is empty.
 
-    Raises:
-        OptionError: if the mapping is not possible for the architecture.
+    Args:
+        problem: the problem, whose architecture `check_mapping` accepts.
+        options: the method's options.
     """
     layers = problem.layers
     if options.mapping == "single":
         return [layers]
     if options.mapping == "manual":
-        places = [layer.place.group for layer in layers]
-        if any(place is None for place in places):
-            raise OptionError(
-                f"method ssn, option mapping: {problem.architecture.name} declares no manual groups; "
-                "use single, random or auto"
-            )
-        return _groups(layers, places)
-    if options.groups > len(layers):
-        raise OptionError(
-            f"method ssn, option groups: {problem.architecture.name} has {len(layers)} layers, "
-            f"so there can be at most as many groups (given: {options.groups})"
-        )
+        return _groups(layers, [layer.place.group for layer in layers])
     known = problem.structure.get("mapping")
     if known is not None:
         return _groups(layers, [known[layer.name] for layer in layers])
