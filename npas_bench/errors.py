@@ -27,6 +27,10 @@ class DeadParameters(NpasBenchError):
     """Trained scalars that reach no layer's weight, where the method does not say why."""
 
 
+class UncountedValues(NpasBenchError):
+    """Numbers that training changes and that are neither parameters nor buffers, so that nothing counts them."""
+
+
 class UnsupportedBudget(NpasBenchError):
     """A budget that a method cannot meet: a result of the benchmark, not a failure.
 

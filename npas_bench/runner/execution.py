@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from npas_bench.database.states import RunState
 from npas_bench.errors import Diverged, NpasBenchError, StorageError, UnsupportedBudget
+from npas_bench.loose_values import loose_values, refuse_changed
 from npas_bench.runner.build import count_again, problem_of
 from npas_bench.runner.device import describe_device
 from npas_bench.runner.failures import Overdue, out_of_memory, overdue_outcome, unstorable_outcome
@@ -112,11 +113,13 @@ def _run(
     work = attempt.work
     prepared = prepare(attempt, processes)
     context = prepared.context._replace(on_epoch=on_epoch, before_next=before_next)
+    loose = loose_values(prepared.network)
     trained = run_stages((Fit(),), prepared.network, context)
     peak = processes.largest(peak_memory(context.device))
     unreadable = {*chain(*processes.gather(prepared.unreadable()))}
     if processes.rank:
         return None
+    refuse_changed(loose, trained.network, work.cell.method)
     ledger = count_again(trained.network, prepared.ledger, trained.before, prepared.checkpoints, work.cell)
     begun = time.perf_counter()
     test = context.task.data("test").to(context.device)

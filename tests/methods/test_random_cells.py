@@ -150,14 +150,15 @@ def check_cell(cell):
         check_network(method, problem, found)
 
 
-def known(method, options, name, budget):
-    return plugins.methods.load(method)(options), Problem(*places(name, 3, 10), budget)
+def known(method, options, name, budget, channels=3, classes=10):
+    return plugins.methods.load(method)(options), Problem(*places(name, channels, classes), budget)
 
 
 @example(known("ssn", {"mapping": "random", "groups": 40}, "wrn-10-1", 500))
 @example(known("ssn", {"mapping": "manual"}, "mlp", 50))
-@example(known("ssn", {"mask_scope": "layer"}, "wrn-10-1", 12_200))
-@example(known("superweights", {"clustering": "single"}, "transformer", 1000))
+@example(known("ssn", {}, "densenet-bc-10-2", 286, 1, 2))
+@example(known("ssn", {"mask_window": 40}, "densenet-bc-10-2", 280, 1, 2))
+@example(known("superweights", {}, "densenet-bc-10-2", 27, 1, 2))
 @example(known("reduced", {}, "gru", 100))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cells(SMALL))

@@ -73,7 +73,7 @@ def test_a_random_mapping_depends_on_the_seed_alone_and_leaves_no_group_empty():
     assert len(first) == 9
     assert sorted(layer.name for group in first for layer in group) == sorted(layer.name for layer in first_layers())
     with pytest.raises(OptionError, match="at most as many groups"):
-        map_layers(problem_of(MLP, 1), SSNOptions(mapping="random", groups=5))
+        SSN({"mapping": "random", "groups": 5}).preview(problem_of(MLP, 1))
 
 
 def first_layers():
