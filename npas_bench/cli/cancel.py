@@ -14,6 +14,7 @@ from npas_bench.errors import DatabaseError, NpasBenchError, UnknownName
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from npas_bench.database.grids import GridRuns
     from npas_bench.database.opening import Database
     from npas_bench.database.states import RunState
 
@@ -42,7 +43,11 @@ def cancel(
         if runs:
             _cancel_runs(database, sorted(set(runs)))
         else:
-            _cancel_many(database, grid, ask=not yes and sys.stdin is not None and sys.stdin.isatty())
+            _cancel_many(
+                database,
+                choose.runs_of_grid(grid, location),
+                ask=not yes and sys.stdin is not None and sys.stdin.isatty(),
+            )
 
 
 def _cancel_runs(database: Database, runs: list[int]) -> None:
@@ -66,23 +71,25 @@ def _cancel_runs(database: Database, runs: list[int]) -> None:
             output.print(f"run {run} was cancelled before")
 
 
-def _cancel_many(database: Database, grid: str | None, *, ask: bool) -> None:
+def _cancel_many(database: Database, grid: GridRuns | None, *, ask: bool) -> None:
     from npas_bench.database.labels import printable
-    from npas_bench.database.runs import count_states
+    from npas_bench.database.queries.counts import count_states
     from npas_bench.database.states import CANCELLABLE
 
     counts = count_states(database, grid=grid)
     if grid is not None and not counts:
-        raise UnknownName("grid", grid, {name for name in count_states(database) if name}, remedy="of those with runs")
+        raise UnknownName(
+            "grid", grid.name, {name for name in count_states(database) if name}, remedy="of those with runs"
+        )
     there = {state: sum(states.get(state, 0) for states in counts.values()) for state in CANCELLABLE}
-    where = f"grid {printable(grid)}" if grid is not None else f"all of {database.location}"
+    where = f"grid {printable(grid.name)}" if grid is not None else f"all of {database.location}"
     if ask and any(there.values()) and not typer.confirm(f"cancel {_said(there)} of {where}?"):
         output.print("nothing was cancelled")
         raise typer.Exit(1)
     _cancel(database, grid=grid)
 
 
-def _cancel(database: Database, *, runs: list[int] | None = None, grid: str | None = None) -> None:
+def _cancel(database: Database, *, runs: list[int] | None = None, grid: GridRuns | None = None) -> None:
     from npas_bench.database.runs import cancel_runs
     from npas_bench.database.states import CANCELLABLE
 

@@ -23,7 +23,9 @@ def export_runs(
     from npas_bench.database.exchange.files import export_records, print_records, write_records
     from npas_bench.database.opening import locate
 
-    with opened(locate(db)) as database:
-        lines = export_records(database, grid=grid, task=task)
+    location = locate(db)
+    wanted = choose.runs_of_grid(grid, location)
+    with opened(location) as database:
+        lines = export_records(database, grid=wanted, task=task)
         count = print_records(lines) if str(out) == "-" else write_records(lines, out, overwrite=force)
     errors.print(f"{out}: {count:,} runs", soft_wrap=True)

@@ -18,7 +18,7 @@ def runs(
     state: Annotated[list[RunState] | None, typer.Option(help="List runs in this state. Repeatable.")] = None,
     task: Annotated[str | None, typer.Option(metavar="NAME", help="List runs of this task.")] = None,
     method: Annotated[str | None, typer.Option(metavar="NAME", help="List runs of this method.")] = None,
-    grid: Annotated[str | None, typer.Option(metavar="NAME", help="List runs that this grid began.")] = None,
+    grid: Annotated[str | None, typer.Option(metavar="NAME", help="List runs of this grid's cells.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="List the N newest runs.")] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     db: choose.Database = None,
@@ -28,14 +28,16 @@ def runs(
     from npas_bench.database.opening import locate
     from npas_bench.database.queries.listing import recent_runs
 
-    with opened(locate(db)) as database:
-        found = recent_runs(database, states=state, grid=grid, task=task, method=method, limit=limit + 1)
+    location = locate(db)
+    wanted = choose.runs_of_grid(grid, location)
+    with opened(location) as database:
+        found = recent_runs(database, states=state, grid=wanted, task=task, method=method, limit=limit + 1)
     shown = found[:limit]
     if as_json:
         _print_json(shown)
         return
     if not shown:
-        output.print(f"no such run in {locate(db)}", soft_wrap=True)
+        output.print(f"no such run in {location}", soft_wrap=True)
         return
     for line in shown:
         _print(line)

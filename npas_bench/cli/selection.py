@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -11,9 +12,12 @@ from npas_bench.errors import DatabaseError, GridError, NpasBenchError, OptionEr
 
 if TYPE_CHECKING:
     from npas_bench.cells.grid import Grid
+    from npas_bench.database.grids import GridRuns
     from npas_bench.database.location import Location
     from npas_bench.leaderboard.which import Which
     from npas_bench.runner.planned import PlannedCell
+
+log = logging.getLogger(__name__)
 
 GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="Name of a grid, or a YAML file.")]
 Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="NAME", help="Name of a task. Repeatable.")]
@@ -161,6 +165,26 @@ def _seeds(selection: Selection) -> tuple[int, ...]:
     if not 1 <= count <= MOST_SEEDS:
         raise NpasBenchError(f"--seeds takes a number from 1 to {MOST_SEEDS:,}")
     return tuple(range(count))
+
+
+def runs_of_grid(grid: str | None, location: Location) -> GridRuns | None:
+    """The runs that belong to a grid, which may be one that cannot be read here and is only noted with runs.
+
+    Args:
+        grid: name of a grid, path of its file, or what runs have noted; None for no grid.
+        location: the place of the database.
+    """
+    from npas_bench.cells.grid import Expander, read_grid
+    from npas_bench.database.grids import GridRuns, noted_name
+
+    if grid is None:
+        return None
+    noted = tuple(dict.fromkeys((grid, noted_name(grid, location))))
+    try:
+        return GridRuns(grid, noted, tuple(cell.identity for cell in Expander().cells(read_grid(grid))))
+    except NpasBenchError as error:
+        log.info("the cells of grid %s are not known here: %s", grid, error)
+        return GridRuns(grid, noted)
 
 
 def database_to_read(db: str | None, source: Which) -> Location:

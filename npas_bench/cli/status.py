@@ -37,10 +37,11 @@ def status(
     from npas_bench.database.queries.status import read_status
 
     location = locate(db)
+    wanted = choose.runs_of_grid(grid, location)
     with opened(location) as database:
 
         def look() -> Status:
-            found = read_status(database, grid=grid, limit=limit)
+            found = read_status(database, grid=wanted, limit=limit)
             # As long as a connection is open, a driver that ends cannot merge its log into the database's one file.
             database.engine.dispose()
             return found
@@ -60,7 +61,7 @@ def status(
 
 
 def _grids(database: Any) -> set[str]:
-    from npas_bench.database.runs import count_states
+    from npas_bench.database.queries.counts import count_states
 
     return {name for name in count_states(database) if name}
 

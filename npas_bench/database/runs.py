@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from npas_bench.database.grids import GridRuns
     from npas_bench.database.opening import Database
 
 _T = TypeVar("_T")
@@ -333,7 +334,7 @@ def cancel_runs(
     database: Database,
     *,
     runs: Sequence[int] | None = None,
-    grid: str | None = None,
+    grid: GridRuns | None = None,
     states: Sequence[RunState] = CANCELLABLE,
 ) -> int:
     """Cancel runs that are waiting, running or stale, and return how many.
@@ -346,7 +347,7 @@ def cancel_runs(
     """
     condition: list[Any] = [RunRow.state.in_(states)]
     if grid is not None:
-        condition.append(RunRow.grid == grid)
+        condition.append(grid.condition(database))
     if runs is None:
         return _set_state(database, condition, RunState.CANCELLED)
     return sum(
@@ -361,18 +362,6 @@ def states_of(database: Database, runs: Sequence[int]) -> dict[int, RunState]:
         for numbers in _chunks(runs):
             rows = session.execute(select(RunRow.id, RunRow.state).where(RunRow.id.in_(numbers)))
             found |= {number: state for number, state in rows}
-    return found
-
-
-def count_states(database: Database, *, grid: str | None = None) -> dict[str, dict[RunState, int]]:
-    """The number of runs in each state, by grid; runs without a grid are under an empty name."""
-    query = select(RunRow.grid, RunRow.state, func.count()).group_by(RunRow.grid, RunRow.state)
-    if grid is not None:
-        query = query.where(RunRow.grid == grid)
-    found: dict[str, dict[RunState, int]] = {}
-    with database.session() as session:
-        for name, state, count in session.execute(query):
-            found.setdefault(name or "", {})[state] = count
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from npas_bench.cells.grid import Expander
 from npas_bench.database.access import Access, opened
+from npas_bench.database.grids import noted_name
 from npas_bench.errors import DataError, NpasBenchError
 from npas_bench.forecast.learned import learned_forecast
 from npas_bench.leaderboard.paper_list import paper_list
@@ -120,7 +121,7 @@ def launch(planned: Sequence[PlannedCell], location: Location, reporter: Reporte
         executor = choose_executor(how.executor, planned, how.ray_address, folder)
         with logged(how.log or default_log(folder)), executor:
             terms = Terms(
-                grid=how.grid,
+                grid=None if how.grid is None else noted_name(how.grid, location),
                 only=how.only,
                 engine=how.engine,
                 deadline=how.deadline,

@@ -3,7 +3,7 @@ from sqlalchemy import text
 
 from npas_bench.database.access import Access, opened, opened_if_there
 from npas_bench.database.opening import locate
-from npas_bench.database.runs import count_states
+from npas_bench.database.queries.counts import count_states
 from npas_bench.errors import DatabaseError
 
 

@@ -5,11 +5,13 @@ from sqlalchemy import event, update
 
 from npas_bench.budget import Budget
 from npas_bench.database.drivers import CodeVersion, enter
+from npas_bench.database.grids import GridRuns
 from npas_bench.database.opening import open_for_reading
 from npas_bench.database.queries.boards import choose_boards, read_boards
+from npas_bench.database.queries.counts import count_states
 from npas_bench.database.queries.results import count_unfinished, has_name, read_results, stored_names
 from npas_bench.database.queries.status import read_status
-from npas_bench.database.runs import add_runs, count_states
+from npas_bench.database.runs import add_runs
 from npas_bench.database.schema import DriverRow, RunRow
 from npas_bench.leaderboard.reading import Choice, read_tables
 from tests.database.many import load
@@ -146,7 +148,7 @@ def test_nothing_looks_at_all_rows(many):
     sqlite_only(many)
     with Plans(many) as plans:
         read_status(many)
-        read_status(many, grid="grid-1")
+        read_status(many, grid=GridRuns("grid-1", ("grid-1",)))
         read_tables(many, Choice(limit=2))
         read_tables(many, Choice(limit=2, task="digits", metric="nll"))
         read_tables(many, Choice(limit=2, page=10))
@@ -190,4 +192,4 @@ def test_a_running_run_of_a_dead_driver_is_stale_to_a_reader(many):
     assert [(driver.alive, driver.running) for driver in status.drivers] == [(False, running)]
     # The reader has changed nothing.
     assert "stale" not in count_states(many)["grid-1"]
-    assert read_status(many, grid="none").counts == {}
+    assert read_status(many, grid=GridRuns("none", ("none",))).counts == {}

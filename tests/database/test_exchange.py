@@ -23,6 +23,7 @@ from npas_bench.database.exchange.files import check_files, export_records, writ
 from npas_bench.database.exchange.importing import add_records, import_files, origin_of
 from npas_bench.database.exchange.parts import AttemptRecord, CostRecord, EpochRecord, LedgerRecord
 from npas_bench.database.exchange.record import schema_text
+from npas_bench.database.grids import GridRuns
 from npas_bench.database.keys import RunKey
 from npas_bench.database.opening import locate, open_beside, open_for_import, open_for_reading, open_for_writing
 from npas_bench.database.queries.results import find_run, latest_runs, read_results
@@ -122,10 +123,12 @@ def test_an_export_names_no_host_token_or_driver(database):
 
 def test_an_export_takes_the_runs_of_a_grid_or_task(database):
     add_records(database, [file_of(record(0, grid="one"), record(1, grid="two"))])
-    assert [json.loads(line)["cell"]["seed"] for line in export_records(database, grid="two")] == [1]
+    assert [json.loads(line)["cell"]["seed"] for line in export_records(database, grid=GridRuns("two", ("two",)))] == [
+        1
+    ]
     assert len(list(export_records(database, task="digits"))) == 2
     with pytest.raises(UnknownName, match="did you mean two"):
-        list(export_records(database, grid="twoo"))
+        list(export_records(database, grid=GridRuns("twoo", ("twoo",))))
 
 
 def test_an_export_is_a_whole_file_or_none():

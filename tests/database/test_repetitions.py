@@ -14,6 +14,7 @@ from npas_bench.database.exchange.files import export_records, write_records
 from npas_bench.database.exchange.importing import add_records
 from npas_bench.database.keys import RunKey
 from npas_bench.database.opening import locate, open_for_writing
+from npas_bench.database.queries.counts import count_states
 from npas_bench.database.queries.reproductions import reproduced_runs
 from npas_bench.database.queries.results import find_run, latest_runs, read_results
 from npas_bench.database.queries.status import read_status
@@ -23,7 +24,6 @@ from npas_bench.database.runs import (
     add_runs,
     cancel_runs,
     claim_run,
-    count_states,
     finish_run,
     newest_repetitions,
     newest_runs,

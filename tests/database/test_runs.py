@@ -4,14 +4,15 @@ from datetime import timedelta
 import pytest
 
 from npas_bench.database.drivers import CodeVersion, beat, dead_drivers, enter, leave, reap
+from npas_bench.database.grids import GridRuns
 from npas_bench.database.keys import RunKey
+from npas_bench.database.queries.counts import count_states
 from npas_bench.database.queries.results import count_unfinished, find_run, latest_runs, read_results
 from npas_bench.database.queries.timings import read_timings
 from npas_bench.database.runs import (
     add_runs,
     cancel_runs,
     claim_run,
-    count_states,
     finish_run,
     newest_runs,
     note_attempt,
@@ -236,7 +237,7 @@ def test_a_driver_with_other_code_is_refused_beside_one_that_lives(database, dri
 def test_cancelled_runs_store_nothing_and_can_be_wanted_again(database, driver):
     one, two = add_runs(database, [cell("a"), cell("b")], [run("a", grid="g"), run("b", grid="h")])
     claim_run(database, one, driver, "t", {})
-    assert cancel_runs(database, grid="g") == 1
+    assert cancel_runs(database, grid=GridRuns("g", ("g",))) == 1
     assert still_running(database, {one: "t"}) == set()
     assert not finish_run(database, one, "t", {"state": "done"}, [metric(1)])
     assert claim_run(database, one, driver, "u", {}) is None

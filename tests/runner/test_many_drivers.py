@@ -193,7 +193,7 @@ READER = """
 import sys, time
 from npas_bench.database.opening import locate, open_for_reading
 from npas_bench.database.queries.results import read_results
-from npas_bench.database.runs import count_states
+from npas_bench.database.queries.counts import count_states
 end, seen, times = time.monotonic() + float(sys.argv[1]), 0, 0
 while time.monotonic() < end:
     database = open_for_reading(locate("runs.db"))

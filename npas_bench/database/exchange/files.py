@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from npas_bench.database.exchange.record import Record
+    from npas_bench.database.grids import GridRuns
     from npas_bench.database.opening import Database
 
 # Columns that are of use only in the database that a run was made in.
@@ -102,7 +103,7 @@ class Located(NamedTuple):
         return _wrong(self.path, self.line, what)
 
 
-def export_records(database: Database, *, grid: str | None = None, task: str | None = None) -> Iterator[str]:
+def export_records(database: Database, *, grid: GridRuns | None = None, task: str | None = None) -> Iterator[str]:
     """Yield every ended run of a database as a JSON line, the oldest first.
 
     A run that ends in the meantime may be among them or not.
@@ -119,7 +120,7 @@ def export_records(database: Database, *, grid: str | None = None, task: str | N
     _check_names(database, grid, task)
     query = _stored().where(RunRow.state.in_(ENDED)).order_by(RunRow.id).limit(_PAGE)
     if grid is not None:
-        query = query.where(RunRow.grid == grid)
+        query = query.where(grid.condition(database))
     if task is not None:
         query = query.where(CellRow.task == task)
     last = 0
@@ -193,14 +194,15 @@ def _content(row: Row[Any], lists: dict[str, list[dict[str, Any]]]) -> dict[str,
     }
 
 
-def _check_names(database: Database, grid: str | None, task: str | None) -> None:
-    wanted = (("grid", grid, RunRow.grid), ("task", task, CellRow.task))
+def _check_names(database: Database, grid: GridRuns | None, task: str | None) -> None:
     with database.session() as session:
-        for kind, name, column in wanted:
-            if name is not None:
-                known = {found for found in session.scalars(select(column).distinct()) if found is not None}
-                if name not in known:
-                    raise UnknownName(kind, name, known, remedy="of those with runs")
+        if grid is not None and session.scalar(select(RunRow.id).where(grid.condition(database)).limit(1)) is None:
+            noted = {found for found in session.scalars(select(RunRow.grid).distinct()) if found is not None}
+            raise UnknownName("grid", grid.name, noted, remedy="of those with runs")
+        if task is not None:
+            known = set(session.scalars(select(CellRow.task).distinct()))
+            if task not in known:
+                raise UnknownName("task", task, known, remedy="of those with runs")
 
 
 def write_records(lines: Iterable[str], out: Path, *, overwrite: bool = False) -> int:

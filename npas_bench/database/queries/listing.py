@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
+    from npas_bench.database.grids import GridRuns
     from npas_bench.database.opening import Database
     from npas_bench.database.states import RunState
 
@@ -47,7 +48,7 @@ def recent_runs(
     database: Database,
     *,
     states: Collection[RunState] | None = None,
-    grid: str | None = None,
+    grid: GridRuns | None = None,
     task: str | None = None,
     method: str | None = None,
     limit: int = 100,
@@ -72,7 +73,7 @@ def recent_runs(
     if states is not None:
         query = query.where(RunRow.state.in_(states))
     if grid is not None:
-        query = query.where(RunRow.grid == grid)
+        query = query.where(grid.condition(database))
     for column, wanted in ((CellRow.task, task), (CellRow.method, method)):
         if wanted is not None:
             query = query.where(column == wanted)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import joinedload, selectinload
 
 from npas_bench.cells.labels import method_label
 from npas_bench.database.bounds import believable_bytes, believable_operations, believable_seconds
-from npas_bench.database.runs import count_states
+from npas_bench.database.queries.counts import count_states
 from npas_bench.database.schema import CellRow, MetricRow, RunRow
 from npas_bench.errors import DatabaseError
 

@@ -12,7 +12,7 @@ from sqlalchemy import func, or_, select
 
 from npas_bench.database.drivers import clock, dead_drivers
 from npas_bench.database.labels import cell_label
-from npas_bench.database.runs import count_states
+from npas_bench.database.queries.counts import count_states
 from npas_bench.database.schema import CellRow, DriverRow, RunRow
 from npas_bench.database.states import UNDER_WAY, RunState
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
+    from npas_bench.database.grids import GridRuns
     from npas_bench.database.opening import Database
 
 # All of them, in the order in which they are shown.
@@ -110,7 +111,7 @@ class Status(NamedTuple):
         return any(count and state.lively for counts in self.counts.values() for state, count in counts.items())
 
 
-def read_status(database: Database, *, grid: str | None = None, limit: int = 20) -> Status:
+def read_status(database: Database, *, grid: GridRuns | None = None, limit: int = 20) -> Status:
     """Tell how the runs of a database, or of one grid, are getting on.
 
     Args:
@@ -121,7 +122,10 @@ def read_status(database: Database, *, grid: str | None = None, limit: int = 20)
     dead = dead_drivers(database)
     counts = count_states(database, grid=grid)
     begun = [name for name, states in counts.items() if any(states.get(state) for state in UNDER_WAY)]
-    here = or_(RunRow.grid.in_(begun), RunRow.grid.is_(None)) if "" in begun else RunRow.grid.in_(begun)
+    if grid is not None:
+        here = grid.condition(database)
+    else:
+        here = or_(RunRow.grid.in_(begun), RunRow.grid.is_(None)) if "" in begun else RunRow.grid.in_(begun)
     with database.session() as session:
         moment = clock(session)
         rows = {row.id: row for row in session.scalars(select(DriverRow).where(DriverRow.ended.is_(None)))}
@@ -134,7 +138,7 @@ def read_status(database: Database, *, grid: str | None = None, limit: int = 20)
             if driver is not None:
                 running[driver] += count
             if state is RunState.RUNNING and driver not in alive:
-                states = counts[name or ""]
+                states = counts[name or "" if grid is None else grid.name]
                 # They were counted a moment ago, and some may have moved to another state since.
                 moved = min(count, states.get(RunState.RUNNING, 0))
                 states[RunState.RUNNING] = states.get(RunState.RUNNING, 0) - moved
