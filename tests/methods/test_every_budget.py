@@ -74,7 +74,7 @@ def check_network(make, problem):
         network = make().build(problem)
     built = network.ledger(problem.budget).check("network")
     assert (built.total, built.remark) == (ledger.total, ledger.remark)
-    assert built.reach in (None, 1.0)
+    assert built.reach in (None, 1.0) or "no weight" in built.remark
     network(torch.randn(2, *problem.signature.input_shape)).square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

@@ -23,6 +23,8 @@ C10 = ImageSignature((3, 32, 32), 10)
 
 class TestSearched(MethodConformance):
     method = SuperWeights
+    # At one of the budgets a last tile is narrower than its mask.
+    explains_dead = True
 
 
 class TestRandom(MethodConformance):
@@ -234,7 +236,7 @@ def test_any_budget_is_kept_and_used_or_its_bound_named(name, options, magnitude
         with pytest.raises(UnsupportedBudget):
             method.preview(Problem(architecture, signature, unsupported.smallest - 1))
     ledger = network.ledger(problem.budget).check("network")
-    assert ledger.reach == 1.0
+    assert ledger.reach == 1.0 or "no weight" in ledger.remark
     assert ledger.remark is not None or ledger.total + ledger.reserved >= 0.99 * problem.budget
 
 
