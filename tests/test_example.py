@@ -17,7 +17,7 @@ def test_the_example_passes_the_conformance_suite():
         arguments, env=os.environ | {"PYTHONPATH": str(PLUGIN)}, capture_output=True, text=True, cwd=PLUGIN
     )
     assert result.returncode == 0, result.stdout
-    assert "8 passed" in result.stdout
+    assert "9 passed" in result.stdout
 
 
 def test_its_entry_point_names_its_class(monkeypatch):

@@ -126,6 +126,51 @@ def test_a_store_that_is_read_in_part_has_its_share_in_the_ledger():
     assert generated(MLP, Half).ledger(10**6).reach == 0.5
 
 
+class Factored(Own):
+    """Each weight is its store plus a product of two factors, one of which is zero at the start."""
+
+    def __init__(self, layers):
+        super().__init__(layers)
+        self.left = nn.ParameterDict({key: torch.zeros(shape[0], 1) for key, shape in self._shapes()})
+        self.right = nn.ParameterDict({key: torch.randn(1, shape[1]) for key, shape in self._shapes()})
+
+    def _shapes(self):
+        return [(self.keys[layer], shape) for layer, shape in self.shapes.items()]
+
+    def weight(self, layer):
+        key = self.keys[layer]
+        return super().weight(layer) + self.left[key] @ self.right[key]
+
+    def role(self, parameter):
+        return Role.STORE if parameter.startswith("stores") else Role.GENERATORS
+
+
+def test_factors_that_start_at_zero_are_not_taken_for_dead_and_keep_their_values():
+    network = generated(MLP, Factored)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    assert network.ledger(10**6).reach == 1.0
+    assert all(torch.equal(p, before[name]) for name, p in network.named_parameters())
+
+
+@pytest.mark.parametrize("role", [Role.COEFFICIENTS, Role.MASKS, Role.GENERATORS, Role.FIXED])
+def test_a_parameter_of_any_role_that_no_weight_depends_on_is_dead(role):
+    class Adorned(Own):
+        def __init__(self, layers):
+            super().__init__(layers)
+            self.unread = nn.Parameter(torch.ones(sum(layer.size for layer in layers)))
+            self.alone = nn.Parameter(torch.ones(len(layers)))
+
+        def weight(self, layer):
+            # A softmax over one coefficient is 1, whatever the coefficient.
+            return super().weight(layer) * self.alone[:1].softmax(0) + 0 * self.unread[0]
+
+        def role(self, parameter):
+            return Role.STORE if parameter.startswith("stores") else role
+
+    stores = sum(layer.size for layer in MLP.layers(MLP.signature))
+    assert generated(MLP, Adorned).reach() == stores / (2 * stores + 4)
+
+
 def test_weights_are_made_in_full_precision_under_autocast():
     class Product(Own):
         def weight(self, layer):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npas_bench.allocation import Reading
+    from npas_bench.network import Network
     from npas_bench.training.loop import EpochReport, TrainingContext
     from npas_bench.training.parallel import Processes
     from npas_bench.training.stages import TrainingState
@@ -112,14 +113,17 @@ def _run(
 ) -> Outcome | None:
     work = attempt.work
     prepared = prepare(attempt, processes)
-    context = prepared.context._replace(on_epoch=on_epoch, before_next=before_next)
     loose = loose_values(prepared.network)
+
+    def refuse_loose(network: Network) -> None:
+        refuse_changed(loose, network, work.cell.method)
+
+    context = prepared.context._replace(on_epoch=on_epoch, before_next=before_next, after_training=refuse_loose)
     trained = run_stages((Fit(),), prepared.network, context)
     peak = processes.largest(peak_memory(context.device))
     unreadable = {*chain(*processes.gather(prepared.unreadable()))}
     if processes.rank:
         return None
-    refuse_changed(loose, trained.network, work.cell.method)
     ledger = count_again(trained.network, prepared.ledger, trained.before, prepared.checkpoints, work.cell)
     begun = time.perf_counter()
     test = context.task.data("test").to(context.device)

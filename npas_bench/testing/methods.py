@@ -8,6 +8,7 @@ class TestMine(MethodConformance):
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,7 +51,7 @@ class MethodConformance:
         method: the class to test.
         options: the options that it is made with.
         architectures: the architectures to try: names, or architectures that bring their own signature.
-        explains_dead: whether the method may leave scalars of its store unread if its remark explains why.
+        explains_dead: whether the method may train scalars that reach no weight if its remark explains why.
     """
 
     method: ClassVar[type[Method]]
@@ -102,6 +103,26 @@ class MethodConformance:
         with pytest.raises(NpasBenchError, match="surely_unknown"):
             self.method({"surely_unknown": 1})
 
+    def test_the_bound_that_a_refusal_names_is_the_last_budget_that_works(self) -> None:
+        for problem in {problem.architecture.name: problem for problem in self.problems()}.values():
+            for step, beyond in ((-1, 1), (1, 1000 * problem.full)):
+                refusal = self._refusal(problem, beyond)
+                bound = None if refusal is None else refusal.smallest if step < 0 else refusal.largest
+                if bound is None:
+                    continue
+                assert self._refusal(problem, bound) is None, f"{problem.architecture.name} at its bound {bound}"
+                again = self._refusal(problem, bound + step)
+                assert again is not None, f"{problem.architecture.name} beyond its bound {bound}"
+                assert bound in (again.smallest, again.largest), problem
+
+    def _refusal(self, problem: Problem, budget: int) -> UnsupportedBudget | None:
+        """How the method refuses a budget; None where it does not."""
+        try:
+            self.make().preview(replace(problem, budget=budget)).check(problem.architecture.name)
+        except UnsupportedBudget as refusal:
+            return refusal
+        return None
+
     def test_budget_is_kept_and_preview_agrees(self) -> None:
         for problem in self.problems():
             network = self.build(problem)
@@ -110,7 +131,7 @@ class MethodConformance:
             preview = self.make().preview(problem)
             assert preview.model_dump(exclude={"reach"}) == ledger.model_dump(exclude={"reach"}), problem
 
-    def test_no_parameter_of_a_store_is_dead(self) -> None:
+    def test_no_parameter_is_dead(self) -> None:
         for problem in self.problems():
             ledger = self.build(problem).ledger(problem.budget)
             assert ledger.reach == 1.0 or (self.explains_dead and ledger.remark), problem

@@ -87,6 +87,8 @@ class TrainingContext(NamedTuple):
         compiled: whether torch compiles the network.
         checkpoints: where checkpoints are read from and saved to; None to keep none.
         on_epoch: called with the report of every epoch that is trained now, once its checkpoint is saved.
+        after_training: called with the network after each epoch of training and the changes that follow it, before the
+            epoch is validated; raises whatever is to end the training.
         before_next: called with the number of the epoch before, in its stage, when another epoch is about to follow it;
             raises whatever is to interrupt the training.
         validation: the examples, on the device, that an epoch is chosen on; None if every epoch is trained and the
@@ -107,6 +109,7 @@ class TrainingContext(NamedTuple):
     compiled: bool = False
     checkpoints: CheckpointFolder | None = None
     on_epoch: Callable[[EpochReport], None] = _ignore
+    after_training: Callable[[Network], None] = _ignore
     before_next: Callable[[int], None] = _ignore
     validation: Examples | None = None
     rebuild: Callable[[Mapping[str, Any]], Network] | None = None

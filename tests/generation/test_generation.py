@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from npas_bench.generation.assembly import Assembled, WeightBlock
+from npas_bench.generation.group import Group
 from npas_bench.generation.initialisation import Stretch, fill_store
-from npas_bench.generation.plan import Image, Reader, RoundRobin, interpolation_source
+from npas_bench.generation.plan import Image, Reader, RoundRobin, Variant, dead_masks, interpolation_source
 from npas_bench.generation.rules import Averaged, Hashed, Mixed, Rule, Stored
 from npas_bench.generation.upsampling import Interpolated, Masked, Repeated
 
@@ -145,3 +146,20 @@ def test_the_commonest_shape_gives_a_store_its_scale():
     fill_store(store, [Stretch(common, 0, 20_000), Stretch(common, 0, 20_000), Stretch(rare, 0, 40_000)])
     assert store[:20_000].std().item() == pytest.approx(common.deviation, rel=0.03)
     assert store[20_000:].std().item() == pytest.approx(rare.deviation, rel=0.03)
+
+
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    st.integers(1, 50),
+    st.integers(1, 30),
+    st.sampled_from(["group", "layer"]),
+    st.sampled_from(["aligned", "scattered"]),
+)
+def test_masks_without_a_gradient_are_those_that_the_sizes_tell(sizes, store, window, scope, tiles):
+    variant = Variant(mask_window=window, mask_scope=scope, tiles=tiles, templates=1)
+    readers = [Reader(str(number), (size, 1, 1), 1.0) for number, size in enumerate(sizes)]
+    group = Group(readers, store, variant)
+    torch.nn.init.ones_(group.store)
+    objective = sum(group.generation(reader.name).make().sum() for reader in readers)
+    gradients = torch.autograd.grad(objective, list(group.masks)) if len(group.masks) else ()
+    assert dead_masks(readers, store, variant) == sum(int((g == 0).sum()) for g in gradients)

@@ -177,8 +177,10 @@ def test_scalars_that_training_changes_outside_of_what_is_counted_end_the_run(tm
             return PlainNetwork(Loose(problem.module(), make, change))
 
     method(Sly)
-    outcome, _ = run(tmp_path, cell())
+    outcome, reports = run(tmp_path, cell(recipe=RECIPE.derive(epochs=2)))
     assert outcome.state == "failed"
+    # It is refused as soon as it shows, and not when all epochs are over.
+    assert reports == []
     assert "method full: training changed" in outcome.message
     assert f"(architecture.{named}" in outcome.message
 
@@ -196,6 +198,22 @@ def test_counters_and_numbers_that_stay_are_no_matter(tmp_path, method, held):
 
     method(Fair)
     outcome, _ = run(tmp_path, cell())
+    assert outcome.state == "done", outcome.message
+
+
+def test_what_follows_from_parameters_may_be_kept_in_attributes(tmp_path, method):
+    def keeping(module):
+        weight = next(module.inner.parameters())
+        module.held, module.view = weight * 2, weight.detach().view(-1)
+
+    class Caching(Method):
+        name = "full"
+
+        def build(self, problem):
+            return PlainNetwork(Loose(problem.module(), lambda: None, keeping))
+
+    method(Caching)
+    outcome, _ = run(tmp_path, cell(recipe=RECIPE.derive(epochs=2)))
     assert outcome.state == "done", outcome.message
 
 

@@ -97,6 +97,7 @@ class _Fitting:
             if epoch > first:
                 self._context.before_next(epoch)
             report = self._adapt(epoch, self._train_epoch(epoch, warm_up=epoch == first))
+            self._context.after_training(self._network)
             report = self._validate(report)._replace(stage=self._label)
             self._reports.append(report)
             self._keep_best()
