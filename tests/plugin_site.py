@@ -1,5 +1,6 @@
 """A distribution with a method that a test installs, edits and has loaded anew, as new processes would."""
 
+import importlib
 import sys
 import textwrap
 
@@ -22,6 +23,8 @@ def forget():
         vars(registry).pop("_points", None)
     for name in [name for name in sys.modules if name.split(".")[0] in _MODULES]:
         del sys.modules[name]
+    # A folder that was not there when something was imported last would stay unknown.
+    importlib.invalidate_caches()
 
 
 class Installed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 MOST_SEEDS = 10_000
+MOST_CELLS = 150_000
 _SHOWN = 60
 
 
@@ -83,7 +85,11 @@ class Block(_Strict):
     def _lists(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None and info.field_name == "architectures":
             return None
-        return _listed(value, str(info.field_name))
+        named = (str, dict, MethodEntry) if info.field_name == "methods" else (str,)
+        for name in _listed(value, str(info.field_name)):
+            if not isinstance(name, named):
+                raise ValueError(f"{_shown(name)} is no name: what looks like a number or a word of YAML needs quotes")
+        return value
 
     @field_validator("budgets", mode="before")
     @classmethod
@@ -208,6 +214,12 @@ def _path(place: Iterable[int | str]) -> str:
     return ".".join(str(part) for part in place)
 
 
+def _product(block: Block) -> int:
+    """How many cells a block lists, those that are the same included."""
+    lists = (block.tasks, block.architectures or (None,), block.methods, block.budgets, block.seeds)
+    return prod(map(len, lists))
+
+
 @dataclass
 class Expander:
     """Turns grids into cells, loading each task, method and architecture once."""
@@ -221,8 +233,13 @@ class Expander:
         """Every cell of the grid once, in the grid's order.
 
         Raises:
-            NpasBenchError: if a name is unknown or a budget, option or recipe is not possible.
+            NpasBenchError: if a name is unknown, a budget, option or recipe is not possible, or cells are too many.
         """
+        many = sum(map(_product, grid.blocks))
+        if many > MOST_CELLS:
+            raise GridError(
+                f"{many:,} cells are asked for, and a grid has at most {MOST_CELLS:,}: divide it into several"
+            )
         found: dict[str, Cell] = {}
         for block in grid.blocks:
             for cell in self._block(block):

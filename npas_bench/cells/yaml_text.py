@@ -24,6 +24,9 @@ _TAG = "tag:yaml.org,2002:"
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,39})\Z")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?\Z")
+# What stands before and after the comma that groups the digits of a number by thousands.
+_BEFORE_COMMA = re.compile(r"[-+]?[0-9]{1,3}\Z")
+_AFTER_COMMA = re.compile(r"[0-9]{3}(?![0-9])")
 _NO_NUMBER = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 
 
@@ -108,16 +111,21 @@ class _Reader:
         return written if node.style is not None else plain_value(written)
 
     def _check_commas(self, node: yaml.SequenceNode) -> None:
-        """Refuse `[12,500]`, which may be meant as one number."""
+        """Refuse `[12,500]` and `[12,500k]`, which may be meant as one number."""
         for one, other in zip(node.value, node.value[1:], strict=False):
-            digits = all(isinstance(part, yaml.ScalarNode) and str(part.value).isdecimal() for part in (one, other))
-            if digits and other.start_mark.index == one.end_mark.index + 1 and len(str(other.value)) == 3:
+            touching = other.start_mark.index == one.end_mark.index + 1
+            if touching and _plain(one, _BEFORE_COMMA) and _plain(other, _AFTER_COMMA):
                 both = f"{one.value},{other.value}"
                 wanted = f"write {one.value}{other.value} for one number, or '{one.value}, {other.value}' for two"
                 raise self._refused(one, f"has {both}, which can be one number or two: {wanted}")
 
     def _refused(self, node: yaml.Node, what: str) -> GridError:
         return GridError(f"{self._where}, line {node.start_mark.line + 1}: it {what}")
+
+
+def _plain(node: yaml.Node, pattern: re.Pattern[str]) -> bool:
+    """Tell whether a node is a scalar without quotes whose text begins as a pattern says."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None and pattern.match(str(node.value)) is not None
 
 
 def plain_value(written: str) -> Any:

@@ -1,4 +1,5 @@
 import random
+import re
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -122,6 +123,12 @@ def test_epochs_derive_a_recipe_and_short_takes_the_tasks_own():
         ("tasks: [digits]\nmethods: [full]\nseeds: [1_0]", ["seeds", "['1_0']"]),
         ("tasks: [digits]\nmethods: [full]\nbudgets: [12,500]", ["line 3", "12,500", "one number or two"]),
         ("tasks: [digits]\nmethods: [full]\nbudgets: [1,000,000]", ["line 3", "one number or two"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [+12,500]", ["line 3", "one number or two"]),
+        ("tasks: [digits]\nmethods: [full]\nbudgets: [12,500k]", ["line 3", "12,500k", "one number or two"]),
+        ("tasks: [3]\nmethods: [full]", ["tasks: 3 is no name", "needs quotes"]),
+        ("tasks: [digits]\nmethods: [full, ~]", ["methods: None is no name", "needs quotes"]),
+        ("tasks: [digits]\nmethods: [true]", ["methods: True is no name", "needs quotes"]),
+        ("tasks: [digits]\nmethods: [full]\narchitectures: [1.5]", ["architectures: 1.5 is no name", "needs quotes"]),
         ("tasks: [digits]\nmethods: [full]\nseeds: !!int '3'", ["line 3", "the tag int"]),
         ("tasks: [digits]\nmethods: [full]\nseeds: !!float ''", ["line 3", "the tag float"]),
         ("tasks: !!set {digits}\nmethods: [full]", ["line 1", "the tag set"]),
@@ -148,6 +155,27 @@ def test_a_malformed_grid_is_refused_with_its_place(text, messages):
     assert "grid.yaml" in str(caught.value)
     for message in messages:
         assert message in str(caught.value)
+
+
+def test_lists_without_blanks_are_lists_where_they_cannot_be_meant_as_one_number():
+    text = "tasks: [digits]\nmethods: [full]\nbudgets: ['12','500',\"600\",5%,700]\nseeds: [1000,500,20]"
+    block = read_grid(write(text)).blocks[0]
+    assert (block.budgets, block.seeds) == (("12", "500", "600", "5%", "700"), (1000, 500, 20))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tasks: [digits]\nmethods: [full, reduced]\nbudgets: [5%, 6%, 7%, 8%]\nseeds: 10000\n"
+        "architectures: [wrn-10-1, wrn-16-1]",
+        "blocks: [" + ", ".join(["{tasks: [digits], methods: [reduced], budgets: [5%], seeds: 10000}"] * 16) + "]",
+        f"tasks: [digits]\nmethods: [{'reduced, ' * 1000}]\nbudgets: [{'5%, ' * 1000}]\nseeds: 10000",
+    ],
+)
+def test_a_grid_of_too_many_cells_is_refused_before_any_is_made(text, monkeypatch):
+    monkeypatch.setattr(Expander, "task", None)
+    with pytest.raises(GridError, match=r"cells are asked for, and a grid has at most 150,000"):
+        Expander().cells(read_grid(write(text)))
 
 
 def test_words_that_yaml_1_1_takes_for_something_else_are_names():
@@ -202,9 +230,57 @@ PIECES = ["1:30", "010", "!!int", "!!set", "&a", "*a", ": ", "- ", "<<", "? ", "
 CHARACTERS = "\0\a\x85\u2028\ufeff\ud7ff😀aZ09:-,"
 
 
+# Values of which each is well-formed for some reader of YAML, and of no use or worse in a grid.
+VALUES = [
+    *(
+        "1:30",
+        "1:30.5",
+        "-1:30.5",
+        "190:20:30.15",
+        "1:_.5",
+        "._",
+        "-_.",
+        "+._5",
+        "0x_",
+        "0b",
+        "012,5",
+        "12,500",
+        "[]",
+        "{}",
+    ),
+    *(
+        "!!float x",
+        "!!float ''",
+        "!!int ''",
+        "!!int 1:x",
+        "!!bool x",
+        "!!timestamp x",
+        "!!binary é",
+        "!!set [a]",
+        "!!null x",
+    ),
+    *(
+        "!!omap {a: b}",
+        "!!pairs [a]",
+        "!!str {a: b}",
+        "!!map x",
+        "!!seq x",
+        "2024-13-45",
+        "=",
+        "<<",
+        "&a [*a]",
+        "*b",
+        "9" * 5000,
+    ),
+]
+
+
 def mangled(draw, text):
     """A grid file with something broken in it."""
-    for _ in range(draw.randint(1, 6)):
+    if draw.randrange(2):
+        word = draw.choice(list(re.finditer(r"[\w%]+(?=[,\]}\n])", text)))
+        text = text[: word.start()] + draw.choice(VALUES) + text[word.end() :]
+    for _ in range(draw.randrange(6)):
         place = draw.randrange(len(text) + 1)
         kind = draw.randrange(4)
         if kind == 0:
