@@ -1,6 +1,7 @@
 """Images of every mode: what decoding keeps, what it changes and says, and what it refuses by name."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -82,6 +83,162 @@ def test_sixteen_bits_of_which_none_would_be_seen_are_refused(tmp_path):
         decode(path)
     # A picture that is flat itself is what it is.
     assert (pixels(save(deep(np.full((SIDE, SIDE), 300)), tmp_path / "flat.png")) == 1).all()
+
+
+def png(path, kind, values, clear=()):
+    """A PNG of 16 bits written by hand, since of such files Pillow writes greyscale alone.
+
+    Args:
+        path: where to.
+        kind: the number that PNG gives to grey (0), RGB (2), grey and alpha (4), or RGBA (6).
+        values: (height, width) or (height, width, channels).
+        clear: the colour that is transparent, if there is one.
+    """
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    height, width = values.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    transparency = chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)) if clear else b""
+    chunks = chunk(b"IHDR", header) + transparency + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    return str(path)
+
+
+def ppm(path, values, largest=65535, plain=False):
+    """A PPM of 16 bits, in bytes or in digits."""
+    body = " ".join(map(str, values.flat)).encode() + b" # end\n" if plain else values.astype(">u2").tobytes()
+    path.write_bytes(f"P{3 if plain else 6} {SIDE} {SIDE} {largest}\n".encode() + body)
+    return str(path)
+
+
+def tiff(path, values, order="<", interpretation=2):
+    """A TIFF of 16 bits without compression, of one or more channels, in either order of bytes."""
+    channels = 1 if values.ndim == 2 else values.shape[2]
+    body = values.astype(f"{order}u2").tobytes()
+    bits_at = 8 + len(body)
+    # Width, height, bits, no compression, interpretation, offset, channels, rows, bytes.
+    entries = [(256, 4, 1, SIDE), (257, 4, 1, SIDE), (258, 3, channels, bits_at if channels > 2 else 16)]
+    entries += [(259, 3, 1, 1), (262, 3, 1, interpretation), (273, 4, 1, 8), (277, 3, 1, channels)]
+    entries += [(278, 4, 1, SIDE), (279, 4, 1, len(body))]
+    directory = struct.pack(f"{order}H", len(entries))
+    for tag, kind, count, value in entries:
+        short = kind == 3 and count == 1
+        directory += struct.pack(
+            f"{order}HHL{'HH' if short else 'L'}", tag, kind, count, *((value, 0) if short else (value,))
+        )
+    bits = struct.pack(f"{order}{channels}H", *[16] * channels)
+    start = struct.pack(f"{order}2sHL", b"II" if order == "<" else b"MM", 42, bits_at + len(bits))
+    path.write_bytes(start + body + bits + directory + bytes(4))
+    return str(path)
+
+
+def packed_tiff(path, values):
+    """A TIFF that libtiff reads, which hands on the bytes in the order of the machine."""
+    with Image.open(tiff(path, values)) as file:
+        plain = file.tag_v2
+        offset, count = plain[273][0], plain[279][0]
+    content = path.read_bytes()
+    body = zlib.compress(content[offset : offset + count])
+    changed = content.replace(struct.pack("<HHLHH", 259, 3, 1, 1, 0), struct.pack("<HHLHH", 259, 3, 1, 8, 0))
+    changed = changed.replace(struct.pack("<HHLL", 279, 4, 1, count), struct.pack("<HHLL", 279, 4, 1, len(body)))
+    path.write_bytes(changed[:offset] + body.ljust(count, b"\0") + changed[offset + count :])
+    return str(path)
+
+
+WIDE = RAMP.astype(np.int64) * 257
+OPAQUE = np.full((SIDE, SIDE), 65535)
+COLOUR_FILES = {
+    "RGB PNG": lambda place, grey: png(place / "x.png", 2, np.stack([grey] * 3, 2)),
+    "RGBA PNG": lambda place, grey: png(place / "x.png", 6, np.stack([grey] * 3 + [OPAQUE], 2)),
+    "grey and alpha PNG": lambda place, grey: png(place / "x.png", 4, np.stack([grey, OPAQUE], 2)),
+    "PPM": lambda place, grey: ppm(place / "x.ppm", np.stack([grey] * 3, 2)),
+    "PPM in digits": lambda place, grey: ppm(place / "x.ppm", np.stack([grey] * 3, 2), plain=True),
+    "TIFF": lambda place, grey: tiff(place / "x.tif", np.stack([grey] * 3, 2)),
+    "TIFF, upper byte first": lambda place, grey: tiff(place / "x.tif", np.stack([grey] * 3, 2), ">"),
+    "TIFF, packed": lambda place, grey: packed_tiff(place / "x.tif", np.stack([grey] * 3, 2)),
+    "RGBA TIFF": lambda place, grey: tiff(place / "x.tif", np.stack([grey] * 3 + [OPAQUE], 2)),
+    "CMYK TIFF": lambda place, grey: tiff(place / "x.tif", np.stack([grey] * 4, 2), interpretation=5),
+}
+
+
+@pytest.mark.parametrize("kind", COLOUR_FILES)
+def test_channels_of_sixteen_bits_stay_what_pillow_makes_of_them_and_are_told(tmp_path, kind):
+    path = COLOUR_FILES[kind](tmp_path, WIDE)
+    found = decode(path)
+    with Image.open(path) as file:
+        assert np.array_equal(np.asarray(found.image), np.asarray(file.convert("RGB")))
+        alpha = file.mode == "RGBA"
+    assert len(np.unique(np.asarray(found.image))) > SIDE
+    assert found.changes == ((Alteration.depth, Alteration.transparency) if alpha else (Alteration.depth,))
+
+
+@pytest.mark.parametrize("kind", COLOUR_FILES)
+def test_channels_of_sixteen_bits_of_which_none_would_be_seen_are_refused(tmp_path, kind):
+    path = COLOUR_FILES[kind](tmp_path, RAMP.astype(np.int64) % 100)
+    with pytest.raises(DataError, match=r"x\.\w+ has 16 bits a channel, whose values differ by too little to be seen"):
+        decode(path)
+    # A picture that is flat itself is what it is.
+    flat = decode(COLOUR_FILES[kind](tmp_path, np.full((SIDE, SIDE), 300)))
+    assert len(np.unique(np.asarray(flat.image).reshape(-1, 3), axis=0)) == 1
+    assert Alteration.depth in flat.changes
+
+
+def test_a_shape_in_the_lower_bits_of_the_transparency_alone_is_refused(tmp_path):
+    alpha = np.where(HALF > 0, 200, 0)
+    for kind, channels in ((4, 1), (6, 3)):
+        path = png(tmp_path / "x.png", kind, np.stack([OPAQUE] * channels + [alpha], 2))
+        with pytest.raises(DataError, match=r"x.png has 16 bits a channel"):
+            decode(path)
+
+
+def test_a_ppm_is_of_sixteen_bits_if_its_largest_value_needs_more_than_eight(tmp_path):
+    colours = COLOURS.astype(np.int64)
+    with pytest.raises(DataError, match=r"x.ppm has 16 bits a channel"):
+        decode(ppm(tmp_path / "x.ppm", colours // 128, 1000))
+    assert decode(ppm(tmp_path / "x.ppm", colours, 256)).changes == (Alteration.depth,)
+    (tmp_path / "y.ppm").write_bytes(f"P6 {SIDE} {SIDE} 255\n".encode() + COLOURS.tobytes())
+    assert decode(str(tmp_path / "y.ppm")).changes == ()
+
+
+@pytest.mark.parametrize("clear", [0, 7, 40_000, 65_535])
+def test_a_grey_of_sixteen_bits_that_is_transparent_is_laid_over(tmp_path, clear):
+    """Its neighbour, which is equal in 8 bits, stays."""
+    near = clear - 1 if clear else 1
+    grey = np.where(HALF > 0, clear, near)
+    found = decode(png(tmp_path / "x.png", 0, grey, (clear,)))
+    seen = np.asarray(found.image)
+    assert seen[0, 0].tolist() == [*BEHIND]
+    assert seen[0, -1].tolist() == [(near * 255 + 32767) // 65535] * 3
+    assert found.changes == (Alteration.depth, Alteration.transparency)
+
+
+def test_grey_of_sixteen_bits_where_nothing_has_the_transparent_grey_stays_as_it_is(tmp_path):
+    assert np.array_equal(pixels(png(tmp_path / "x.png", 0, WIDE, (5,)))[:, :, 0], RAMP)
+    with pytest.raises(DataError, match=r"x.png has values from 0 to 99 of 65535"):
+        decode(png(tmp_path / "x.png", 0, RAMP % 100, (300,)))
+
+
+@pytest.mark.parametrize("clear", [(0, 0, 0), (40_000, 300, 65_535)])
+def test_a_colour_of_sixteen_bits_that_is_transparent_is_laid_over(tmp_path, clear):
+    """Its neighbour, which is equal in 8 bits, stays."""
+    near = np.array([clear[0] + 1, *clear[1:]])
+    colours = np.where(HALF[:, :, None] > 0, np.array(clear), near)
+    found = decode(png(tmp_path / "x.png", 2, colours, clear))
+    seen = np.asarray(found.image)
+    assert seen[0, 0].tolist() == [*BEHIND]
+    assert seen[0, -1].tolist() == [value >> 8 for value in clear]
+    assert found.changes == (Alteration.depth, Alteration.transparency)
+
+
+def test_a_tiff_of_sixteen_bits_whose_zero_is_white_is_no_negative(tmp_path):
+    light, dark = (tiff(tmp_path / f"{zero}.tif", WIDE, interpretation=zero) for zero in (0, 1))
+    assert np.array_equal(pixels(light)[:, :, 0], 255 - RAMP)
+    assert np.array_equal(pixels(dark)[:, :, 0], RAMP)
+    with pytest.raises(DataError, match=r"x.tif has values from 0 to 99 of 65535"):
+        decode(tiff(tmp_path / "x.tif", RAMP % 100, interpretation=0))
 
 
 @pytest.mark.parametrize("value", [0, 255])

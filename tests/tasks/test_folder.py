@@ -106,7 +106,7 @@ def test_unreadable_images_are_left_out_and_named(data, monkeypatch, caplog):
         labels = torch.cat([batch.labels for batch in train.batches(torch.split(torch.arange(len(train)), 1))])
         assert labels.tolist() == [0] * 4 + [1] * 3 + [2] * 4
         assert train.unreadable == (str(bad),)
-        assert f"1 of 12 images cannot be read: {bad}; they are left out" in caplog.text
+        assert f"1 of 12 images cannot be read: {bad}; it is left out" in caplog.text
 
 
 @pytest.mark.parametrize("size", [(16, 16), (90, 90)])
@@ -206,7 +206,7 @@ def test_files_of_other_kinds_are_named(data, caplog):
     make(data / "zoo")
     (data / "zoo/train/ape/notes.txt").write_text("x")
     ImageFolder("zoo").source()
-    assert "1 files are no images by their names and are left out" in caplog.text and "notes.txt" in caplog.text
+    assert "1 file is no image by its name and is left out" in caplog.text and "notes.txt" in caplog.text
 
 
 def test_imagenet_has_a_thousand_classes(data):

@@ -86,7 +86,7 @@ def test_what_is_hidden_or_an_operating_system_s_is_left_out_and_told(root, name
         paint(root / split / name)
     task = ImageFolder(str(root))
     assert names(task) == names(task, "test") == ORDINARY
-    assert "1 images or folders are hidden, or an operating system's, and are left out" in caplog.text
+    assert "1 image or folder is hidden, or an operating system's, and is left out" in caplog.text
     assert len(task.data("train")) == 4
 
 
@@ -121,6 +121,43 @@ def test_classes_that_differ_in_case_are_told(root, caplog):
     assert "whose names differ in their case alone: Ape, ape" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "how"),
+    [
+        ("fish", "\ufb01sh", "in variants of letters"),
+        ("ape", "\uff41\uff50\uff45", "in variants of letters"),
+        ("x2", "x\u00b2", "in variants of letters"),
+        ("Fish", "\ufb01sh", "in their case and in variants of letters"),
+        ("\u00c9t\u00e9", "\u00e9t\u00e9", "in their case"),
+    ],
+)
+def test_classes_that_look_alike_are_told_with_what_they_differ_in(root, caplog, one, other, how):
+    for split in ("train", "val"):
+        (root / split / "ape").rename(root / split / "cat")
+        for name in (one, other):
+            paint(root / split / name / "0.png")
+    if len([*(root / "train").iterdir()]) < 4:
+        pytest.skip("this file system takes the names for one")
+    assert ImageFolder(str(root)).signature.classes == 4
+    told = [record.message for record in caplog.records if "whose names differ" in record.message]
+    assert len(told) == 1
+    assert f"differ {how} " in told[0] and told[0].split(": ")[0].endswith(" alone")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (1, "1 file is no image by its name and is left out"),
+        (2, "2 files are no images by their names and are left out"),
+    ],
+)
+def test_one_file_is_told_in_the_singular(root, caplog, number, said):
+    for name in range(number):
+        (root / "train/ape" / f"{name}.txt").write_text("x")
+    assert names(ImageFolder(str(root))) == ORDINARY
+    assert f"zoo: {said}: " in caplog.text
+
+
 def test_a_class_of_another_case_in_the_other_split_is_named_with_its_split(root):
     (root / "val/ape").rename(root / "val/Ape")
     with pytest.raises(DataError, match=r"differ in 2 classes: train/ lacks Ape; val/ lacks ape$"):
@@ -146,7 +183,7 @@ def test_files_with_such_names_are_named_in_one_line_that_a_database_can_hold(ro
     (root / "train/bee" / os.fsdecode(b"caf\xe9\n.png")).write_bytes(b"x")
     train = ImageFolder(str(root)).data("train")
     assert train.unreadable == (f"{root}/train/bee/caf\\xe9\\n.png",)
-    assert "caf\\xe9\\n.png; they are left out" in caplog.text
+    assert "caf\\xe9\\n.png; it is left out" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["caf\udce9", "two\nlines", "nul\0", "\x1b[31m"])
@@ -182,7 +219,7 @@ def test_a_split_without_a_class_is_named(root):
 def test_images_beside_the_class_folders_are_left_out_and_told(root, caplog):
     paint(root / "train/stray.png")
     assert names(ImageFolder(str(root))) == ORDINARY
-    assert f"1 images lie in no class folder and are left out: {root}/train/stray.png" in caplog.text
+    assert f"1 image lies in no class folder and is left out: {root}/train/stray.png" in caplog.text
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -244,7 +281,7 @@ def test_what_is_no_file_is_never_opened(root, caplog):
     os.mkfifo(root / "train/pipe")
     assert names(ImageFolder(str(root))) == ORDINARY
     ImageFolder(str(root)).data("train")
-    assert f"1 images by their names are no files and are left out: {root}/train/ape/pipe.png" in caplog.text
+    assert f"1 image by its name is no file and is left out: {root}/train/ape/pipe.png" in caplog.text
 
 
 def test_a_folder_that_cannot_be_read_is_named(root, monkeypatch):

@@ -270,4 +270,4 @@ def tolerate(task: str, unreadable: list[str], count: int) -> None:
     said = f"task {task}: {len(unreadable):,} of {count:,} images cannot be read: {enumerate_names(unreadable)}"
     if len(unreadable) * TOLERATED > count:
         raise DataError(f"{said}. More than one in a thousand: the data is damaged, fetch or unpack it again")
-    log.warning("%s; they are left out", said)
+    log.warning("%s; %s left out", said, "it is" if len(unreadable) == 1 else "they are")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # Where Tiny-ImageNet, as it is given out, has all images of `val/`, and the file with their classes.
 _UNSORTED, _ANNOTATIONS = "images", "val_annotations.txt"
+# What NFKC evens out, as messages call it.
+_VARIANTS = "variants of letters (ligatures, widths, raised digits)"
 
 
 def normal(name: str) -> str:
@@ -53,7 +55,7 @@ def common_classes(folder: Path, splits: Mapping[str, Mapping[str, Sequence[str]
     first = list(next(iter(splits.values())))
     if len(first) < 2:
         raise DataError(f"val/ of {folder} has one class alone, which nothing can be told from")
-    _tell_case(folder, first)
+    _tell_resemblance(folder, first)
     return first
 
 
@@ -65,9 +67,24 @@ def _refuse_twins(folder: Path, split: str, classes: Iterable[str]) -> None:
         )
 
 
-def _tell_case(folder: Path, classes: Iterable[str]) -> None:
-    for names in _alike(classes, str.casefold):
-        log.warning("%s has classes whose names differ in their case alone: %s", folder, enumerate_names(names))
+def _tell_resemblance(folder: Path, classes: Iterable[str]) -> None:
+    """Warn about classes that a reader, or another file system, may take for one."""
+    for names in _alike(classes, lambda name: _compatible(_compatible(name).casefold())):
+        if all(_compatible(name) == normal(name) for name in names):
+            log.warning("%s has classes whose names differ in their case alone: %s", folder, enumerate_names(names))
+            continue
+        one_case = len({_compatible(name) for name in names}) == 1
+        log.warning(
+            "%s has classes whose names differ %s alone: %s",
+            folder,
+            f"in {_VARIANTS}" if one_case else f"in their case and in {_VARIANTS}",
+            ", ".join(map(ascii, names)),
+        )
+
+
+def _compatible(name: str) -> str:
+    """The name with a plain letter for each of its variants, such as ligatures and wide letters (Unicode's NFKC)."""
+    return unicodedata.normalize("NFKC", name)
 
 
 def _alike(names: Iterable[str], form: Callable[[str], str]) -> list[list[str]]:

@@ -121,7 +121,7 @@ def _size(path: Path) -> int:
 def _report_left_out(task: str, scan: Scan) -> None:
     """Warn about what lies in a split and is left out."""
     for reason, paths in scan.left_out.items():
-        log.warning("task %s: %s %s: %s", task, len(paths), reason.value, enumerate_names(sorted(paths)))
+        log.warning("task %s: %s: %s", task, reason.told(len(paths)), enumerate_names(sorted(paths)))
 
 
 def _side(task: str, splits: Mapping[str, Sequence[File]]) -> int:

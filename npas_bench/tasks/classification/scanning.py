@@ -33,12 +33,26 @@ OF_SYSTEMS = frozenset(
 
 
 class LeftOut(Enum):
-    """Why something that lies in a split is not one of its images; the value follows the number of such files."""
+    """Why something that lies in a split is not one of its images; the value says so of one, and of several."""
 
-    hidden = "images or folders are hidden, or an operating system's, and are left out"
-    foreign = "files are no images by their names and are left out"
-    special = "images by their names are no files and are left out"
-    loose = "images lie in no class folder and are left out"
+    hidden = (
+        "image or folder is hidden, or an operating system's, and is left out",
+        "images or folders are hidden, or an operating system's, and are left out",
+    )
+    foreign = (
+        "file is no image by its name and is left out",
+        "files are no images by their names and are left out",
+    )
+    special = (
+        "image by its name is no file and is left out",
+        "images by their names are no files and are left out",
+    )
+    loose = ("image lies in no class folder and is left out", "images lie in no class folder and are left out")
+
+    def told(self, number: int) -> str:
+        """The reason, told of a number of files."""
+        one, several = self.value
+        return f"1 {one}" if number == 1 else f"{number:,} {several}"
 
 
 class Scan(NamedTuple):
