@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from npas_bench.cli import selection as choose
+from npas_bench.cli.completion import grid_names
 from npas_bench.cli.console import output
 from npas_bench.errors import DatabaseError, NpasBenchError, UnknownName
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 def cancel(
     runs: Annotated[list[int] | None, typer.Argument(metavar="RUN...", help="Numbers of runs.")] = None,
-    grid: Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="All runs of this grid.")] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option("--grid", metavar="NAME|FILE", help="All runs of this grid.", autocompletion=grid_names),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All runs of the database.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Cancel without asking.")] = False,
     db: choose.Database = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from npas_bench.cli import selection as choose
+from npas_bench.cli.completion import grid_names, task_names
 from npas_bench.cli.console import output
 from npas_bench.errors import NpasBenchError, UnknownName
 from npas_bench.leaderboard.which import Which
@@ -31,7 +32,13 @@ def compare(
     first: Annotated[str | None, typer.Argument(metavar="METHOD", help="Method, as the board names it.")] = None,
     second: Annotated[str | None, typer.Argument(metavar="METHOD", help="Method to compare it with.")] = None,
     grid: Annotated[
-        str | None, typer.Option("--grid", metavar="NAME|FILE", help="Show the papers' numbers that this grid repeats.")
+        str | None,
+        typer.Option(
+            "--grid",
+            metavar="NAME|FILE",
+            help="Show the papers' numbers that this grid repeats.",
+            autocompletion=grid_names,
+        ),
     ] = None,
     printed: Annotated[
         list[str] | None,
@@ -39,7 +46,7 @@ def compare(
             "--table", metavar="TABLE", help="Show this table of a paper, as 'plummer2022npas Table 5'. Repeatable."
         ),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="Compare on this task only.")] = None,
+    task: Annotated[str | None, typer.Option(help="Compare on this task only.", autocompletion=task_names)] = None,
     architecture: Annotated[str | None, typer.Option(help="Compare on this architecture only.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="Compare methods by this metric instead of the primary one.")

@@ -42,9 +42,9 @@ def dashboard(
     db: choose.Database = None,
 ) -> None:
     """Show the board, frontiers, costs, comparisons, runs and grids in a browser; it only reads."""
-    from npas_bench.database.opening import locate
+    from npas_bench.leaderboard.which import Which
 
-    location = locate(db)
+    location = choose.database_to_read(db, Which.all)
     chosen = _free_port(address, port)
     # The environment hides what a command line would show to everyone: a server's URL may hold a password.
     os.environ["NPAS_BENCH_DB"] = (

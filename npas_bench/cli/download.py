@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from npas_bench.cli.completion import task_names
 from npas_bench.cli.console import output
 
 
-def download(task: Annotated[str, typer.Argument(metavar="TASK", help="Name of a task.")]) -> None:
+def download(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of a task.", autocompletion=task_names)],
+) -> None:
     """Fetch a task's official data into $NPAS_BENCH_DATA or ~/.cache/npas-bench/data."""
     from npas_bench import plugins
     from npas_bench.tasks.base import data_folder

@@ -8,13 +8,20 @@ from typing import Annotated
 import typer
 
 from npas_bench.cli import selection as choose
+from npas_bench.cli.completion import grid_names, task_names
 from npas_bench.cli.console import errors
 
 
 def export_runs(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write, or - for standard output.")],
-    grid: Annotated[str | None, typer.Option("--grid", metavar="NAME", help="Export only runs of this grid.")] = None,
-    task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Export only runs of this task.")] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option("--grid", metavar="NAME", help="Export only runs of this grid.", autocompletion=grid_names),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="NAME", help="Export only runs of this task.", autocompletion=task_names),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     db: choose.Database = None,
 ) -> None:

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from npas_bench.cli import selection as choose
+from npas_bench.cli.completion import method_names, task_names
 from npas_bench.cli.console import output
-from npas_bench.errors import UnknownName
+from npas_bench.errors import NpasBenchError, UnknownName
 from npas_bench.leaderboard.which import Which
 
 if TYPE_CHECKING:
-    from npas_bench.leaderboard.reading import Tables
+    from npas_bench.leaderboard.reading import Choice, Tables
     from npas_bench.leaderboard.sources import Source
     from npas_bench.leaderboard.standings import BoardTable
+
+
+# How many tables a message names.
+_TOLD = 5
 
 
 class BoardFormat(StrEnum):
@@ -29,12 +34,15 @@ class BoardFormat(StrEnum):
 
 
 def leaderboard(
-    task: Annotated[str | None, typer.Option(help="Show only this task.")] = None,
+    task: Annotated[str | None, typer.Option(help="Show only this task.", autocompletion=task_names)] = None,
     architecture: Annotated[str | None, typer.Option(help="Show only this architecture.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="Show this metric [default: the primary one of each task].")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="Show only rows whose method and options contain this.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Show only rows whose method and options contain this.", autocompletion=method_names),
+    ] = None,
     from_budget: Annotated[
         str | None,
         typer.Option("--from-budget", metavar="BUDGET", help="Leave out smaller budgets: 5%, 3.65M, 365000."),
@@ -76,6 +84,8 @@ def leaderboard(
             tables = read_tables(one.database, choice, beside=[other.database for other in sources if other is not one])
             boards.append((one, only_methods(tables.shown, method), tables))
         _check_method(method, boards)
+        if not any(shown for _, shown, _ in boards):
+            _check_choice(choice, sources)
         if form is BoardFormat.table:
             _print(boards, wanted)
         else:
@@ -138,6 +148,49 @@ def _check_method(wanted: str | None, boards: list[tuple[Source, list[BoardTable
     known = {standing.label for band in bands for standing in band.standings}
     if wanted is not None and known and not any(shown for _, shown, _ in boards):
         raise UnknownName("method", wanted, known, remedy="of those with results in these tables")
+
+
+def _check_choice(choice: Choice, sources: list[Source]) -> None:
+    """Refuse a choice that leaves nothing of the results that there are, unless some of them are still to come.
+
+    Raises:
+        NpasBenchError: if it does; the message says which tables and budgets there are.
+    """
+    from dataclasses import replace
+
+    from npas_bench.database.queries.results import count_unfinished
+    from npas_bench.leaderboard.reading import Choice, read_tables
+
+    chosen = _said(choice)
+    if not chosen or any(count_unfinished(one.database) for one in sources):
+        return
+    # What lies nearest to the choice is told: the tables of its task, or, if it has none, all.
+    for wider in (
+        replace(choice, architecture=None, lowest=None, highest=None, metric=None),
+        Choice(limit=choice.limit),
+    ):
+        there = [table for one in sources for table in read_tables(one.database, wider).shown]
+        if there:
+            told = dict.fromkeys(map(_outline, there))
+            more = f" and {len(told) - _TOLD:,} more" if len(told) > _TOLD else ""
+            raise NpasBenchError(f"no results for {chosen}: there are some of {'; '.join([*told][:_TOLD])}{more}")
+
+
+def _outline(table: BoardTable) -> str:
+    smallest, largest = table.bands[0].budget, table.bands[-1].budget
+    return f"{table.task} {table.architecture} at {smallest:,} to {largest:,} parameters"
+
+
+def _said(choice: Choice) -> str:
+    """A choice of results in words; empty if nothing is left out."""
+    chosen = {
+        "task": choice.task,
+        "architecture": choice.architecture,
+        "metric": choice.metric,
+        "budgets from": choice.lowest,
+        "budgets to": choice.highest,
+    }
+    return ", ".join(f"{kind} {value}" for kind, value in chosen.items() if value is not None)
 
 
 def _check_names(wanted: dict[str, str | None], sources: list[Source]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from npas_bench.cli.completion import grid_names, method_names, task_names
+from npas_bench.cli.console import errors
 from npas_bench.errors import DatabaseError, GridError, NpasBenchError, OptionError, RecipeError
 
 if TYPE_CHECKING:
@@ -19,13 +22,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GridName = Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="Name of a grid, or a YAML file.")]
-Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="NAME", help="Name of a task. Repeatable.")]
+GridName = Annotated[
+    str | None,
+    typer.Option("--grid", metavar="NAME|FILE", help="Name of a grid, or a YAML file.", autocompletion=grid_names),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", metavar="NAME", help="Name of a task. Repeatable.", autocompletion=task_names),
+]
 Architectures = Annotated[
     list[str] | None,
     typer.Option("--architecture", metavar="NAME", help="Name of an architecture [default: the task's]. Repeatable."),
 ]
-Methods = Annotated[list[str] | None, typer.Option("--method", metavar="NAME", help="Name of a method. Repeatable.")]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="NAME", help="Name of a method. Repeatable.", autocompletion=method_names),
+]
 MethodOptions = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the method, where one is given. Repeatable."),
@@ -190,6 +202,8 @@ def runs_of_grid(grid: str | None, location: Location) -> GridRuns | None:
 def database_to_read(db: str | None, source: Which) -> Location:
     """The database that a user's own results are read from, which need not exist unless it was named.
 
+    Where NPAS_BENCH_DB names one that does not exist, a warning says so: it may be made later.
+
     Raises:
         DatabaseError: if it was named with --db, and does not exist.
     """
@@ -197,8 +211,12 @@ def database_to_read(db: str | None, source: Which) -> Location:
     from npas_bench.leaderboard.which import Which
 
     location = locate(db)
-    if db is not None and source is not Which.published and location.path is not None and not location.there():
+    missing = source is not Which.published and location.path is not None and not location.there()
+    if missing and db is not None:
         raise DatabaseError(f"database {location} does not exist: name one that does, or leave --db out")
+    if missing and os.environ.get("NPAS_BENCH_DB"):
+        said = f"warning: database {location} does not exist, which NPAS_BENCH_DB names"
+        errors.print(said, style="yellow", soft_wrap=True)
     return location
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from npas_bench.cli import selection as choose
+from npas_bench.cli.completion import grid_names
 from npas_bench.cli.console import output
 from npas_bench.errors import UnknownName
 
@@ -19,7 +20,9 @@ _LOOK_SECONDS = 2.0
 
 
 def status(
-    grid: Annotated[str | None, typer.Option("--grid", metavar="NAME|FILE", help="Only this grid.")] = None,
+    grid: Annotated[
+        str | None, typer.Option("--grid", metavar="NAME|FILE", help="Only this grid.", autocompletion=grid_names)
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look every 2 s until nothing is left to run.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; with --watch, print a line whenever something has changed.")

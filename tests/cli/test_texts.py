@@ -160,7 +160,17 @@ def test_a_failure_names_its_run(call, monkeypatch):
     ("words", "message"),
     [
         (("leaderboard", "--method", "nothere"), "unknown method 'nothere': known: albert, full"),
+        (("leaderboard", "--from-budget", "400%"), "no results for budgets from 400%: there are some of"),
+        (("leaderboard", "--from-budget", "50%", "--to-budget", "1%", "--format", "csv"), "to 1%: there are some of"),
+        (
+            ("leaderboard", "--task", "digits", "--architecture", "wrn-16-1", "--metric", "ece", "--to-budget", "1"),
+            "no results for task digits, architecture wrn-16-1, metric ece, budgets to 1: there are some of digits",
+        ),
         (("leaderboard", "--db", "rnus.db"), "database rnus.db does not exist"),
+        (
+            ("dashboard", "--db", "rnus.db", "--address", "no.such.host.invalid"),
+            "database rnus.db does not exist",
+        ),
         (("compare", "full", "ssn", "--db", "rnus.db"), "database rnus.db does not exist"),
         (("compare", "--table", "Table 99"), "unknown table 'Table 99'"),
         (("download", "digits"), "needs no download: scikit-learn brings its images along"),
@@ -174,6 +184,47 @@ def test_a_message_leads_on(call, words, message):
     assert len(said.stderr) < 600
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--method", "nothere"), "unknown method 'nothere': known: full (of those with runs)"),
+        (("--method", "ful"), "did you mean full?"),
+        (("--task", "nothere", "--json"), "unknown task 'nothere': known: digits"),
+        (("--grid", "nothere"), "unknown grid 'nothere'"),
+        (("--budget", "50%"), "no run has a budget of 50%: there are runs at 100%"),
+        (("--budget", "half"), "budget 'half' is not a positive amount"),
+        (("--since", "yesterday"), "--since 'yesterday' is no moment"),
+        (("--since", "999999w"), "--since '999999w' is no moment"),
+        (("--since", "0001-01-01T00:00+23:00"), "is no moment"),
+    ],
+)
+def test_a_filter_of_runs_that_names_nothing_says_what_there_is(call, filled, words, message):
+    said = call("runs", *words)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert message in " ".join(said.stderr.split())
+
+
+def test_runs_are_chosen_by_budget_and_age_and_tell_their_age(call, filled):
+    listed = json.loads(call("runs", "--json").stdout)
+    assert listed[0]["moment"] == listed[0]["finished"]
+    for words in (("--budget", "100%"), ("--budget", "1x"), ("--budget", "77562"), ("--since", "1h")):
+        assert json.loads(call("runs", *words, "--json").stdout) == listed
+    assert call("runs", "--since", "2999-01-01").stdout == "no such run in runs.db\n"
+    assert re.search(r"· \d+ s ago$", call("runs").stdout.strip())
+
+
+@pytest.mark.parametrize("names", [("--method", "nothere"), ("--task", "nothere"), ("--grid", "nothere")])
+def test_a_database_without_runs_blames_no_filter(call, filled, names):
+    import sqlite3
+
+    with sqlite3.connect("runs.db") as database:
+        for table in ("metrics", "runs", "cells"):
+            database.execute(f"DELETE FROM {table}")
+    database.close()
+    said = call("runs", *names)
+    assert (said.returncode, said.stdout) == (0, "no such run in runs.db\n")
+
+
 def test_a_table_is_found_without_its_paper_where_only_one_has_it(call):
     shown = call("compare", "--table", "Table 5").stdout
     assert "Plummer et al. 2022, Table 5" in shown
@@ -182,6 +233,40 @@ def test_a_table_is_found_without_its_paper_where_only_one_has_it(call):
 
 def test_a_database_that_is_not_named_need_not_exist(call):
     assert "Published board" in call("leaderboard").stdout
+
+
+def test_a_missing_database_that_the_environment_names_is_told(call, monkeypatch):
+    monkeypatch.setenv("NPAS_BENCH_DB", "rnus.db")
+    said = call("leaderboard")
+    assert said.returncode == 0
+    assert "Published board" in said.stdout
+    assert "database rnus.db does not exist, which NPAS_BENCH_DB names" in said.stderr
+    assert call("leaderboard", "--source", "published").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "begun", "names"),
+    [
+        ("run", "method", "s", ["ssn", "superweights", "swrn"]),
+        ("run", "grid", "low", ["lowbudget"]),
+        ("plan", "task", "cifar", ["cifar10", "cifar100"]),
+        ("runs", "grid", "low", ["lowbudget"]),
+        ("status", "grid", "low", ["lowbudget"]),
+        ("download", "task", "dig", ["digits"]),
+        ("leaderboard", "method", "[", []),
+    ],
+)
+def test_shells_complete_names(words, option, begun, names):
+    import typer
+
+    from npas_bench.cli.main import app
+
+    command = typer.main.get_command(app).commands[words]
+    parameter = next(
+        one for one in command.params if option in (one.name.rstrip("s"), *one.opts, one.opts[0].strip("-"))
+    )
+    context = command.context_class(command)
+    assert [item.value for item in parameter.shell_complete(context, begun)] == names
 
 
 def test_shells_complete_commands(call):

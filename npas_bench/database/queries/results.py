@@ -163,18 +163,23 @@ def _believed(result: Result) -> Result:
 
 
 # The columns of the names that a user may choose by.
-_NAMES = {"task": CellRow.task, "architecture": CellRow.architecture, "metric": MetricRow.name}
+_NAMES = {
+    "task": CellRow.task,
+    "architecture": CellRow.architecture,
+    "method": CellRow.method,
+    "metric": MetricRow.name,
+}
 
 
 def has_name(database: Database, kind: str, name: str) -> bool:
-    """Tell whether a database has a task, architecture or metric of a name."""
+    """Tell whether a database has a task, architecture, method or metric of a name."""
     column = _NAMES[kind]
     with database.session() as session:
         return session.scalar(select(column).where(column == name).limit(1)) is not None
 
 
 def stored_names(database: Database, kind: str) -> set[str]:
-    """The names of tasks, architectures or metrics that a database has results of."""
+    """The names of tasks, architectures, methods or metrics that a database holds."""
     with database.session() as session:
         return set(session.scalars(select(_NAMES[kind]).distinct()))
 
