@@ -6,6 +6,7 @@ The code below is kept as it was written then. It imports from `npas_bench.tasks
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -220,4 +221,7 @@ def test_an_old_plugin_passes_the_conformance_suite(environment, tmp_path):
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "site/test_old_plugin.py"]
     result = subprocess.run(suite, env=os.environ | environment, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stdout
-    assert "8 passed" in result.stdout
+    # The suite may grow; it must not pass because it found nothing to check.
+    passed = re.search(r"^(\d+) passed", result.stdout, re.MULTILINE)
+    assert passed is not None
+    assert int(passed[1]) >= 8
