@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -39,10 +40,12 @@ def serving(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [sys.executable, "-m", "npas_bench.cli.main", "dashboard", "--port", str(port), "--db", str(database)]
+    words = [sys.executable, "-m", "npas_bench.cli.main", "dashboard", "--port", str(port)]
+    # A file that --db names would have to exist.
+    known = {**(os.environ if environment is None else environment), "NPAS_BENCH_DB": str(database)}
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603 (our own command)
-            [*words, *arguments], stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=environment
+            [*words, *arguments], stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=known
         )
     try:
         end = time.monotonic() + _START_SECONDS
