@@ -18,15 +18,18 @@ from tests import processes
 
 KILLS = 20
 EPOCHS = 8
-CELLS = 24
+CELLS = 9
 GRID = """
 tasks: [digits]
 methods: [full, ssn, reduced]
 budgets: [10%]
-seeds: 8
+seeds: 3
 """
 RUN = ("run", "--grid", "grid.yaml", "--epochs", str(EPOCHS), "--device", "cpu")
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find processes")
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find processes"),
+]
 
 
 def marked(mark):
@@ -148,6 +151,7 @@ def test_a_grid_survives_twenty_kills_of_driver_worker_and_raylet(tmp_path, monk
         if not chosen:
             time.sleep(0.1)
             continue
+        workers = victims("worker", driver, mark)
         with contextlib.suppress(ProcessLookupError):
             os.kill(draw.choice(chosen), signal.SIGKILL)
             killed.append(kind)
@@ -156,7 +160,7 @@ def test_a_grid_survives_twenty_kills_of_driver_worker_and_raylet(tmp_path, monk
             driver = start()
         if kind != "worker":
             # Workers whose Ray is gone go on for a moment, to no purpose: what they still save is no progress.
-            time.sleep(1.5)
+            wait_for_end(workers, mark)
         before = progress()
     assert driver.wait(300) == 0, (disturbed / "log").read_text()[-3000:]
 
@@ -168,6 +172,14 @@ def test_a_grid_survives_twenty_kills_of_driver_worker_and_raylet(tmp_path, monk
     assert {row.state for row in rows} == {"done"}
     assert numbers(disturbed) == expected
     assert max(row.attempt for row in rows) > 1
+
+
+def wait_for_end(workers, mark):
+    """Until none of these processes is left, which end by themselves when they notice that their Ray is gone."""
+    end = time.monotonic() + 60
+    while set(workers) & marked(mark).keys():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def wait_for_progress(driver, progress, before, log):
