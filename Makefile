@@ -42,11 +42,11 @@ run: $(VENV)/.installed
 
 # What each change should pass before it is shown to others: the rules of the code, and what no change may alter.
 check: lint
-	$(BIN)/python -m pytest -q --numprocesses auto --dist loadgroup -m "not slow and not exhaustive" $(QUICK)
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal -m "not slow and not exhaustive" $(QUICK)
 
-# Every test computes on one thread; those that start Ray follow one another in one process, which mostly waits.
+# Every test computes on one thread; two at a time fill two cores.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # One process cannot talk to a Ray cluster that asks for a token and then to one that does not.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
+# Ray lets its workers stand back behind everything else, so that they would wait for the tests in other processes.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 import subprocess
 import sys
 from pathlib import Path
@@ -26,29 +29,9 @@ REPOSITORY = Path(__file__).parent.parent
 _LONG = 600
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Divide the tests among processes: those that start Ray to one of them, and the others by their files.
-
-    Two Rays that start at once get in each other's way, and the fixtures of a file are made once. What takes longest
-    begins first, so that the rest is done beside it.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
-    items.sort(key=lambda item: (not _may_take_long(item), not _starts_ray(item), item.path not in slow))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """Say how many processes to run tests in: one for each core, and one that mostly waits for Ray."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
-
-
-def _starts_ray(item):
-    marker = item.get_closest_marker("xdist_group")
-    return marker is not None and marker.args[0] == "ray"
+    """Let the longest test begin first, so that the others are done beside it."""
+    items.sort(key=lambda item: not _may_take_long(item))
 
 
 def _may_take_long(item):

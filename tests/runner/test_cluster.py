@@ -29,7 +29,6 @@ from npas_bench.training.loop import EpochReport
 GIB = 2**30
 SOURCE = DataVersion("digits", "digits", "d", True)
 RECIPE = Recipe(epochs=2, batch_size=10, learning_rate=0.1)
-pytestmark = pytest.mark.xdist_group("ray")
 
 
 def work(method, seed, memory=None, device="cuda"):

@@ -26,10 +26,7 @@ budgets: [10%]
 seeds: 3
 """
 RUN = ("run", "--grid", "grid.yaml", "--epochs", str(EPOCHS), "--device", "cpu")
-pytestmark = [
-    pytest.mark.xdist_group("ray"),
-    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find processes"),
-]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find processes")
 
 
 def marked(mark):

@@ -59,7 +59,6 @@ def run(folder, *arguments, **environment):
     )
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_files_of_the_working_directory_shadow_nothing_on_workers_and_plugins_are_found_there(folder):
     site = folder / "plugins"

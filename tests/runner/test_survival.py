@@ -310,7 +310,6 @@ def left_of(mark):
     return found
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find Ray's processes")
 def test_a_signal_stops_a_run_on_ray_and_leaves_none_of_its_processes(undisturbed, tmp_path, monkeypatch):
@@ -331,7 +330,6 @@ def test_a_signal_stops_a_run_on_ray_and_leaves_none_of_its_processes(undisturbe
     assert numbers(tmp_path) == undisturbed
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find Ray's workers")
 def test_ray_gives_the_same_numbers_and_survives_a_killed_worker_and_driver(undisturbed, tmp_path, monkeypatch):
