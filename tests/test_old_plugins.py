@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import plugin_site
 from tests.conftest import REPOSITORY
 
 PLUGIN = '''
@@ -188,22 +189,35 @@ def environment(tmp_path):
     return {"PYTHONPATH": os.pathsep.join([str(site), str(REPOSITORY)])}
 
 
-def test_an_old_task_method_and_architecture_run_with_the_old_names(environment, command):
+@pytest.fixture
+def installed(environment, tmp_path, monkeypatch):
+    """The old plugin is installed for this process, as long as the test lasts."""
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    plugin_site.forget()
+    yield
+    sys.modules.pop("old_plugin", None)
+    monkeypatch.undo()
+    plugin_site.forget()
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_old_task_method_and_architecture_run_with_the_old_names(call):
     arguments = ("--task", "oldtask", "--method", "oldmethod", "--budget", "60%", "--seeds", "1")
-    ran = command("run", *arguments, "--executor", "inline", env=environment)
+    ran = call("run", *arguments, "--executor", "inline")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 done" in ran.stdout
     # Both epochs asked for the sums under the name that the plugin gives them.
-    exported = command("export", "--out", "runs.jsonl", env=environment)
+    exported = call("export", "--out", "runs.jsonl")
     assert exported.returncode == 0, exported.stderr
     record = json.loads(Path("runs.jsonl").read_text(encoding="utf-8"))
     assert record["run"]["structure"] == {"asked": 2}
 
 
-def test_an_old_task_of_images_runs_with_a_recipe_for_images(environment, command):
-    ran = command(
-        "run", "--task", "oldimages", "--method", "full", "--seeds", "1", "--executor", "inline", env=environment
-    )
+@pytest.mark.usefixtures("installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_old_task_of_images_runs_with_a_recipe_for_images(call):
+    ran = call("run", "--task", "oldimages", "--method", "full", "--seeds", "1", "--executor", "inline")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 done" in ran.stdout
 
