@@ -8,6 +8,7 @@ import torch
 from npas_bench import plugins
 from npas_bench.architectures import Architecture, ImageSignature
 from npas_bench.architectures.base import initialise_plainly
+from npas_bench.layers import Kind, find_layers
 from npas_bench.methods import Problem
 from npas_bench.seeding import seeded
 from npas_bench.testing.architectures import GRU, MLP, TRANSFORMER
@@ -87,3 +88,12 @@ def test_an_architecture_that_says_nothing_leaves_the_deviation_to_kind_and_fan_
     for layer in architecture.layers(architecture.signature):
         assert layer.initial_deviation is None
         assert layer.deviation == replace(layer).deviation > 0
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+def test_recurrent_weights_start_with_the_deviation_that_torch_gives_them(kind):
+    module = kind(100, 100)
+    for layer in find_layers(module):
+        assert layer.kind is Kind.RECURRENT
+        assert layer.deviation == pytest.approx(module.get_parameter(layer.name).std().item(), rel=0.03)
+        assert layer.deviation == pytest.approx((3 * 100) ** -0.5)

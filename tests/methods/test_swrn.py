@@ -54,7 +54,12 @@ def test_with_as_many_templates_as_layers_and_alpha_one_it_is_the_plain_network(
         torch.nn.init.eye_(alphas)
     plain = network.materialise(problem.module().double())
     templates = network.allocation.templates[0].view(6, 16, 16, 3, 3)
-    assert torch.equal(plain.stages[0][1].conv1.weight, templates[0])
+    # Every layer reads its own row of coefficients.
+    repeated = [reading.layer for reading in network.allocation.sharing() if reading.group == 0]
+    weights = dict(plain.named_parameters())
+    assert len(repeated) == 6
+    for row, name in enumerate(repeated):
+        assert torch.equal(weights[name], templates[row]), name
     x, y = torch.randn(2, 3, 32, 32).double(), PlainNetwork(plain).eval()
     assert torch.equal(network(x), y(x))
 

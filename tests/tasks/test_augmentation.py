@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from npas_bench.tasks.classification.augmentation import crop, cutout, flip
+from npas_bench.tasks.classification.base import Images
 from npas_bench.tasks.classification.digits import Digits
 
 
@@ -53,3 +55,24 @@ def test_the_same_draws_change_a_batch_in_the_same_way():
     for change in (lambda g: flip(pixels, g), lambda g: crop(pixels, 2, g), lambda g: cutout(pixels, 3, g)):
         assert torch.equal(change(draws(3)), change(draws(3)))
         assert not torch.equal(change(draws(3)), change(draws(4)))
+
+
+@pytest.mark.parametrize("side", [0, 1, 3])
+def test_a_task_cuts_out_of_every_image_what_its_recipe_says(side):
+    task = Digits()
+    recipe = task.recipes("wrn-10-1")["default"].derive(cutout=side)
+    batch = Images(torch.ones(200, 1, 8, 8), torch.zeros(200, dtype=torch.int64))
+    holes = (task.augment(batch, recipe, draws()).pixels == 0).flatten(1).sum(1)
+    assert holes.max() == side * side
+    assert (holes > 0).all() == (side > 0)
+
+
+@pytest.mark.parametrize("field", ["flip", "crop", "cutout"])
+def test_each_field_of_a_recipe_changes_images_by_itself(field):
+    task = Digits()
+    plain = task.recipes("wrn-10-1")["default"]
+    assert (plain.flip, plain.crop, plain.cutout) == (False, 0, 0)
+    batch = task.data("train").batch(torch.arange(50))
+    changed = task.augment(batch, plain.derive(**{field: 2 if field != "flip" else True}), draws())
+    assert not torch.equal(changed.pixels, batch.pixels)
+    assert torch.equal(task.augment(batch, plain, draws()).pixels, batch.pixels)

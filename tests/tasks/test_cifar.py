@@ -171,3 +171,23 @@ def test_the_real_images_are_read_and_named(real_data):
     assert len(Cifar10().data("train")) == 50_000
     assert Cifar10().data("test").labels.bincount().tolist() == [1000] * 10
     assert source.official == (source.label == "CIFAR-10")
+
+
+@pytest.mark.parametrize(
+    ("task", "mean", "deviation"),
+    [
+        # Of the official training images, as fractions of 255: the values that the papers' code divides by.
+        (Cifar10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        (Cifar100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    ],
+)
+def test_images_are_normalised_by_the_moments_of_the_training_images(task, mean, deviation):
+    assert task.mean == pytest.approx([255 * value for value in mean], abs=0.06)
+    assert task.deviation == pytest.approx([255 * value for value in deviation], abs=0.06)
+
+
+def test_the_real_images_have_the_moments_that_they_are_normalised_by(real_data, monkeypatch):
+    monkeypatch.setenv("NPAS_BENCH_DATA", str(real_data))
+    pixels = Cifar10().data("train").pixels.double()
+    assert pixels.mean((0, 2, 3)).tolist() == pytest.approx(Cifar10.mean, abs=1)
+    assert pixels.std((0, 2, 3)).tolist() == pytest.approx(Cifar10.deviation, abs=1)

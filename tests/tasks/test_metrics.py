@@ -6,9 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_stat_scores
 
+from npas_bench import plugins
+from npas_bench.tasks.classification.base import ImageSet
 from npas_bench.tasks.classification.digits import Digits
 from npas_bench.tasks.classification.metrics import calibration_error, error
 
@@ -152,3 +155,25 @@ def test_away_from_the_edges_torchmetrics_says_the_same(classes, examples, seed)
     if confidences.max() < 1:
         theirs = multiclass_calibration_error(confidences, labels, classes, n_bins=15)
         assert calibration_error(logits, labels) == pytest.approx(100 * float(theirs), abs=1e-3)  # float32
+
+
+class Scores(nn.Module):
+    """Gives an image's own class a score, and every other class zero."""
+
+    def __init__(self, score):
+        super().__init__()
+        self.score = score
+
+    def forward(self, pixels):
+        return self.score * pixels.flatten(1)
+
+
+@pytest.mark.parametrize("name", plugins.tasks.names())
+def test_the_direction_of_every_metric_is_the_one_in_which_right_answers_lie(name):
+    examples = ImageSet(torch.eye(7, dtype=torch.uint8)[:, :, None, None], torch.arange(7), (0.0,) * 7, (1.0,) * 7)
+    right, wrong = (Digits().evaluate(Scores(score), examples) for score in (60.0, -60.0))
+    metrics = plugins.tasks.load(name).metrics
+    assert [metric.name for metric in metrics] == list(right)
+    for metric in metrics:
+        assert right[metric.name] != wrong[metric.name], metric.name
+        assert (right[metric.name] > wrong[metric.name]) == metric.higher_is_better, metric.name

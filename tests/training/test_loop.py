@@ -144,3 +144,35 @@ def test_a_loss_is_told_how_far_the_training_is(tmp_path):
     assert [step.epoch for step in told] == [0] * steps + [1] * steps
     assert [step.iteration for step in told] == list(range(2 * steps))
     assert [step.progress for step in told] == pytest.approx([i / (2 * steps) for i in range(2 * steps)])
+
+
+class Watched(Digits):
+    """Keeps the batches that networks are trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def augment(self, batch, recipe, generator):
+        changed = super().augment(batch, recipe, generator)
+        self.seen.append(changed)
+        return changed
+
+
+def trained_on(folder, seed=0, **fields):
+    """The batches that a cell is trained on: their pixels and labels."""
+    task = Watched()
+    given = context(epochs=2, crop=2, cutout=2, **fields)._replace(task=task, seed=seed, identity=folder.name)
+    train(network(), given, CheckpointFolder(folder, folder.name, "source", "t"))
+    return torch.cat([batch.pixels for batch in task.seen]), torch.cat([batch.labels for batch in task.seen])
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_all_cells_of_a_seed_are_trained_on_the_same_pictures_in_the_same_order(tmp_path, parts):
+    one, another, other_seed = (
+        trained_on(tmp_path / name, seed, parts=parts) for name, seed in (("one", 0), ("another", 0), ("third", 1))
+    )
+    assert all(map(torch.equal, one, another))
+    assert not torch.equal(one[0], other_seed[0])
+    # Both epochs hold all images, changed otherwise.
+    assert not torch.equal(*one[0].chunk(2))
