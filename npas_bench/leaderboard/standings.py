@@ -1,9 +1,9 @@
 """Standings: results grouped into tables, aggregated over seeds, and ranked within each budget.
 
-A cell counts by its newest run that has ended, if that run was made with the newest version of its task and of its
-method that has results. Methods are compared within one task, architecture, recipe, data set and device class, and
-ranked within one budget. Unsupported and failed cells keep their row, which says so, but take no part in means and
-ranks. A cell whose metric is not a finite number counts as failed.
+A cell counts by its newest run that has ended, if that run was made with the versions of its task and its method that
+count (`npas_bench.database.queries.versions`). Methods are compared within one task, architecture, recipe, data set and
+device class, and ranked within one budget. Unsupported and failed cells keep their row, which says so, but take no part
+in means and ranks. A cell whose metric is not a finite number counts as failed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from npas_bench.cells.labels import method_label
 from npas_bench.database.bounds import LARGEST_VALUE
 from npas_bench.database.labels import CLAIMED, UNOFFICIAL, data_text
+from npas_bench.database.queries.versions import of_counting_versions
 from npas_bench.database.states import RunState
 from npas_bench.leaderboard.statistics import half_width, ranks
 
@@ -205,8 +206,8 @@ def tabulate(results: Iterable[Result], marks: Marks = _NO_MARKS) -> list[BoardT
         marks: what is known of them besides.
     """
     groups: dict[str, list[Result]] = defaultdict(list)
-    for result in _newest_versions([_finite(result) for result in results]):
-        groups[result.board].append(result)
+    for result in of_counting_versions(results):
+        groups[result.board].append(_finite(result))
     return in_order(_table(group, marks) for group in groups.values())
 
 
@@ -255,16 +256,6 @@ def _finite(result: Result) -> Result:
 def in_order(tables: Iterable[BoardTable]) -> list[BoardTable]:
     """Tables in the order of boards: by their names."""
     return sorted(tables, key=lambda t: (t.task, t.architecture, t.recipe, t.data_label, t.device_class))
-
-
-def _newest_versions(results: list[Result]) -> list[Result]:
-    """The results of the newest version of each task and method: other versions are other experiments."""
-    tasks: dict[str, int] = defaultdict(int)
-    methods: dict[str, int] = defaultdict(int)
-    for result in results:
-        tasks[result.task] = max(tasks[result.task], result.task_version)
-        methods[result.method] = max(methods[result.method], result.method_version)
-    return [r for r in results if (r.task_version, r.method_version) == (tasks[r.task], methods[r.method])]
 
 
 def _table(group: Sequence[Result], marks: Marks) -> BoardTable:

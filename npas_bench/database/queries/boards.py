@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, func, not_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
 from npas_bench.database.queries.results import Result, read_results
+from npas_bench.database.queries.versions import newest_only, outdated_versions
 from npas_bench.database.schema import CellRow, RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import InstrumentedAttribute, Session
+    from sqlalchemy.orm import Session
 
     from npas_bench.database.opening import Database
 
@@ -129,47 +129,6 @@ def _boards_query(session: Session, task: str | None, architecture: str | None) 
         )
         query = query.where(shown.is_not(None))
     return query
-
-
-class Versions(NamedTuple):
-    """The version that counts of each task and method that has several: the newest one with an ended run."""
-
-    tasks: dict[str, int]
-    methods: dict[str, int]
-
-
-def outdated_versions(session: Session) -> Versions | None:
-    """The tasks and methods that have several versions, with the one that counts; None if there are none."""
-    tasks = _newest(session, CellRow.task, CellRow.task_version)
-    methods = _newest(session, CellRow.method, CellRow.method_version)
-    return Versions(tasks, methods) if tasks or methods else None
-
-
-def newest_only(versions: Versions, cell: Any = CellRow) -> ColumnElement[bool]:
-    """The condition that a cell has the versions that count of its task and its method."""
-    return and_(
-        *(not_(and_(cell.task == name, cell.task_version != newest)) for name, newest in versions.tasks.items()),
-        *(not_(and_(cell.method == name, cell.method_version != newest)) for name, newest in versions.methods.items()),
-    )
-
-
-def _newest(session: Session, name: InstrumentedAttribute[str], version: InstrumentedAttribute[int]) -> dict[str, int]:
-    there: dict[str, list[int]] = {}
-    for one, number in session.execute(select(name, version).distinct()):
-        there.setdefault(one, []).append(number)
-    newest = {}
-    for one, numbers in there.items():
-        if len(numbers) > 1:
-            # A version that has no ended run yet shows nothing, so it hides nothing either.
-            falling = sorted(numbers, reverse=True)
-            shown = (number for number in falling if _has_result(session, name == one, version == number))
-            newest[one] = next(shown, falling[0])
-    return newest
-
-
-def _has_result(session: Session, *conditions: ColumnElement[bool]) -> bool:
-    query = select(RunRow.id).join(CellRow, CellRow.identity == RunRow.identity).where(*conditions, RunRow.current)
-    return session.scalar(query.limit(1)) is not None
 
 
 def one_board(database: Database, key: str) -> Boards:
