@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from npas_bench.database.damage import reaching
 from npas_bench.database.opening import open_beside, open_for_import, open_for_reading, open_for_writing
-from npas_bench.database.presence import check_presence
+from npas_bench.database.presence import find_loss
 from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from npas_bench.database.location import Location
     from npas_bench.database.opening import Database
     from npas_bench.database.papers import PaperList
+
+log = logging.getLogger(__name__)
 
 
 class Access(Enum):
@@ -45,6 +50,8 @@ def opened(
 ) -> Iterator[Database]:
     """An open database, which is closed at the end of the block.
 
+    If the block fails or is stopped and the results that it wrote are not there any more, a warning says so.
+
     Args:
         location: place of the database.
         access: what the block does with it.
@@ -72,13 +79,35 @@ def opened_if_there(
     """The same as `opened`, but None takes the place of a database that does not exist."""
     with reaching(location):
         database = _open(location, access, papers, immutable=immutable)
+        written = database if access in (Access.WRITING, Access.IMPORTING) else None
         try:
             yield database
-            if database is not None and access in (Access.WRITING, Access.IMPORTING):
-                check_presence(database)
+        except BaseException as error:
+            _miss(written, error)
+            raise
+        else:
+            _miss(written)
         finally:
             if database is not None:
                 database.close()
+
+
+def _miss(database: Database | None, failure: BaseException | None = None) -> None:
+    """Tell if what was written to a database is not there any more.
+
+    Args:
+        database: open; None if nothing was written.
+        failure: what ended the work early, which is to be raised again; None if the work came to its end.
+
+    Raises:
+        DatabaseError: if results are missing, unless the work failed for a reason of its own.
+    """
+    loss = None if database is None else find_loss(database)
+    if loss is None:
+        return
+    if failure is None or isinstance(failure, SQLAlchemyError):
+        raise DatabaseError(loss) from failure
+    log.warning("%s", loss)
 
 
 def _open(location: Location, access: Access, papers: PaperList | None, *, immutable: bool) -> Database | None:

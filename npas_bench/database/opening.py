@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
 from npas_bench.database.engines import explained, make_engine, outside_transactions
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from npas_bench.database.papers import PaperList
+    from npas_bench.database.states import RunState
 
 # The key of the lock under which schemas change: any number, the same in every version ("npas" in ASCII).
 _SERVER_LOCK = 0x6E706173
@@ -42,6 +43,7 @@ class Database:
         engine: SQLAlchemy's engine.
         session: factory of sessions on the engine.
         file: device and number of an SQLite file, which tell it from one that takes its place; None for a server.
+        ended: the runs that were brought to an end through this object, by uid, with the states that they ended in.
     """
 
     def __init__(self, location: Location, engine: Engine, lock: FileLock | None = None) -> None:
@@ -49,6 +51,7 @@ class Database:
         self.engine = engine
         self.session = sessionmaker(engine, expire_on_commit=False)
         self.file = file_number(location)
+        self.ended: dict[str, RunState] = {}
         # The lock by which a driver of a file is the only one; None for readers and servers.
         self._lock = lock
 
@@ -62,15 +65,18 @@ class Database:
 
         An SQLite file that was written is left as one file, unless a reader holds on to it.
         """
-        if self._lock is not None:
-            self._leave_write_ahead_log()
-        self.engine.dispose()
-        if self._lock is not None:
-            self._lock.release()
+        try:
+            if self._lock is not None:
+                self._leave_write_ahead_log()
+            self.engine.dispose()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     def _leave_write_ahead_log(self) -> None:
         # While somebody reads the file, its log has to stay; it is complete, and the next driver merges it.
-        with suppress(OperationalError), outside_transactions(self.engine) as connection:
+        # Of a file that was damaged or replaced, whoever checks its presence tells.
+        with suppress(SQLAlchemyError), outside_transactions(self.engine) as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout=200")
             connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
 

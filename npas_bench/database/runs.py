@@ -258,29 +258,38 @@ def finish_run(
     """
     with database.session.begin() as session:
         row = session.get_one(RunRow, run, with_for_update=True)
-        if row.token != token:
+        if row.token != token or not (row.state.ended or row.state.under_way):
             return False
-        if row.state.ended:
-            return True
-        if not row.state.under_way:
-            return False
-        hold_current(session, alone=False)
-        # Clocks are set back, and those of two machines differ; a run never ends before it began.
-        row.finished = max(now(), row.started or row.created)
-        for name, value in storable(fields).items():
-            setattr(row, name, value)
-        row.metrics = [MetricRow(position=position, **metric) for position, metric in enumerate(metrics)]
-        row.evaluations = [
-            EvaluationRow(position=number, **storable(one)) for number, one in enumerate(findings.evaluations)
-        ]
-        row.subjects = [SubjectRow(**storable(subject)) for subject in findings.subjects]
-        row.weights = [WeightsRow(**file) for file in findings.weights]
-        session.flush()
-        # A failed run is not shown where the cell was brought to an end elsewhere, and imported meanwhile.
-        if row.repeats is None and (RunState(row.state).final or not _earlier(session, row)[1]):
-            # It is the newest whatever the clock says, which may have been set back.
-            mark_current(session, RunKey(row.identity, row.data_digest, row.device_class), row.id)
-        return True
+        if row.state.under_way:
+            _end(session, row, fields, metrics, findings)
+        uid, state = row.uid, RunState(row.state)
+    database.ended[uid] = state
+    return True
+
+
+def _end(
+    session: Session,
+    row: RunRow,
+    fields: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    findings: Findings,
+) -> None:
+    hold_current(session, alone=False)
+    # Clocks are set back, and those of two machines differ; a run never ends before it began.
+    row.finished = max(now(), row.started or row.created)
+    for name, value in storable(fields).items():
+        setattr(row, name, value)
+    row.metrics = [MetricRow(position=position, **metric) for position, metric in enumerate(metrics)]
+    row.evaluations = [
+        EvaluationRow(position=number, **storable(one)) for number, one in enumerate(findings.evaluations)
+    ]
+    row.subjects = [SubjectRow(**storable(subject)) for subject in findings.subjects]
+    row.weights = [WeightsRow(**file) for file in findings.weights]
+    session.flush()
+    # A failed run is not shown where the cell was brought to an end elsewhere, and imported meanwhile.
+    if row.repeats is None and (RunState(row.state).final or not _earlier(session, row)[1]):
+        # It is the newest whatever the clock says, which may have been set back.
+        mark_current(session, RunKey(row.identity, row.data_digest, row.device_class), row.id)
 
 
 def hold_current(session: Session, *, alone: bool) -> None:
