@@ -68,17 +68,13 @@ def runs(
         )
         if at is not None and not recent_runs(database, budget=at, limit=1):
             raise _no_such_budget(database, at)
-    shown = found[:limit]
-    if as_json:
-        _print_json(shown)
-        return
-    if not shown:
-        output.print(f"no such run in {location}", soft_wrap=True)
-        return
-    for line in shown:
-        _print(line, now)
-    if len(found) > limit:
-        output.print(f"There are older ones: --limit {2 * limit} shows more.", style="dim", soft_wrap=True)
+        # Within the block, so that a value that cannot be printed is told as damage of the database.
+        if as_json:
+            _print_json(found[:limit])
+        elif not found:
+            output.print(f"no such run in {location}", soft_wrap=True)
+        else:
+            _print_lines(found, limit, now)
 
 
 def _check_names(database: Database, names: dict[str, str | None], grid: GridRuns | None) -> None:
@@ -123,6 +119,13 @@ def _moment(written: str, now: datetime) -> datetime:
             f"--since '{written}' is no moment: write how long ago it is, as 30m, 12h, 7d or 2w, or a date, as "
             f"{now:%Y-%m-%d} or {now:%Y-%m-%dT%H:%M}"
         ) from None
+
+
+def _print_lines(found: list[RunLine], limit: int, now: datetime) -> None:
+    for line in found[:limit]:
+        _print(line, now)
+    if len(found) > limit:
+        output.print(f"There are older ones: --limit {2 * limit} shows more.", style="dim", soft_wrap=True)
 
 
 def _print(line: RunLine, now: datetime) -> None:

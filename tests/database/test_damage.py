@@ -17,6 +17,8 @@ from tests.database.test_exchange import PAST, own_run
 
 READERS = [
     "status",
+    "runs",
+    "runs --json",
     "leaderboard --source mine",
     "leaderboard --format json",
     "compare full ssn",
@@ -109,7 +111,7 @@ def test_a_column_that_cannot_be_read_is_told_by_its_name(whole, call, statement
     with sqlite3.connect("runs.db") as connection:
         assert connection.execute(statement).rowcount
     connection.close()
-    for words in ("show 1", "leaderboard --format json", "export --out out.jsonl", "status"):
+    for words in ("show 1", "leaderboard --format json", "export --out out.jsonl", "status", "runs"):
         said = call(*words.split())
         assert said.returncode in (0, 2), said
     said = call("db", "check")
