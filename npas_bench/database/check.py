@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import case, func, or_, select
@@ -12,7 +11,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import aliased
 
 from npas_bench.cells.cell import IDENTITY_VERSION
-from npas_bench.database.contents import unreadable_columns
+from npas_bench.database.contents import LARGEST, infinite_columns, unreadable_columns
 from npas_bench.database.drivers import dead_drivers
 from npas_bench.database.exchange.record import CellRecord
 from npas_bench.database.keys import board_key
@@ -30,6 +29,8 @@ from npas_bench.database.states import ENDED, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from sqlalchemy.orm import Session
 
     from npas_bench.database.opening import Database
 
@@ -63,6 +64,7 @@ def find_faults(database: Database) -> list[Fault]:
         *_wrong_cells(database),
         *_wrong_results(database),
         *_wrong_evaluations(database),
+        *_infinite_numbers(database),
         *_wrong_repetitions(database),
         *_wrong_currents(database),
         *_wrong_boards(database),
@@ -145,7 +147,7 @@ def _wrong_results(database: Database) -> Iterator[Fault]:
         done = RunRow.state == RunState.DONE
         bare = session.scalars(select(RunRow.id).where(done, ~measured).order_by(RunRow.id)).all()
         # SQLite keeps NaN as NULL, and PostgreSQL sorts it behind all numbers.
-        odd = or_(MetricRow.value.is_(None), ~MetricRow.value.between(-_LARGEST, _LARGEST))
+        odd = or_(MetricRow.value.is_(None), ~MetricRow.value.between(-LARGEST, LARGEST))
         infinite = session.scalars(select(MetricRow.run_id).where(odd).distinct().order_by(MetricRow.run_id)).all()
     if bare:
         yield Fault(f"{_count(len(bare), 'run', 'has', 'have')} no metrics, though done: {_some(bare)}", _AGAIN)
@@ -156,7 +158,6 @@ def _wrong_results(database: Database) -> Iterator[Fault]:
         )
 
 
-_LARGEST = math.nextafter(math.inf, 0)
 _AGAIN = "Put back a copy of the database, or run their cells in a new one (npas-bench show RUN has the command)"
 
 
@@ -166,7 +167,7 @@ def _wrong_evaluations(database: Database) -> Iterator[Fault]:
         SubjectRow.run_id == EvaluationRow.run_id, SubjectRow.name == EvaluationRow.subject
     )
     of_no_subject = select(EvaluationRow.run_id).where(EvaluationRow.subject != RANKING_SUBJECT, ~there.exists())
-    infinite = select(EvaluationRow.run_id).where(or_(value.is_(None), ~value.between(-_LARGEST, _LARGEST)))
+    infinite = select(EvaluationRow.run_id).where(or_(value.is_(None), ~value.between(-LARGEST, LARGEST)))
     of_unfinished = [
         select(number).join(RunRow, RunRow.id == number).where(RunRow.state != RunState.DONE)
         for number in (EvaluationRow.run_id, SubjectRow.run_id, WeightsRow.run_id)
@@ -182,6 +183,14 @@ def _wrong_evaluations(database: Database) -> Iterator[Fault]:
             yield Fault(f"{_count(len(wrong), 'run', 'has', 'have')} {what}: {_some(wrong)}", _AGAIN)
 
 
+def _infinite_numbers(database: Database) -> Iterator[Fault]:
+    for column, count, example in infinite_columns(database):
+        yield Fault(f"{_count(count, 'value', 'of', 'of')} {column} {_NOT_FINITE[count > 1]}: {example}", _AGAIN)
+
+
+_NOT_FINITE = ("is no finite number", "are no finite numbers")
+
+
 def _wrong_repetitions(database: Database) -> Iterator[Fault]:
     repeated = aliased(RunRow)
     of_another_cell = (
@@ -194,16 +203,30 @@ def _wrong_repetitions(database: Database) -> Iterator[Fault]:
                 repeated.device_class != RunRow.device_class,
             )
         )
+        .order_by(RunRow.id)
     )
-    shown = select(RunRow.id).where(RunRow.repeats.is_not(None), RunRow.current)
-    for query, one, many, remedy in (
-        (shown, "repeats another and is shown on boards", "repeat others and are shown on boards", _MARK_ANEW),
-        (of_another_cell, "repeats a run of another cell", "repeat runs of other cells", _AGAIN),
+    shown = select(RunRow.id).where(RunRow.repeats.is_not(None), RunRow.current).order_by(RunRow.id)
+    with database.session() as session:
+        on_boards, of_others = session.scalars(shown).all(), session.scalars(of_another_cell).all()
+        endless = _endless(session)
+    for wrong, one, many, remedy in (
+        (on_boards, "repeats another and is shown on boards", "repeat others and are shown on boards", _MARK_ANEW),
+        (of_others, "repeats a run of another cell", "repeat runs of other cells", _AGAIN),
+        (endless, "repeats itself by way of others", "repeat themselves by way of others", _AGAIN),
     ):
-        with database.session() as session:
-            wrong = sorted(session.scalars(query))
         if wrong:
             yield Fault(f"{_count(len(wrong), 'run', one, many)}: {_some(wrong)}", remedy)
+
+
+def _endless(session: Session) -> list[int]:
+    """The repetitions from which no way leads to a run that repeats nothing."""
+    query = select(RunRow.id, RunRow.uid, RunRow.repeats).where(RunRow.repeats.is_not(None)).order_by(RunRow.id)
+    rows = session.execute(query).all()
+    left = {row.uid: row.repeats for row in rows}
+    while ends := [uid for uid, repeats in left.items() if repeats not in left]:
+        for uid in ends:
+            del left[uid]
+    return [row.id for row in rows if row.uid in left]
 
 
 _MARK_ANEW = "Export the database and import that into a new one, which marks them anew"

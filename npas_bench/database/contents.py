@@ -6,6 +6,9 @@ A server takes none of that, but it does not know what JSON of a run's columns h
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
     from npas_bench.database.opening import Database
 
+# The largest finite number that a column of numbers takes.
+LARGEST = math.nextafter(math.inf, 0)
 # What each column of JSON holds, as exchange files have it.
 _JSON: dict[str, Any] = {
     "cells.options": Table,
@@ -52,19 +57,20 @@ _JSON: dict[str, Any] = {
 _ONLY_ODD = {
     "greater_than_equal",
     "less_than_equal",
-    "finite_number",
     "string_too_long",
     "string_too_short",
     "string_pattern_mismatch",
     "too_long",
     "value_error",
 }
+# JSON in which a number may be infinite or none; most is not, and need not be read a second time.
+_PERHAPS_INFINITE = re.compile(rb"Infinity|NaN|[eE]\+?\d{3}|\d{309}")
 # The ways in which SQLite keeps values of each type of column.
 _KEPT_AS = ((Boolean, ("integer",)), (Integer, ("integer",)), (Float, ("real", "integer")))
 
 
 class Unreadable(NamedTuple):
-    """A column with values that cannot be read.
+    """A column with values that cannot be read, or that are no finite numbers.
 
     Attributes:
         column: its name, with that of its table.
@@ -87,6 +93,28 @@ def unreadable_columns(database: Database) -> Iterator[Unreadable]:
         for table in Base.metadata.sorted_tables:
             wrong = list(_wrong_types(connection, table)) if connection.dialect.name == "sqlite" else []
             yield from wrong or _wrong_values(connection, table)
+
+
+def infinite_columns(database: Database) -> Iterator[Unreadable]:
+    """The columns of numbers that are not finite, besides those of what runs measured; SQLite has no NaN.
+
+    Args:
+        database: open, for reading at least.
+    """
+    numbers = [
+        column
+        for table in Base.metadata.sorted_tables
+        if table.name not in ("metrics", "evaluations")
+        for column in table.columns
+        if isinstance(column.type, Float)
+    ]
+    with database.engine.connect() as connection:
+        for column in numbers:
+            # PostgreSQL sorts NaN behind all numbers.
+            query = select(func.count(), func.min(_key(column.table))).where(~column.between(-LARGEST, LARGEST))
+            count, first = connection.execute(query).one()
+            if count:
+                yield Unreadable(f"{column.table.name}.{column.name}", count, _shown(first))
 
 
 def _wrong_types(connection: Connection, table: SqlTable) -> Iterator[Unreadable]:
@@ -143,6 +171,8 @@ def _json_reader(name: str, nullable: bool) -> Callable[[Any], object]:
     adapter: TypeAdapter[Any] = TypeAdapter(kind | None if nullable else kind)
 
     def read(value: Any) -> None:
+        if _PERHAPS_INFINITE.search(value if isinstance(value, bytes) else value.encode()):
+            _refuse_infinite(value)
         try:
             adapter.validate_json(value)
         except ValidationError as error:
@@ -150,6 +180,18 @@ def _json_reader(name: str, nullable: bool) -> Callable[[Any], object]:
                 raise
 
     return read
+
+
+def _refuse_infinite(value: Any) -> None:
+    try:
+        content = json.loads(value)
+    except (ValueError, RecursionError):
+        # Whatever is wrong with it, it is told with the place.
+        return
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError:
+        raise ValueError("a number in it is not finite") from None
 
 
 def _read_time(value: bytes) -> datetime:

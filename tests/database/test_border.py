@@ -106,6 +106,30 @@ METRICS = {
         record() | {"evaluations": [VALIDATION | {"value": -5.0}]},
         "error@1 is -5, which is below",
     ),
+    "an evaluation of -5 % that is no metric of the task": (
+        record() | {"evaluations": [VALIDATION | {"metric": "error@99", "value": -5.0}]},
+        "error@99 is -5, which is below every possible value",
+    ),
+    "an evaluation of far more than 100 %": (
+        record() | {"evaluations": [VALIDATION | {"metric": "accuracy", "value": 1e99, "higher_is_better": True}]},
+        "accuracy is 1e\\+99, which is above every possible value",
+    ),
+    "an evaluation of a likelihood above one": (
+        record() | {"evaluations": [VALIDATION | {"metric": "nll", "unit": "", "value": -0.5}]},
+        "nll is -0.5, which is below every possible value",
+    ),
+    "an evaluation in another unit": (
+        record() | {"evaluations": [VALIDATION | {"unit": "dB"}]},
+        "'error@1' is measured in % by task digits, and lower is better",
+    ),
+    "an evaluation in another direction": (
+        record() | {"evaluations": [VALIDATION | {"higher_is_better": True}]},
+        "'error@1' is measured in % by task digits, and lower is better",
+    ),
+    "an evaluation of -5 % of a task that is not installed": (
+        with_cell(task="elsewhere") | {"evaluations": [VALIDATION | {"value": -5.0}]},
+        "error@1 is -5, which is below every possible value",
+    ),
     "a task of the future": (with_cell(task_version=999), "version 999 of task 'digits', and version .* is installed"),
     "a method of the future": (with_cell(method_version=99), "version 99 of method '.*', and version .* is installed"),
 }
@@ -162,6 +186,12 @@ def test_numbers_at_the_ends_of_what_runs_can_have_are_taken():
     for value in (0.0, 100.0, 100.00001):
         made["metrics"][0]["value"] = value
         assert contradiction(read(made)) is None
+
+
+def test_evaluations_that_the_task_does_not_name_have_units_and_ranges_of_their_own():
+    strange = {"metric": "psnr", "unit": "dB", "value": -300.0, "higher_is_better": True}
+    made = record() | {"evaluations": [VALIDATION, VALIDATION | strange]}
+    assert contradiction(read(made)) is None
 
 
 def test_a_task_that_is_not_installed_is_judged_by_its_units():

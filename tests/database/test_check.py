@@ -4,12 +4,14 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Float, text
 
 from npas_bench.database.check import find_faults
 from npas_bench.database.exchange.importing import add_records
 from npas_bench.database.opening import locate, open_for_reading, open_for_writing
-from npas_bench.database.schema import DriverRow
+from npas_bench.database.papers import fill_papers
+from npas_bench.database.schema import Base, DriverRow
+from npas_bench.leaderboard.paper_list import paper_list
 from tests.database.test_exchange import RESULTS, file_of, own_run, record
 
 
@@ -45,6 +47,53 @@ def test_a_metric_that_is_not_finite_is_found(filled):
     infinity = "1e999" if filled.engine.dialect.name == "sqlite" else "'NaN'"
     found = changed(filled, f"UPDATE metrics SET value = {infinity} WHERE run_id = 3")
     assert found == ["1 run has metrics that are no finite numbers: 3"]
+
+
+def test_a_number_that_is_not_finite_is_found_in_every_column_of_numbers(filled):
+    columns = [column for table in Base.metadata.sorted_tables for column in table.columns]
+    numbers = {f"{one.table.name}.{one.name}" for one in columns if isinstance(one.type, Float)}
+    apart = {"metrics.value", "evaluations.value", "subjects.latency_seconds"}
+    assert numbers > apart
+    with filled.engine.begin() as connection:
+        fill_papers(connection, paper_list())
+    for name in numbers - apart:
+        table, column = name.split(".")
+        infinity = "-9e999" if filled.engine.dialect.name == "sqlite" else "'NaN'"
+        where = "id = 1" if table == "runs" else "position = 1"
+        (found,) = changed(filled, f"UPDATE {table} SET {column} = {infinity} WHERE {where}")
+        assert found == f"1 value of {name} is no finite number: row 1"
+        assert changed(filled, f"UPDATE {table} SET {column} = NULL WHERE {where}") == []
+
+
+@pytest.mark.parametrize(
+    "column, content",
+    [
+        ("cost", '{"train_seconds": 1e999}'),
+        ("history", '[{"loss": -1E+400}]'),
+        ("structure", '{"a": [[1e0999]]}'),
+        ("structure", '{"a": ' + "9" * 400 + ".0}"),
+    ],
+)
+def test_json_with_a_number_that_is_not_finite_is_found(filled, column, content):
+    with filled.engine.begin() as connection:
+        connection.execute(
+            text(f"UPDATE runs SET {column} = CAST(:c AS {json_type(filled)}) WHERE id = 1"), {"c": content}
+        )
+    (found,) = [fault.what for fault in find_faults(filled)]
+    assert found == f"1 value of runs.{column} cannot be read: row 1: a number in it is not finite"
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_a_word_for_a_number_in_json_is_found(word):
+    database = open_for_writing(locate("runs.db"))
+    own_run(database)
+    (found,) = changed(database, f"UPDATE runs SET structure = '{{\"a\": {word}}}'".replace(":", r"\:"))
+    assert found == "1 value of runs.structure cannot be read: row 1: a number in it is not finite"
+    database.close()
+
+
+def json_type(database):
+    return "TEXT" if database.engine.dialect.name == "sqlite" else "JSON"
 
 
 @pytest.mark.parametrize("mark", ["false", "true"])

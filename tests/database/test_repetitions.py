@@ -29,6 +29,7 @@ from npas_bench.database.runs import (
     newest_runs,
     uids_of,
 )
+from npas_bench.errors import DatabaseError
 from npas_bench.leaderboard.reading import read_tables
 from npas_bench.leaderboard.standings import Marks, tabulate
 from tests.database.test_exchange import file_of, own_run, record
@@ -263,3 +264,50 @@ def test_an_evaluation_that_is_not_finite_is_found(database):
     with database.engine.begin() as connection:
         connection.execute(text(f"UPDATE evaluations SET value = {infinity} WHERE position = 1"))
     assert faults(database) == ["1 run has evaluations that are no finite numbers: 2"]
+
+
+OTHER_CELLS = {
+    "another seed": record(3),
+    "other data": record(0, data_digest="e" * 64),
+    "another device class": record(0, device_class="cuda"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_CELLS)
+def test_a_record_that_repeats_a_run_of_another_cell_is_refused(database, what):
+    uid = uids_of(database, [own_run(database)])[1]
+    wrong = OTHER_CELLS[what]
+    wrong["run"] |= {"uid": "c" * 32, "repeats": uid}
+    with pytest.raises(DatabaseError, match=f"r.jsonl, line 2, .*it repeats run {uid}, which is of another cell, data"):
+        add_records(database, [file_of(record(9, repeats="f" * 32), wrong)])
+    assert latest_runs(database, 9) == [1]
+    assert find_faults(database) == []
+
+
+def test_a_repetition_and_a_run_of_another_cell_are_refused_in_either_order(database):
+    first, again = record(0, uid="a" * 32), record(3, uid="c" * 32, repeats="a" * 32)
+    with pytest.raises(DatabaseError, match=f"r.jsonl, line 2, .*it repeats run {'a' * 32}, which is of another cell"):
+        add_records(database, [file_of(first, again)])
+    with pytest.raises(DatabaseError, match=r"r.jsonl, line 1, .*it repeats run a+, which is of another cell"):
+        add_records(database, [file_of(again, first)])
+    with pytest.raises(DatabaseError, match=f"b.jsonl, line 1, .*run {'c' * 32} repeats it, and is of another cell"):
+        add_records(database, [file_of(again, name="a.jsonl"), file_of(first, name="b.jsonl")])
+    assert latest_runs(database, 9) == []
+
+
+@pytest.mark.parametrize("length", [2, 3, 40])
+def test_records_that_repeat_one_another_in_a_circle_are_refused(database, length):
+    uids = [f"{number + 1:032x}" for number in range(length)]
+    circle = [record(0, uid=uid, repeats=uids[number - 1]) for number, uid in enumerate(uids)]
+    with pytest.raises(DatabaseError, match="the run that it repeats is a repetition, too, and so on without an end"):
+        add_records(database, [file_of(*circle)])
+    add_records(database, [file_of(circle[0])])
+    with pytest.raises(DatabaseError, match="the run that it repeats is a repetition, too, and so on without an end"):
+        add_records(database, [file_of(*circle[1:])])
+    assert len(latest_runs(database, 9)) == 1
+
+
+def test_repetitions_of_a_run_that_comes_later_or_never_are_taken(database):
+    later = [record(0, uid=f"{number:032x}", repeats="a" * 32) for number in range(3)]
+    assert add_records(database, [file_of(*later, record(0, uid="a" * 32), record(9, repeats="f" * 32))]).added == 5
+    assert find_faults(database) == []

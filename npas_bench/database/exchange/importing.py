@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from npas_bench.database.cells import add_cells
 from npas_bench.database.exchange.agreement import disagreement
 from npas_bench.database.exchange.files import Checked, Located, check_files, read_file, shown, stored_contents
+from npas_bench.database.exchange.repetitions import refuse_wrong_repetitions
 from npas_bench.database.keys import RunKey, board_key
 from npas_bench.database.labels import printable
 from npas_bench.database.patience import patiently
@@ -173,6 +174,7 @@ def _add(session: Session, batch: Sequence[Located], last: int) -> Imported:
     _refuse_contradictions(session, again, last)
     if fresh:
         _insert(session, fresh)
+        refuse_wrong_repetitions(session, {one.record.run.uid: one for one in fresh})
     for located, stored in later:
         _replace(session, located, stored)
     return Imported(len(fresh), len(later), **counts)

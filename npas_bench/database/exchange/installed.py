@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from npas_bench import plugins
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from npas_bench.database.exchange.parts import MetricRecord
     from npas_bench.database.exchange.record import CellRecord, Record
     from npas_bench.tasks import Metric, Task
 
@@ -25,8 +24,8 @@ _ANY = (-math.inf, math.inf)
 def contradiction(record: Record) -> str | None:
     """What a record says that no run of its task and its method can have led to; None if there is no such thing.
 
-    Of a task that is not installed, or whose version the record does not have, only units tell a range: what is
-    measured in % lies between 0 and 100.
+    Of a task that is not installed or whose version the record does not have, and of evaluations that are none of the
+    task's metrics, only units tell a range: what is measured in % lies between 0 and 100.
     """
     newer = _newer(record.cell)
     if newer is not None:
@@ -37,19 +36,34 @@ def contradiction(record: Record) -> str | None:
         strange = _strange(record, known)
         if strange is not None:
             return strange
-    ranges = {one.name: _range(one, known) for one in record.metrics}
-    values = [(one.name, one.value) for one in record.metrics]
-    for name, value in values + [(one.metric, one.value) for one in record.evaluations]:
-        lowest, highest = ranges.get(name, _ANY)
-        if not lowest - _ROUNDING <= value <= highest + _ROUNDING:
-            return f"its {name} is {value:g}, which is {'below' if value < lowest else 'above'} every possible value"
+    for one in _values(record):
+        lowest, highest = _range(one, known or {})
+        if not lowest - _ROUNDING <= one.value <= highest + _ROUNDING:
+            side = "below" if one.value < lowest else "above"
+            return f"its {one.name} is {one.value:g}, which is {side} every possible value"
     return None
+
+
+class _Value(NamedTuple):
+    """A value of a record, of a metric that ranks it or of an evaluation."""
+
+    name: str
+    value: float
+    unit: str
+    higher_is_better: bool
+
+
+def _values(record: Record) -> Iterator[_Value]:
+    for metric in record.metrics:
+        yield _Value(metric.name, metric.value, metric.unit, metric.higher_is_better)
+    for one in record.evaluations:
+        yield _Value(one.metric, one.value, one.unit, one.higher_is_better)
 
 
 def _newer(cell: CellRecord) -> str | None:
     """What is wrong with a record of a later version than the one that is installed; None if it is of no such version.
 
-    Results of the latest version hide those of earlier ones, so the installation says which version is the latest.
+    Nobody here can know what such a record means.
     """
     for kind, name, version, here in (
         ("task", cell.task.partition(":")[0], cell.task_version, _version_of_task(cell.task)),
@@ -64,13 +78,17 @@ def _newer(cell: CellRecord) -> str | None:
 
 
 def _strange(record: Record, known: Mapping[str, Metric]) -> str | None:
-    """What is wrong with the names, units and directions of a record's metrics, according to its task."""
+    """What is wrong with the names, units and directions of what a record measured, according to its task.
+
+    Evaluations may have names of their own.
+    """
     task, first = record.cell.task, next(iter(known))
-    for one in record.metrics:
+    unknown = next((one.name for one in record.metrics if one.name not in known), None)
+    if unknown is not None:
+        return f"its metric '{unknown}' is none of task {task}, which has {', '.join(known)}"
+    for one in _values(record):
         metric = known.get(one.name)
-        if metric is None:
-            return f"its metric '{one.name}' is none of task {task}, which has {', '.join(known)}"
-        if (one.unit, one.higher_is_better) != (metric.unit, metric.higher_is_better):
+        if metric is not None and (one.unit, one.higher_is_better) != (metric.unit, metric.higher_is_better):
             unit = f"in {metric.unit}" if metric.unit else "without a unit"
             better = "higher" if metric.higher_is_better else "lower"
             return f"its metric '{one.name}' is measured {unit} by task {task}, and {better} is better"
@@ -79,11 +97,10 @@ def _strange(record: Record, known: Mapping[str, Metric]) -> str | None:
     return None
 
 
-def _range(one: MetricRecord, known: Mapping[str, Metric] | None) -> tuple[float, float]:
-    usual = _SHARE if one.unit == "%" else _ANY
-    if known is None:
+def _range(one: _Value, known: Mapping[str, Metric]) -> tuple[float, float]:
+    usual, metric = _SHARE if one.unit == "%" else _ANY, known.get(one.name)
+    if metric is None:
         return usual
-    metric = known[one.name]
     return (
         usual[0] if metric.lowest is None else metric.lowest,
         usual[1] if metric.highest is None else metric.highest,
