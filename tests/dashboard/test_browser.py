@@ -65,12 +65,15 @@ class Visit:
 
     def open(self, path=""):
         self.page.goto(f"{self.address}/{path}")
-        return self.settle()
+        return self._drawn()
 
     def settle(self):
-        """Wait until a page has drawn what it draws; it must be no exception."""
-        # A page that was just clicked on says a moment later that it is at work.
+        """Wait until a page that was clicked on has drawn what it draws; it must be no exception."""
+        # It says a moment later that it is at work.
         self.page.wait_for_timeout(500)
+        return self._drawn()
+
+    def _drawn(self):
         self.page.wait_for_selector(DRAWN, timeout=60_000)
         self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
         assert self.page.locator(FAILED).all_inner_texts() == []
