@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from npas_bench.errors import PluginError, SignatureError, UnknownName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from npas_bench.architectures import Architecture, Family, Signature
@@ -216,13 +217,30 @@ def third_party(task: str, architecture: str, method: str) -> list[str]:
 
     One that cannot be loaded is left out: none of its code will run.
     """
-    found = []
+    return [
+        f"{kind} '{name}' ({loaded.__module__}:{loaded.__qualname__})"
+        for kind, name, loaded in _third_party_classes(task, architecture, method)
+    ]
+
+
+def third_party_packages(task: str, architecture: str, method: str) -> list[str]:
+    """The packages that the third-party ones of a task, an architecture and a method lie in, or their modules."""
+    modules = [loaded.__module__ for _, _, loaded in _third_party_classes(task, architecture, method)]
+    return sorted({_package_of(module) for module in modules})
+
+
+def _package_of(module: str) -> str:
+    """The package that a module lies in; the module itself where that is a namespace, which others share."""
+    package = sys.modules.get(module.rpartition(".")[0])
+    return package.__name__ if package is not None and getattr(package, "__file__", None) else module
+
+
+def _third_party_classes(task: str, architecture: str, method: str) -> Iterator[tuple[str, str, type]]:
     for registry, name in ((methods, method), (tasks, task.partition(":")[0]), (families, architecture)):
         with suppress(PluginError, UnknownName):
             loaded: type = registry.load(family_of(name) if registry is families else name)
             if not built_in(loaded.__module__):
-                found.append(f"{registry.kind} '{name}' ({loaded.__module__}:{loaded.__qualname__})")
-    return found
+                yield registry.kind, name, loaded
 
 
 def third_party_distributions() -> list[str]:

@@ -24,6 +24,7 @@ __all__ = [
     "TorchDispatchMode",
     "backward_pass",
     "chosen_default_device",
+    "depends_on_nodes_before",
     "enclosing_hooks",
     "float32_precisions",
     "forget_listed_weights",
@@ -34,6 +35,7 @@ __all__ = [
     "leave_hooks",
     "leave_modes",
     "modes_entered",
+    "newest_node",
     "replaced_kernels",
     "set_float32_precisions",
     "shrink_bilinearly",
@@ -72,6 +74,39 @@ def backward_pass() -> int:
 def version(tensor: Tensor) -> int:
     """How often the tensor, or a view of it, was changed in place."""
     return tensor._version
+
+
+# The most nodes of a graph that are looked at.
+_MOST_NODES = 100_000
+
+
+def newest_node() -> int:
+    """The number of the newest node of this thread's autograd graphs; later nodes have larger ones."""
+    with torch.enable_grad():
+        node = torch.zeros((), device="cpu", requires_grad=True).clone().grad_fn
+    return _number(node)
+
+
+def depends_on_nodes_before(tensor: Tensor, number: int) -> bool:
+    """Tell whether the graph of a tensor has a node, except for leaves, that is no newer than that of a number.
+
+    Of a graph of very many nodes, only some are looked at.
+    """
+    waiting, seen = [tensor.grad_fn], {tensor.grad_fn}
+    while waiting and len(seen) < _MOST_NODES:
+        node = waiting.pop()
+        if node is None:
+            continue
+        if _number(node) <= number:
+            return True
+        inner = {after for after, _ in node.next_functions} - seen
+        seen |= inner
+        waiting.extend(inner)
+    return False
+
+
+def _number(node: Any) -> int:
+    return int(node._sequence_nr())
 
 
 def is_view(tensor: Tensor) -> bool:

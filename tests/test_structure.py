@@ -18,7 +18,7 @@ LEVELS = [
     {"account", "errors", "seeding", "torch_internals"},
     {"budget", "layers", "recipe", "global_state"},
     {"generation"},
-    {"allocation", "weights", "network", "weights_file", "loose_values"},
+    {"allocation", "weights", "network", "weights_file", "loose_values", "loose_places", "loose_content"},
     {"architectures"},
     {"tasks", "methods"},
     {"plugins", "plugin_code"},

@@ -11,6 +11,7 @@ from npas_bench.torch_internals import (
     TorchDispatchMode,
     backward_pass,
     chosen_default_device,
+    depends_on_nodes_before,
     enclosing_hooks,
     float32_precisions,
     forget_listed_weights,
@@ -21,6 +22,7 @@ from npas_bench.torch_internals import (
     leave_hooks,
     leave_modes,
     modes_entered,
+    newest_node,
     replaced_kernels,
     set_float32_precisions,
     shrink_bilinearly,
@@ -90,6 +92,18 @@ def test_the_version_rises_with_every_change_in_place():
     tensor[1:].mul_(2)
     assert version(tensor) == before + 2
     assert version(tensor.detach()) == version(tensor)
+
+
+def test_a_graph_tells_whether_it_began_before_a_moment():
+    leaf = torch.ones(2, requires_grad=True)
+    before = leaf * 2
+    moment = newest_node()
+    assert newest_node() > moment
+    after = leaf.exp() + 1
+    assert depends_on_nodes_before(before, moment)
+    assert not depends_on_nodes_before(after, moment)
+    assert depends_on_nodes_before(after * before, moment)
+    assert not depends_on_nodes_before(after * before.detach(), moment)
 
 
 def test_a_view_is_told_from_a_tensor_of_its_own():

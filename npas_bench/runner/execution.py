@@ -9,9 +9,10 @@ import traceback
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from npas_bench import plugins
 from npas_bench.database.states import RunState
 from npas_bench.errors import Diverged, NpasBenchError, StorageError, UnsupportedBudget
-from npas_bench.loose_values import loose_values, refuse_changed
+from npas_bench.loose_values import LooseValues
 from npas_bench.runner.build import count_again, problem_of
 from npas_bench.runner.device import describe_device
 from npas_bench.runner.failures import Overdue, out_of_memory, overdue_outcome, unstorable_outcome
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from npas_bench.allocation import Reading
-    from npas_bench.network import Network
     from npas_bench.training.loop import EpochReport, TrainingContext
     from npas_bench.training.parallel import Processes
     from npas_bench.training.stages import TrainingState
@@ -113,12 +113,11 @@ def _run(
 ) -> Outcome | None:
     work = attempt.work
     prepared = prepare(attempt, processes)
-    loose = loose_values(prepared.network)
-
-    def refuse_loose(network: Network) -> None:
-        refuse_changed(loose, network, work.cell.method)
-
-    context = prepared.context._replace(on_epoch=on_epoch, before_next=before_next, after_training=refuse_loose)
+    packages = plugins.third_party_packages(work.cell.task, work.cell.architecture, work.cell.method)
+    loose = LooseValues(prepared.network, work.cell.method, packages)
+    context = prepared.context._replace(on_epoch=on_epoch, before_next=before_next, after_training=loose.refuse_changed)
+    if packages:
+        context = context._replace(after_first_step=loose.look)
     trained = run_stages((Fit(),), prepared.network, context)
     peak = processes.largest(peak_memory(context.device))
     unreadable = {*chain(*processes.gather(prepared.unreadable()))}

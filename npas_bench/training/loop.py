@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from npas_bench.errors import NpasBenchError
+from npas_bench.errors import RecipeError
 from npas_bench.seeding import derive_seed, generator, seeded
 from npas_bench.tasks.base import Part, Step
 from npas_bench.training.optimisers import set_learning_rate
@@ -87,6 +87,7 @@ class TrainingContext(NamedTuple):
         compiled: whether torch compiles the network.
         checkpoints: where checkpoints are read from and saved to; None to keep none.
         on_epoch: called with the report of every epoch that is trained now, once its checkpoint is saved.
+        after_first_step: called with the network after the first step of an attempt.
         after_training: called with the network after each epoch of training and the changes that follow it, before the
             epoch is validated; raises whatever is to end the training.
         before_next: called with the number of the epoch before, in its stage, when another epoch is about to follow it;
@@ -109,6 +110,7 @@ class TrainingContext(NamedTuple):
     compiled: bool = False
     checkpoints: CheckpointFolder | None = None
     on_epoch: Callable[[EpochReport], None] = _ignore
+    after_first_step: Callable[[Network], None] = _ignore
     after_training: Callable[[Network], None] = _ignore
     before_next: Callable[[int], None] = _ignore
     validation: Examples | None = None
@@ -190,12 +192,19 @@ def train_epoch(
             optimiser.step()
             wrapped.after_step(len(step.parts))
             seconds.append(time.perf_counter() - step_begun)
+            if warm_up and number == 0:
+                context.after_first_step(network)
     mean_loss = losses.mean(sum(step.size for step in steps))
     elapsed = time.perf_counter() - begun
     steady = seconds[_WARM_UP_STEPS:] if warm_up and len(seconds) > _WARM_UP_STEPS else seconds
     # A GPU runs behind the host, so that its steps are timed together with the wait at the end of the epoch.
     per_step = statistics.median(steady) if device.type == "cpu" else elapsed / len(steps)
     return EpochReport(epoch + 1, mean_loss, rate, elapsed, per_step)
+
+
+def too_many_parts(recipe: Recipe, examples: int) -> RecipeError:
+    """The error for a recipe whose batches have more parts than there are examples to train on."""
+    return RecipeError(f"{examples:,} training examples cannot be cut into batches of {recipe.parts:,} parts")
 
 
 class _StepShare(NamedTuple):
@@ -218,7 +227,7 @@ def _steps(context: TrainingContext, epoch: int) -> list[_StepShare]:
     order = torch.randperm(count, generator=generator("order", task.name, context.seed, epoch, *context.draws))
     batches = [batch for batch in torch.split(order, recipe.batch_size) if len(batch) >= recipe.parts]
     if not batches:
-        raise NpasBenchError(f"{count} examples cannot be cut into batches of {recipe.parts} parts")
+        raise too_many_parts(recipe, count)
     if recipe.parts == 1:
         # All batches draw from one generator in turn.
         draws = generator("augmentation", task.name, context.seed, epoch, *context.draws)

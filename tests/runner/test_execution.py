@@ -185,6 +185,33 @@ def test_scalars_that_training_changes_outside_of_what_is_counted_end_the_run(tm
     assert f"(architecture.{named}" in outcome.message
 
 
+MEMORY, CONSTANTS = {}, {}
+
+
+def test_a_global_that_training_changes_ends_the_run_and_one_that_is_filled_once_does_not(tmp_path, method):
+    def remembering(module):
+        MEMORY["x"] = MEMORY.get("x", torch.zeros(1000)) + 1
+
+    def filling(module):
+        CONSTANTS[len(CONSTANTS)] = torch.arange(len(CONSTANTS))
+
+    for change, state in ((remembering, "failed"), (filling, "done")):
+
+        class Sly(Method):
+            name = "full"
+
+            def build(self, problem):
+                return PlainNetwork(Loose(problem.module(), lambda: None, change))  # noqa: B023
+
+        method(Sly)
+        outcome, _ = run(tmp_path / state, cell())
+        assert outcome.state == state, outcome.message
+        if state == "failed":
+            assert "1,000 scalars outside of all parameters and buffers" in outcome.message
+            assert "tests.runner.test_execution.MEMORY['x']" in outcome.message
+    MEMORY.clear()
+
+
 @pytest.mark.parametrize("held", [3, "text", [1, 2], torch.arange(3), 0.5, torch.ones(3)], ids=str)
 def test_counters_and_numbers_that_stay_are_no_matter(tmp_path, method, held):
     def counting(module):
