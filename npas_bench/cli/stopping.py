@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 # What a scheduler, a container or `kill` sends, and what a terminal sends when it closes.
 _ALSO = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# A signal often comes several times at once, to the process and to its group.
+_PATIENCE = 4.0
 
 
 @contextmanager
@@ -23,19 +27,23 @@ def stoppable() -> Iterator[None]:
     """Let SIGTERM and SIGHUP stop the block as Ctrl-C does: it is left in an orderly way, and can be taken up again.
 
     The command then ends with the exit code that a shell gives to a process which the signal killed: 130, 143 or 129.
-    A signal that was ignored before, as `nohup` has SIGHUP ignored, stays ignored. Once the command is being stopped,
-    further SIGTERM and SIGHUP change nothing; a further Ctrl-C ends it at once.
+    A signal that was ignored before, as `nohup` has SIGHUP ignored, stays ignored. While the command is being stopped,
+    further SIGTERM and SIGHUP change nothing; a further Ctrl-C ends it at once. Where the block still runs seconds
+    later as if nothing had come, since the code of a plugin catches everything, a further signal stops it again.
     """
     received: list[int] = []
+    raised = 0.0
     owner = os.getpid()
 
     def stop(number: int, _: object) -> None:
+        nonlocal raised
         if os.getpid() != owner:
             # A forked child dies of the signal, as it would if its parent had not asked for it.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        elif not received:
+        elif not received or (time.monotonic() - raised > _PATIENCE and not _is_being_left()):
             received.append(number)
+            raised = time.monotonic()
             # Ray passes on nothing but this very exception when a signal interrupts a call of it.
             raise KeyboardInterrupt
 
@@ -51,3 +59,13 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _is_being_left() -> bool:
+    """Tell whether the code that a signal interrupted is handling an interruption already, as when it cleans up."""
+    handled = sys.exception()
+    while handled is not None:
+        if isinstance(handled, KeyboardInterrupt):
+            return True
+        handled = handled.__context__
+    return False

@@ -2,10 +2,12 @@
 
 import os
 import signal
+from contextlib import contextmanager
 
 import pytest
 import typer
 
+from npas_bench.cli import stopping
 from npas_bench.cli.stopping import stoppable
 from npas_bench.runner.recorder import Recorder
 from tests.runner.test_survival import EPOCHS, finish, runs, trained_anew
@@ -55,6 +57,85 @@ def test_further_signals_do_not_disturb_a_command_that_is_being_stopped():
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGHUP)
             cleaned.append(True)
+    assert (exit_.value.exit_code, cleaned) == (129, [True])
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Lets time pass at once."""
+
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+        def pass_by(self):
+            self.now += stopping._PATIENCE + 1
+
+    clock = Clock()
+    monkeypatch.setattr(stopping, "time", clock)
+    return clock.pass_by
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_further_signal_stops_a_command_that_swallowed_the_first(later, number):
+    went_on = []
+
+    def swallow():
+        # As the code of a plugin may do.
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            went_on.append("after the first")
+
+    with pytest.raises(typer.Exit) as exit_, stoppable():
+        swallow()
+        os.kill(os.getpid(), number)
+        went_on.append("at once")
+        later()
+        os.kill(os.getpid(), number)
+        went_on.append("later")
+    assert (exit_.value.exit_code, went_on) == (143, ["after the first", "at once"])
+
+
+def test_a_further_signal_stops_a_command_again_and_again(later):
+    swallowed = []
+    with pytest.raises(typer.Exit), stoppable():
+        for _ in range(3):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except KeyboardInterrupt:
+                swallowed.append(True)
+            later()
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert len(swallowed) == 3
+
+
+@contextmanager
+def slow_to_leave(later, cleaned):
+    try:
+        yield
+    finally:
+        later()
+        os.kill(os.getpid(), signal.SIGTERM)
+        cleaned.append(True)
+
+
+def test_a_command_that_takes_long_to_be_left_is_not_disturbed(later):
+    cleaned = []
+    with pytest.raises(typer.Exit) as exit_, stoppable(), slow_to_leave(later, cleaned):
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        except KeyboardInterrupt:
+            later()
+            os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                raise ValueError("while it is left")
+            except ValueError:
+                later()
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise
     assert (exit_.value.exit_code, cleaned) == (129, [True])
 
 
