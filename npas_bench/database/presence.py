@@ -113,6 +113,8 @@ def _copy(database: Database, copy: Path) -> None:
     try:
         with closing(sqlite3.connect(copy)) as target:
             cast("sqlite3.Connection", source.driver_connection).backup(target)
+            # Whoever reads the copy shall leave no log beside it.
+            target.execute("PRAGMA journal_mode=DELETE")
     finally:
         source.close()
 

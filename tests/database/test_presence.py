@@ -104,6 +104,7 @@ def test_what_is_lost_by_a_command_that_is_stopped_or_fails_is_told_and_saved_be
         harm(Path("runs.db"))
         raise failure
     assert caught.value is failure
+    assert [path.name for path in Path().glob("runs.db.saved*")] == ["runs.db.saved"]
     (warning,) = caplog.messages
     assert what in warning
     assert warning.endswith("They are saved in runs.db.saved")
