@@ -62,6 +62,7 @@ def find_faults(database: Database) -> list[Fault]:
         return broken
     return [
         *_wrong_cells(database),
+        *_without_an_end(database),
         *_wrong_results(database),
         *_wrong_evaluations(database),
         *_infinite_numbers(database),
@@ -79,12 +80,22 @@ def find_damage(database: Database) -> list[Fault]:
         database: open, for reading at least.
     """
     # What one of them finds, the next may fail on.
-    return list(_broken_file(database)) or list(_unreadable(database)) or list(_wrong_cells(database))
+    looks = (_broken_file, _unreadable, _without_an_end, _wrong_cells)
+    return next((faults for look in looks if (faults := list(look(database)))), [])
 
 
 def _unreadable(database: Database) -> Iterator[Fault]:
     for column, count, example in unreadable_columns(database):
         yield Fault(f"{_count(count, 'value', 'of', 'of')} {column} cannot be read: {example}", _PUT_BACK)
+
+
+def _without_an_end(database: Database) -> Iterator[Fault]:
+    query = select(RunRow.id).where(RunRow.state.in_(ENDED), RunRow.finished.is_(None)).order_by(RunRow.id)
+    with database.session() as session:
+        found = session.scalars(query).all()
+    if found:
+        what = _count(len(found), "value", "of runs.finished is missing", "of runs.finished are missing")
+        yield Fault(f"{what}, though the runs have ended: {_some(found)}", _PUT_BACK)
 
 
 _PUT_BACK = "Put back a copy of it, or save what can be read with npas-bench export and import it into a new one"

@@ -92,6 +92,7 @@ ODD = {
     "JSON options": "UPDATE cells SET options = '{' WHERE method = 'ssn'",
     "a recipe that is a list": "UPDATE cells SET recipe = '[]'",
     "a time that is none": "UPDATE runs SET finished = 'yesterday' WHERE id = 1",
+    "an ended run without a time": "UPDATE runs SET finished = NULL WHERE id = 1",
     "a state that is none": "UPDATE runs SET state = 'dome' WHERE id = 1",
     "a word for a number": "UPDATE metrics SET value = 'high'",
     "a word for a whole number": "UPDATE runs SET peak_memory = 'much' WHERE id = 1",

@@ -311,3 +311,12 @@ def test_repetitions_of_a_run_that_comes_later_or_never_are_taken(database):
     later = [record(0, uid=f"{number:032x}", repeats="a" * 32) for number in range(3)]
     assert add_records(database, [file_of(*later, record(0, uid="a" * 32), record(9, repeats="f" * 32))]).added == 5
     assert find_faults(database) == []
+
+
+def test_repetitions_in_a_circle_in_an_older_database_are_found(database):
+    chain = [record(0, uid=uid * 32, repeats=repeated * 32) for uid, repeated in ("ab", "bc", "de")]
+    add_records(database, [file_of(*chain)])
+    assert find_faults(database) == []
+    with database.engine.begin() as connection:
+        connection.execute(text(f"UPDATE runs SET repeats = '{'a' * 32}' WHERE uid = '{'b' * 32}'"))
+    assert faults(database) == ["2 runs repeat themselves by way of others: 1, 2"]
