@@ -15,6 +15,7 @@ from npas_bench.database.contents import LARGEST, infinite_columns, unreadable_c
 from npas_bench.database.drivers import dead_drivers
 from npas_bench.database.exchange.record import CellRecord
 from npas_bench.database.keys import board_key
+from npas_bench.database.left_logs import advice_about_logs
 from npas_bench.database.schema import (
     RANKING_SUBJECT,
     CellRow,
@@ -111,9 +112,10 @@ def _broken_file(database: Database) -> Iterator[Fault]:
             # The check itself fails on a badly damaged file.
             said = [str(error.orig)]
         if said != ["ok"]:
+            about_logs = advice_about_logs(database.location)
             yield Fault(
                 f"the file is damaged: {'; '.join(said)[:300]}",
-                _PUT_BACK,
+                f"{about_logs}. {_PUT_BACK}" if about_logs else _PUT_BACK,
             )
             return
         strays = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10_000)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
+from npas_bench.database.left_logs import advice_about_logs
 from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -110,7 +111,15 @@ def explained(location: Location, engine: Engine) -> Iterator[None]:
         what = "cannot be reached" if location.path is None else "cannot be opened"
         if isinstance(error, SqlDatabaseError) and "not a database" in cause:
             what = "is no SQLite database"
-        raise DatabaseError(f"database {location} {what}: {cause}. Name another with --db or NPAS_BENCH_DB") from error
+        advice = advice_about_logs(location) if _is_malformed(error) else ""
+        raise DatabaseError(
+            f"database {location} {what}: {cause}. {advice or 'Name another with --db or NPAS_BENCH_DB'}"
+        ) from error
+
+
+def _is_malformed(error: Exception) -> bool:
+    """Tell whether SQLite finds that a file's content is wrong, rather than that it cannot do something."""
+    return type(getattr(error, "orig", None)) is sqlite3.DatabaseError
 
 
 def first_line(error: Exception) -> str:

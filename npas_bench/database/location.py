@@ -13,8 +13,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from typing_extensions import override
 
+from npas_bench.database.companions import HEADER
 from npas_bench.database.labels import printable
-from npas_bench.database.plain_files import HEADER, kind_of
+from npas_bench.database.plain_files import kind_of
 from npas_bench.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -93,10 +94,21 @@ def locate(wanted: str | None) -> Location:
         # The original message could quote the password.
         raise DatabaseError(f"a database's URL cannot be read: {_FORMS}") from None
     if url.drivername == "sqlite" and not url.query:
-        return _file(url.database or "")
+        return _file(_path_in(url))
     if url.drivername not in ("postgresql", "postgresql+psycopg"):
         raise DatabaseError(f"database '{url.set(query={}).render_as_string()}' is not supported: {_FORMS}")
     return Location(url.set(drivername="postgresql+psycopg"), None)
+
+
+def _path_in(url: URL) -> str:
+    """The path in an SQLite URL, which has three slashes before a relative path and four before an absolute one."""
+    if any(part is not None for part in (url.host, url.port, url.username, url.password)):
+        path = "/".join(part for part in (url.host, url.database) if part)
+        raise DatabaseError(
+            f"database '{printable(url.render_as_string())}' names a host or a user, which a file does not have: write "
+            f"sqlite:///{printable(path)} for the file {printable(path)}, or {_FORMS}"
+        )
+    return url.database or ""
 
 
 def location_of(path: Path) -> Location:
@@ -116,6 +128,9 @@ def _file(written: str) -> Location:
     if not Path(written).name or written == ":memory:":
         raise DatabaseError(f"database '{shown}' names no file: {_FORMS}")
     _is_there(path, shown)
+    if written.rpartition("/")[2] in ("", ".", ".."):
+        # A path forgets a slash or a dot at its end, and would make a file of the folder's name.
+        raise DatabaseError(f"database '{shown}' names a folder: name a file in it with --db or NPAS_BENCH_DB")
     return Location(make_url("sqlite://").set(database=str(path)), path, written)
 
 

@@ -16,10 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
 from npas_bench.database.engines import explained, make_engine, outside_transactions
+from npas_bench.database.left_logs import refuse_left_logs
 from npas_bench.database.location import Location as Location
 from npas_bench.database.location import locate as locate
 from npas_bench.database.location import location_of
 from npas_bench.database.papers import fill_papers, papers_current
+from npas_bench.database.plain_files import refuse_second_name
 from npas_bench.database.schema import REVISION, REVISIONS, VERSION_TABLE
 from npas_bench.errors import DatabaseError
 
@@ -114,6 +116,7 @@ def open_for_writing(location: Location, papers: PaperList | None = None) -> Dat
     lock = _lock(location, location.path)
     try:
         if not location.there():
+            refuse_left_logs(location, location.path)
             _make_file(location, location.path, papers)
         engine = make_engine(location)
         with explained(location, engine):
@@ -147,8 +150,10 @@ def open_beside(location: Location) -> Database | None:
     Raises:
         DatabaseError: as `open_for_writing` does, but for the driver.
     """
-    if location.path is not None and not location.there():
-        return None
+    if location.path is not None:
+        if not location.there():
+            return None
+        refuse_second_name(location.path, str(location))
     engine = make_engine(location)
     with explained(location, engine), engine.connect() as connection:
         _check(location, _revision(connection))
@@ -265,7 +270,8 @@ def _lock(location: Location, path: Path) -> FileLock:
         raise DatabaseError(
             f"database {location}: the folder {location.shown(path.parent)} does not exist; make it first"
         )
-    # The real path is locked, so that two names for one file are one database.
+    refuse_second_name(path, str(location))
+    # The real path is locked, so that two paths to one file are one database.
     beside = path.with_name(f"{path.name}.lock")
     if os.path.lexists(beside) and (beside.is_symlink() or not beside.is_file() or beside.stat().st_size):
         # The lock would empty the file.
@@ -315,6 +321,18 @@ def open_for_reading(location: Location, *, immutable: bool = False, patience: f
     with explained(location, engine), engine.connect() as connection:
         _check(location, _revision(connection))
     return Database(location, engine)
+
+
+def check_results(location: Location) -> None:
+    """Make sure that a database holds results, of whichever schema.
+
+    Raises:
+        DatabaseError: if it does not, or cannot be reached.
+    """
+    engine = make_engine(location, "ro")
+    with explained(location, engine), engine.connect() as connection:
+        _known_revision(location, _revision(connection))
+    engine.dispose()
 
 
 def _revision(connection: Connection) -> str | None:

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+import secrets
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 
+from npas_bench.database.companions import logs_beside
 from npas_bench.database.exchange.files import export_records, write_records
 from npas_bench.database.exchange.importing import add_records
-from npas_bench.database.opening import Database, Location, locate, open_for_reading, open_for_writing
+from npas_bench.database.opening import (
+    Database,
+    Location,
+    check_results,
+    locate,
+    open_for_reading,
+    open_for_writing,
+)
 from npas_bench.errors import DatabaseError, NpasBenchError
 from npas_bench.leaderboard.paper_list import paper_list
 
@@ -65,22 +76,47 @@ def export_file(path: Path, out: Path) -> int:
 
 
 def build_board(results: Path, out: Path) -> int:
-    """Make the published board anew from every `*.jsonl` in a folder, and return how many runs it holds."""
+    """Make the published board anew from every `*.jsonl` in a folder, and return how many runs it holds.
+
+    Raises:
+        DatabaseError: if the folder holds no such file or a wrong one, or if `out` is neither free nor a board that was
+            made so.
+    """
     files = sorted(results.glob("*.jsonl"))
     if not files:
         raise DatabaseError(f"{results} holds no *.jsonl file to make a board from")
-    fresh = out.with_name(f"{out.name}.building")
-    fresh.unlink(missing_ok=True)
+    place = _place_of_board(out)
+    fresh = place.with_name(f"{place.name[:200]}.{secrets.token_hex(4)}.building")
     database = open_for_writing(locate(str(fresh)), paper_list())
     try:
         count = add_records(database, files).added
         database.close()
-        fresh.replace(out)
+        fresh.replace(place)
     finally:
         database.close()
         for left in (fresh, fresh.with_name(f"{fresh.name}.lock")):
             left.unlink(missing_ok=True)
     return count
+
+
+def _place_of_board(out: Path) -> Path:
+    """The real path of a board to be made, where nothing lies but a board that was made before, or nothing at all."""
+    location = locate(str(out))
+    place = location.path
+    if place is None:
+        raise DatabaseError(f"{out} is no file, as the published board is")
+    for log_file in logs_beside(place):
+        raise DatabaseError(f"{log_file} would be taken for the log of the new board: remove it")
+    if location.there():
+        check_results(location)
+        with closing(sqlite3.connect(f"{place.as_uri()}?mode=ro", uri=True)) as connection, suppress(sqlite3.Error):
+            # Only the first schema has no such column, and no imports.
+            own = connection.execute("SELECT count(*) FROM runs WHERE origin IS NULL").fetchone()[0]
+            if own:
+                raise DatabaseError(
+                    f"database {out} holds {own:,} runs that were made with it, which are nowhere else: name another"
+                )
+    return place
 
 
 def _main() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from npas_bench.database.plain_files import refuse_to_append
 from npas_bench.errors import NpasBenchError
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ def logged(path: Path) -> Iterator[None]:
     """Write what the package logs to a file while the block runs; warnings still reach the terminal.
 
     Raises:
-        NpasBenchError: if the file cannot be written.
+        NpasBenchError: if the file cannot be written, or is a database or what belongs to one, a pipe or a disk.
     """
     package, root = logging.getLogger("npas_bench"), logging.getLogger()
+    refuse_to_append(path, f"the log {path}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _Handler(path, encoding="utf-8")

@@ -117,6 +117,36 @@ def test_a_name_with_any_characters_is_made_read_and_written_by_that_name(name):
     assert {one.removesuffix(".lock") for one in names_here()} == {name}
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sqlite://some/dir.db", "write sqlite:///some/dir.db for the file some/dir.db"),
+        ("sqlite://runs.db", "write sqlite:///runs.db"),
+        ("sqlite://user:secret@host/runs.db", "names a host or a user"),
+        ("sqlite://user@/runs.db", "names a host or a user"),
+        ("sqlite://host:1/runs.db", "names a host or a user"),
+        ("new/", "names a folder"),
+        ("new/.", "names a folder"),
+        ("sqlite:///new/", "names a folder"),
+        ("there.db/", "names a folder"),
+        ("there.db/.", "names a folder"),
+        ("new//", "names a folder"),
+    ],
+)
+def test_a_name_that_means_something_else_than_a_file_is_not_taken_for_one(call, name, message):
+    open_for_writing(locate("there.db")).close()
+    before = names_here()
+    said = call("run", "--task", "digits", "--method", "full", "--executor", "inline", "--db", name)
+    assert said.returncode == 2
+    assert message in " ".join(said.stderr.split())
+    assert "secret" not in said.stderr
+    assert names_here() == before
+
+
+def test_urls_of_files_have_three_slashes_or_four(tmp_path):
+    assert locate("sqlite:///runs.db").path == locate("runs.db").path == locate(f"sqlite:///{tmp_path}/runs.db").path
+
+
 def test_a_link_that_leads_nowhere_is_followed_and_stays():
     Path("inside").mkdir()
     Path("link.db").symlink_to("inside/real.db")

@@ -1,10 +1,13 @@
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
+from npas_bench.database.opening import locate, open_for_writing
 from npas_bench.errors import NpasBenchError
 from npas_bench.runner.journal import logged
+from tests.database.test_runs import finished
 
 log = logging.getLogger("npas_bench.test")
 
@@ -29,6 +32,30 @@ def test_a_log_on_a_full_disk_is_a_warning_and_no_more(capsys, caplog):
         "the log /dev/full cannot be written"
     ]
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_log_is_appended_to_what_is_there(tmp_path):
+    (tmp_path / "a.log").write_text("before\n")
+    for text in ("one", "two"):
+        with logged(tmp_path / "a.log"):
+            log.info(text)
+    assert [line.split()[-1] for line in (tmp_path / "a.log").read_text().splitlines()] == ["before", "one", "two"]
+
+
+# A test that opened a pipe would wait for ever.
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["runs.db", "runs.db.lock", "runs.db-wal", "link", "pipe", "folder"])
+def test_a_log_is_not_appended_to_a_database_or_a_pipe(name):
+    database = open_for_writing(locate("runs.db"))
+    finished(database, "a")
+    Path("link").symlink_to("runs.db")
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    before = [Path(one).read_bytes() for one in ("runs.db", "runs.db.lock", "runs.db-wal")]
+    with pytest.raises(NpasBenchError, match=f"the log {name} (is|belongs to) .*name another file"), logged(Path(name)):
+        log.info("started a cell")
+    assert [Path(one).read_bytes() for one in ("runs.db", "runs.db.lock", "runs.db-wal")] == before
+    database.close()
 
 
 def test_a_log_that_cannot_be_made_is_an_error(tmp_path):
