@@ -161,10 +161,10 @@ def _find_left(planned: Sequence[PlannedCell], database: Database, terms: Terms)
             del newest[one.key]
     for change in plugin_changes(planned, newest, database, _root(database, terms)):
         log.warning("%s", change)
-    lost = lost_checkpoints(planned, newest, database, _root(database, terms))
+    cells = _in_order(left_over(planned, newest, terms.only), terms)
+    lost = lost_checkpoints(cells, newest, database, _root(database, terms))
     if lost is not None:
         log.warning("%s", lost)
-    cells = _in_order(left_over(planned, newest, terms.only), terms)
     going_on = {one.key for one in cells}
     return _Left(
         cells=cells,

@@ -18,23 +18,22 @@ if TYPE_CHECKING:
 
 
 def lost_checkpoints(
-    planned: Sequence[PlannedCell], newest: Mapping[RunKey, StoredRun], database: Database, root: Path
+    cells: Sequence[PlannedCell], newest: Mapping[RunKey, StoredRun], database: Database, root: Path
 ) -> str | None:
     """A message about the runs that begin anew although they had whole epochs behind them; None if there are none.
 
     That happens to a database that was renamed, moved or copied without the folder beside it.
 
     Args:
-        planned: the cells.
+        cells: the cells that are left to run.
         newest: the newest run of each cell that has one.
         database: the database that holds them, open.
         root: the folder that the folders of runs' checkpoints lie in.
     """
     bare = {
         newest[one.key].id
-        for one in planned
+        for one in cells
         if one.key in newest
-        and newest[one.key].state.claimable
         and not any(run_folder(root, one.cell.identity, one.source, one.device, one.repeats).glob("*.pt"))
     }
     epochs = epochs_of_runs(database, sorted(bare))

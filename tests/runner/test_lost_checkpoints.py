@@ -4,8 +4,18 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import update
+
+from npas_bench.database.keys import RunKey
+from npas_bench.database.opening import locate, open_for_writing
+from npas_bench.database.runs import add_runs, newest_runs
+from npas_bench.database.schema import RunRow
+from npas_bench.errors import Diverged
+from npas_bench.runner.lost_checkpoints import lost_checkpoints
+from tests.database.test_runs import cell, run
 
 RUN = (
     "run",
@@ -35,6 +45,59 @@ def half_done(call):
     folder.mkdir(parents=True)
     (folder / "0.pt").write_bytes(b"")
     return Path("runs.db")
+
+
+def told(**columns):
+    """What is said of a run in a state, of which the folder of checkpoints holds nothing."""
+    with closing(open_for_writing(locate("one.db"))) as database:
+        add_runs(database, [cell("a")], [run("a")])
+        with database.session.begin() as session:
+            session.execute(update(RunRow).values({"epoch": 1} | columns))
+        key = RunKey("a", "d", "cpu")
+        one = SimpleNamespace(
+            key=key, cell=SimpleNamespace(identity="a"), source=SimpleNamespace(digest="d"), device="cpu", repeats=None
+        )
+        return lost_checkpoints([one], newest_runs(database, [key]), database, Path("checkpoints"))
+
+
+FAILED = {"state": "failed", "current": True}
+GOING_ON = {
+    "pending": {"state": "pending"},
+    "stale": {"state": "stale"},
+    "cancelled": {"state": "cancelled"},
+    "failed for want of time": FAILED | {"message": "its deadline of 1 s passed after epoch 1 of 2"},
+    "failed without a message": FAILED,
+}
+BEGINNING_ANEW = {
+    "failed of itself": FAILED | {"message": "RuntimeError: x", "detail": "Traceback"},
+    "diverged": FAILED | {"message": "diverged at epoch 2, step 1"},
+    "never begun": {"state": "cancelled", "epoch": None},
+}
+
+
+@pytest.mark.parametrize("columns", GOING_ON.values(), ids=GOING_ON)
+def test_every_run_that_would_have_gone_on_is_told(columns):
+    assert told(**columns).startswith("1 run that was under way begins anew (1 epoch is lost), since")
+
+
+@pytest.mark.parametrize("columns", BEGINNING_ANEW.values(), ids=BEGINNING_ANEW)
+def test_a_run_that_begins_anew_in_any_case_says_nothing(columns):
+    assert told(**columns) is None
+
+
+def test_what_fails_without_leaving_checkpoints_is_known_by_its_row():
+    # `epochs_of_runs` tells such a run by this message.
+    assert str(Diverged("at epoch 2, step 1", [])).startswith("diverged ")
+
+
+def test_what_is_not_run_now_is_not_told_as_lost_and_what_was_cancelled_is(half_done, call, caplog):
+    with closing(sqlite3.connect(half_done)) as connection, connection:
+        connection.execute("UPDATE runs SET state = 'cancelled'")
+    half_done.rename("renamed.db")
+    assert call(*RUN, "--only", "stale", "--db", "renamed.db").returncode == 1
+    assert "anew" not in caplog.text
+    assert call(*RUN, "--db", "renamed.db").returncode == 0
+    assert "1 run that was under way begins anew (1 epoch is lost), since" in caplog.text
 
 
 @pytest.mark.parametrize("bring", [Path.rename, shutil.copy, lambda path, new: shutil.move(path, new)])
