@@ -1,4 +1,7 @@
-"""Tables of a board as data frames. A column with the same value in every row is shown once, above the table."""
+"""Tables of a board as data frames. A column with the same value in every row is shown once, above the table.
+
+Every table on a page can be saved as CSV by its toolbar, so that texts are marked here as they are in our own CSV.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from npas_bench.dashboard.words import mebibytes, millions, number_format, with_unit
-from npas_bench.database.labels import printable
+from npas_bench.leaderboard.files import no_formula
 from npas_bench.leaderboard.papers import method_there
 from npas_bench.leaderboard.texts import conditions_text, trouble_texts, whose
 
@@ -39,10 +42,10 @@ _FIRST = ("Task", "Architecture")
 
 def _setting(table: BoardTable) -> dict[str, Any]:
     return {
-        "Task": printable(table.task),
-        "Architecture": printable(table.architecture),
-        "Recipe": printable(table.recipe),
-        "Data": printable(table.data),
+        "Task": no_formula(table.task),
+        "Architecture": no_formula(table.architecture),
+        "Recipe": no_formula(table.recipe),
+        "Data": no_formula(table.data),
         "Device": table.device_class,
     }
 
@@ -55,9 +58,9 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
     """A data frame of all standings, best first within each budget."""
     rows = [
         {
-            "Method": printable(standing.label),
+            "Method": no_formula(standing.label),
             **{name: value for name, value in _facts(table).items() if name in _FIRST},
-            "Budget": printable(band.text),
+            "Budget": no_formula(band.text),
             "Rank": standing.rank,
             "Mean": standing.mean,
             "±": standing.half_width,
@@ -66,7 +69,7 @@ def board_frame(tables: Sequence[BoardTable]) -> Framed:
             "Step": standing.relative_time,
             "Memory": mebibytes(standing.peak_memory),
             "Notes": [*standing.badges, *trouble_texts(standing)],
-            "Why": printable(standing.note or ""),
+            "Why": no_formula(standing.note or ""),
             **{name: value for name, value in _facts(table).items() if name not in _FIRST},
         }
         for table in tables
@@ -106,11 +109,11 @@ def score_frame(found: Frontier) -> pd.DataFrame:
     rows = [
         {
             "Rank": score.rank,
-            "Method": printable(score.label),
+            "Method": no_formula(score.label),
             "Score": score.score,
             "±": score.half_width,
             "Seeds": score.seeds or None,
-            "Why": score.reason or "",
+            "Why": no_formula(score.reason or ""),
         }
         for score in found.scores
     ]
@@ -123,8 +126,8 @@ def cost_frame(results: Sequence[Spent], cost: CostAxis) -> pd.DataFrame:
         [
             {
                 "Best": one.best,
-                "Method": printable(one.standing.label),
-                "Budget": printable(one.band.text),
+                "Method": no_formula(one.standing.label),
+                "Budget": no_formula(one.band.text),
                 "Mean": one.standing.mean,
                 "±": one.standing.half_width,
                 "Cost": one.cost,
@@ -142,12 +145,12 @@ def encounter_frame(found: HeadToHead) -> pd.DataFrame:
     rows = [
         {
             **_setting(one.table),
-            "Budget": printable(one.text),
+            "Budget": no_formula(one.text),
             "Metric": with_unit(one.table.metric or "", one.table.unit),
             "First": one.first.mean,
             "Second": one.second.mean,
             **_difference(one.difference),
-            "Better": printable(one.winner or "cannot be told apart"),
+            "Better": no_formula(one.winner or "cannot be told apart"),
         }
         for one in found.encounters
     ]
@@ -210,4 +213,4 @@ def paper_frame(lines: Sequence[Line]) -> pd.DataFrame:
 def _measured_as(line: Line) -> str:
     if line.table is None or line.standing is None:
         return ""
-    return printable(f"{line.standing.label}, {conditions_text(line.table)}, {whose(line.source)}")
+    return no_formula(f"{line.standing.label}, {conditions_text(line.table)}, {whose(line.source)}")

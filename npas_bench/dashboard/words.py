@@ -6,6 +6,7 @@ import html
 from typing import Literal
 
 from npas_bench.database.labels import LONGEST, printable, short
+from npas_bench.leaderboard.files import no_formula
 from npas_bench.leaderboard.texts import decimals
 
 # Streamlit's Markdown would take these for markup, emoji and icon codes, colours or formulas.
@@ -25,8 +26,8 @@ def drawn(text: str, longest: int = LONGEST) -> str:
 
 
 def with_unit(name: str, unit: str) -> str:
-    """A quantity with its unit, such as `error@1 (%)`."""
-    return printable(f"{name} ({unit})" if unit else name)
+    """A quantity with its unit, such as `error@1 (%)`, which may head a column."""
+    return no_formula(f"{name} ({unit})" if unit else name)
 
 
 def number_format(*units: str) -> str:

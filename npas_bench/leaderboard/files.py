@@ -63,14 +63,17 @@ def board_csv(boards: Sequence[tuple[str, Sequence[BoardTable]]]) -> str:
 
 
 def cell_text(value: Any) -> Any:
-    """The content of a cell, marked so that no spreadsheet takes text for a formula.
+    """The content of a cell, which no spreadsheet takes for a formula if it is a text."""
+    return no_formula(value) if isinstance(value, str) else value
+
+
+def no_formula(text: str) -> str:
+    """A text in printable characters, marked if a spreadsheet would take it for a formula.
 
     A spreadsheet may drop blanks before it looks at a text, so the first character that can be seen decides.
     """
-    if isinstance(value, str):
-        value = printable(value)
-        return f"'{value}" if _first_visible(value) in _FORMULAS else value
-    return value
+    text = printable(text)
+    return f"'{text}" if _first_visible(text) in _FORMULAS else text
 
 
 # What formulas begin with. NFKC makes these of the wide forms, which East Asian editions of spreadsheets take as well.

@@ -14,6 +14,7 @@ from npas_bench.dashboard.looking import View, methods, tables
 from npas_bench.dashboard.words import number_format, plain
 from npas_bench.database.labels import short
 from npas_bench.leaderboard.comparison import head_to_head
+from npas_bench.leaderboard.files import no_formula
 from npas_bench.leaderboard.reading import MOST_COMPARED
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def _draw(found: HeadToHead, source: str) -> None:
         st.caption(f"Left of the dashed line {plain(left)} is better, and right of it {plain(right)} is.{more}")
     number = number_format(*(unit for _, unit, _ in metrics))
     columns = {
-        "First": column.NumberColumn(short(found.first, 30), format=number),
-        "Second": column.NumberColumn(short(found.second, 30), format=number),
+        "First": column.NumberColumn(no_formula(short(found.first, 30)), format=number),
+        "Second": column.NumberColumn(no_formula(short(found.second, 30)), format=number),
         "Difference": column.NumberColumn(format=number, help="First minus second, mean over shared seeds"),
         "±": column.NumberColumn(format=number, width="small", help="Half the 95 % t-interval of the difference"),
         "Pairs": column.NumberColumn("Seeds", width="small"),

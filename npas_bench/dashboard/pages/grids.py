@@ -10,11 +10,12 @@ import streamlit as st
 from npas_bench.dashboard.guard import nothing_yet, page
 from npas_bench.dashboard.looking import ask, looks
 from npas_bench.dashboard.words import plain
-from npas_bench.database.labels import printable, short
+from npas_bench.database.labels import short
 from npas_bench.database.queries.listing import recent_runs
 from npas_bench.database.queries.status import read_status
 from npas_bench.database.states import RunState
 from npas_bench.errors import NpasBenchError
+from npas_bench.leaderboard.files import no_formula
 from npas_bench.leaderboard.texts import counts_text
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _under_way(status: Status) -> None:
     rows = [
         {
             "Run": run.run,
-            "Cell": short(run.cell, 120),
+            "Cell": no_formula(short(run.cell, 120)),
             "State": run.state,
             "Progress": (run.epoch or 0) / run.epochs if run.epochs else None,
             "Epoch": f"{run.epoch or 0} of {run.epochs}" if run.epochs else str(run.epoch or 0),
@@ -122,9 +123,9 @@ def _failures(failures: list[RunLine]) -> None:
     rows = [
         {
             "Run": line.run,
-            "Cell": short(line.cell, 120),
-            "Message": printable(line.message or ""),
-            "Grid": printable(line.grid or ""),
+            "Cell": no_formula(short(line.cell, 120)),
+            "Message": no_formula(line.message or ""),
+            "Grid": no_formula(line.grid or ""),
             "Finished": line.finished,
         }
         for line in failures

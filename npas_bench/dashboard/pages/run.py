@@ -19,6 +19,7 @@ from npas_bench.database.queries.listing import recent_runs
 from npas_bench.database.queries.reproductions import read_finished_runs
 from npas_bench.database.queries.results import find_run
 from npas_bench.database.states import RunState
+from npas_bench.leaderboard.files import no_formula
 from npas_bench.leaderboard.texts import (
     cost_lines,
     direction,
@@ -79,9 +80,9 @@ def _list(look: Look) -> None:
             [
                 {
                     "Run": line.run,
-                    "Cell": short(line.cell, 120),
+                    "Cell": no_formula(short(line.cell, 120)),
                     "State": line.state,
-                    "Grid": printable(line.grid or ""),
+                    "Grid": no_formula(line.grid or ""),
                     "Finished": line.finished,
                 }
                 for line in lines
@@ -249,8 +250,8 @@ def _repetitions(look: Look, row: RunRow) -> None:
                 "Run": one.run,
                 "Device": one.device_class,
                 "Counts": one.counts,
-                "Origin": printable(one.origin or ""),
-                **{printable(name): value for name, value in one.metrics.items()},
+                "Origin": no_formula(one.origin or ""),
+                **{no_formula(name): value for name, value in one.metrics.items()},
                 "Same to the bit": one.metrics == mine,
             }
             for one in others
