@@ -151,6 +151,11 @@ class Grid(_Strict):
         return outer | {"blocks": [{key: entry for key, entry in value.items() if key not in outer}]}
 
 
+def is_grid(name: str) -> bool:
+    """Tell whether a grid is known by a name, or something lies at the path of its file, readable or not."""
+    return Path(name).exists() if Path(name).suffix else name in plugins.grid_files()
+
+
 def read_grid(name: str) -> Grid:
     """Read the grid that has a name, or the file that has a path.
 

@@ -10,7 +10,7 @@ import typer
 from npas_bench.cli import selection as choose
 from npas_bench.cli.completion import grid_names
 from npas_bench.cli.console import output
-from npas_bench.errors import DatabaseError, NpasBenchError, UnknownName
+from npas_bench.errors import DatabaseError, NpasBenchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,9 +82,7 @@ def _cancel_many(database: Database, grid: GridRuns | None, *, ask: bool) -> Non
 
     counts = count_states(database, grid=grid)
     if grid is not None and not counts:
-        raise UnknownName(
-            "grid", grid.name, {name for name in count_states(database) if name}, remedy="of those with runs"
-        )
+        raise grid.without_runs(database)
     there = {state: sum(states.get(state, 0) for states in counts.values()) for state in CANCELLABLE}
     where = f"grid {printable(grid.name)}" if grid is not None else f"all of {database.location}"
     if ask and any(there.values()) and not typer.confirm(f"cancel {_said(there)} of {where}?"):

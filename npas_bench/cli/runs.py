@@ -55,7 +55,9 @@ def runs(
     at = None if budget is None else Budget.parse(budget)
     earliest = None if since is None else _moment(since, now)
     with opened(location) as database:
-        _check_names(database, {"task": task, "method": method}, wanted)
+        any_run = bool(recent_runs(database, limit=1))
+        if any_run:
+            _check_names(database, {"task": task, "method": method}, wanted)
         found = recent_runs(
             database,
             states=state,
@@ -66,7 +68,7 @@ def runs(
             since=earliest,
             limit=limit + 1,
         )
-        if at is not None and not recent_runs(database, budget=at, limit=1):
+        if at is not None and any_run and not recent_runs(database, budget=at, limit=1):
             raise _no_such_budget(database, at)
         # Within the block, so that a value that cannot be printed is told as damage of the database.
         if as_json:
@@ -78,22 +80,20 @@ def runs(
 
 
 def _check_names(database: Database, names: dict[str, str | None], grid: GridRuns | None) -> None:
-    """Refuse a name that no run has, unless there are no runs at all.
+    """Refuse a name that no run has, in a database with runs.
 
     Raises:
-        UnknownName: if no run has the name; the message offers the names that runs have.
+        NpasBenchError: if no run has the name; the message offers the names that runs have.
     """
-    from npas_bench.database.queries.counts import count_states
+    from npas_bench.database.queries.listing import recent_runs
     from npas_bench.database.queries.results import stored_names
 
     for kind, name in names.items():
         known = stored_names(database, kind) if name is not None else set()
-        if name is not None and known and name not in known:
+        if name is not None and name not in known:
             raise UnknownName(kind, name, known, remedy="of those with runs")
-    if grid is not None and not count_states(database, grid=grid):
-        there = count_states(database)
-        if there:
-            raise UnknownName("grid", grid.name, {name for name in there if name}, remedy="of those with runs")
+    if grid is not None and not recent_runs(database, grid=grid, limit=1):
+        raise grid.without_runs(database)
 
 
 def _no_such_budget(database: Database, budget: object) -> NpasBenchError:

@@ -180,23 +180,30 @@ def _seeds(selection: Selection) -> tuple[int, ...]:
 
 
 def runs_of_grid(grid: str | None, location: Location) -> GridRuns | None:
-    """The runs that belong to a grid, which may be one that cannot be read here and is only noted with runs.
+    """The runs that belong to a grid, which may be one that is not here and is only noted with runs.
 
     Args:
         grid: name of a grid, path of its file, or what runs have noted; None for no grid.
         location: the place of the database.
+
+    Raises:
+        GridError: if there is such a file, and it is no grid.
     """
-    from npas_bench.cells.grid import Expander, read_grid
+    from npas_bench.cells.grid import Expander, is_grid, read_grid
     from npas_bench.database.grids import GridRuns, noted_name
 
     if grid is None:
         return None
-    noted = tuple(dict.fromkeys((grid, noted_name(grid, location))))
+    noted = noted_name(grid, location)
+    if not is_grid(grid):
+        return GridRuns(grid, tuple(dict.fromkeys((grid, noted))))
+    content = read_grid(grid)
     try:
-        return GridRuns(grid, noted, tuple(cell.identity for cell in Expander().cells(read_grid(grid))))
+        return GridRuns(grid, (noted,), True, tuple(Expander().cells(content)))
     except NpasBenchError as error:
-        log.info("the cells of grid %s are not known here: %s", grid, error)
-        return GridRuns(grid, noted)
+        # A plugin may be missing on this machine, and not on those that run the grid.
+        log.warning("which cells grid %s has cannot be told (%s): only runs that were begun for it count", grid, error)
+        return GridRuns(grid, (noted,), True)
 
 
 def database_to_read(db: str | None, source: Which) -> Location:

@@ -9,7 +9,6 @@ import typer
 from npas_bench.cli import selection as choose
 from npas_bench.cli.completion import grid_names
 from npas_bench.cli.console import output
-from npas_bench.errors import UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +50,8 @@ def status(
 
         try:
             first = patiently(look)
-            if grid is not None and not first.counts:
-                raise UnknownName("grid", grid, _grids(database), remedy="of those with runs")
+            if wanted is not None and not first.counts:
+                raise wanted.without_runs(database)
             if watch:
                 _watch(first, lambda: patiently(look), str(location), as_json=as_json)
             elif as_json:
@@ -61,12 +60,6 @@ def status(
                 _print(first, str(location))
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-
-
-def _grids(database: Any) -> set[str]:
-    from npas_bench.database.queries.counts import count_states
-
-    return {name for name in count_states(database) if name}
 
 
 def _print(status: Status, database: str) -> None:

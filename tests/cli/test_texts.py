@@ -213,7 +213,17 @@ def test_runs_are_chosen_by_budget_and_age_and_tell_their_age(call, filled):
     assert re.search(r"· \d+ s ago$", call("runs").stdout.strip())
 
 
-@pytest.mark.parametrize("names", [("--method", "nothere"), ("--task", "nothere"), ("--grid", "nothere")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("--method", "nothere"),
+        ("--task", "nothere"),
+        ("--grid", "nothere"),
+        ("--grid", "lowbudget"),
+        ("--budget", "50%"),
+        ("--method", "nothere", "--budget", "50%"),
+    ],
+)
 def test_a_database_without_runs_blames_no_filter(call, filled, names):
     import sqlite3
 

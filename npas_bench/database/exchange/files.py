@@ -114,7 +114,7 @@ def export_records(database: Database, *, grid: GridRuns | None = None, task: st
         task: only runs of this task.
 
     Raises:
-        UnknownName: if the database has no run of that grid or task.
+        NpasBenchError: if the database has no run of that grid or task.
         DatabaseError: if a stored number is not finite, which JSON cannot say.
     """
     _check_names(database, grid, task)
@@ -197,8 +197,7 @@ def _content(row: Row[Any], lists: dict[str, list[dict[str, Any]]]) -> dict[str,
 def _check_names(database: Database, grid: GridRuns | None, task: str | None) -> None:
     with database.session() as session:
         if grid is not None and session.scalar(select(RunRow.id).where(grid.condition(database)).limit(1)) is None:
-            noted = {found for found in session.scalars(select(RunRow.grid).distinct()) if found is not None}
-            raise UnknownName("grid", grid.name, noted, remedy="of those with runs")
+            raise grid.without_runs(database)
         if task is not None:
             known = set(session.scalars(select(CellRow.task).distinct()))
             if task not in known:
