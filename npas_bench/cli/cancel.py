@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def cancel(
-    runs: Annotated[list[int] | None, typer.Argument(metavar="RUN...", help="Numbers of runs.")] = None,
+    runs: Annotated[
+        list[int] | None, typer.Argument(metavar="RUN...", max=choose.LAST_RUN, help="Numbers of runs.")
+    ] = None,
     grid: Annotated[
         str | None,
         typer.Option("--grid", metavar="NAME|FILE", help="All runs of this grid.", autocompletion=grid_names),

@@ -53,7 +53,12 @@ def compare(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Look at the N tables with the newest results only [default: 500]."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=choose.MOST_ROWS,
+            help="Look at the N tables with the newest results only [default: 500].",
+        ),
     ] = None,
     source: Annotated[Which, typer.Option(help="Look at your own runs, the published board, or both.")] = Which.all,
     form: Annotated[

@@ -6,8 +6,10 @@ import typer
 
 from npas_bench.cli import selection as choose
 from npas_bench.cli.console import output
+from npas_bench.cli.help import WholeHelp
 
 database_app = typer.Typer(
+    cls=WholeHelp,
     help="Upgrade the schema of a results database, or check what it holds.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -54,7 +54,10 @@ def leaderboard(
     limit: Annotated[
         int,
         typer.Option(
-            metavar="N", min=1, help="Show at most N tables of each, which are those with the newest results."
+            metavar="N",
+            min=1,
+            max=choose.MOST_ROWS,
+            help="Show at most N tables of each, which are those with the newest results.",
         ),
     ] = 10,
     form: Annotated[

@@ -9,12 +9,16 @@ import typer
 
 from npas_bench import plugins
 from npas_bench.cli.console import errors, output
+from npas_bench.cli.help import WholeHelp
 from npas_bench.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydantic.fields import FieldInfo
+
 list_app = typer.Typer(
+    cls=WholeHelp,
     help="List the methods, tasks, architectures or grids that are installed.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -99,11 +103,27 @@ def _first_sentence(plugin: type) -> str:
 def _options(method: Any) -> list[dict[str, Any]]:
     """The options of a method, with what its class says about each of them."""
     said = _documented(inspect.getdoc(method.Options) or "")
-    defaults = method.Options().model_dump(mode="json")
     return [
-        {"name": name, "default": defaults[name], "type": _type_name(field.annotation), "about": said.get(name, "")}
+        {
+            "name": name,
+            "required": field.is_required(),
+            "default": _default(field),
+            "type": _type_name(field.annotation),
+            "about": said.get(name, ""),
+        }
         for name, field in method.Options.model_fields.items()
     ]
+
+
+def _default(field: FieldInfo) -> Any:
+    """The default of an option as JSON, or in Python's words where it has no such form; None if there is none."""
+    from pydantic_core import to_jsonable_python
+
+    if field.is_required():
+        return None
+    # A default may be made from the values of other options.
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return to_jsonable_python(default, fallback=repr)
 
 
 def _type_name(annotation: Any) -> str:
@@ -144,5 +164,6 @@ def _print(entries: Sequence[dict[str, Any]]) -> None:
         output.print(f"    {place}  ({entry['distribution']})", style="dim", soft_wrap=True)
         for option in entry.get("options", ()):
             default = "none" if option["default"] is None else option["default"]
-            head = f"      {option['name']} ({option['type']}, default {default})"
+            needed = "required" if option["required"] else f"default {default}"
+            head = f"      {option['name']} ({option['type']}, {needed})"
             output.print(f"{head}: {option['about']}" if option["about"] else head, soft_wrap=not output.is_terminal)

@@ -17,6 +17,7 @@ from npas_bench.cli.dashboard import dashboard
 from npas_bench.cli.database import database_app
 from npas_bench.cli.download import download
 from npas_bench.cli.exporting import export_runs
+from npas_bench.cli.help import WholeHelp
 from npas_bench.cli.importing import import_runs
 from npas_bench.cli.leaderboard import leaderboard
 from npas_bench.cli.listing import list_app
@@ -35,6 +36,7 @@ from npas_bench.errors import NpasBenchError
 _NOBODY_READS = 141
 
 app = typer.Typer(
+    cls=WholeHelp,
     name="npas-bench",
     help="Train networks under fixed parameter budgets and compare ways of sharing parameters.",
     no_args_is_help=True,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @unheard()
 def reproduce(
-    run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
+    run: choose.RunNumber,
     published: Annotated[
         bool, typer.Option("--published", help="RUN is a run of the published board; its repetition goes to --db.")
     ] = False,

@@ -40,7 +40,7 @@ def runs(
         str | None,
         typer.Option(metavar="WHEN", help="List runs that ended or began since then: 30m, 12h, 7d, 2w or 2026-11-25."),
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="List the N newest runs.")] = 30,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=choose.MOST_ROWS, help="List the N newest runs.")] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     db: choose.Database = None,
 ) -> None:

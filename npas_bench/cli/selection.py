@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The largest number that a run can have, and the most rows that anybody asks for.
+LAST_RUN = 2**31 - 1
+MOST_ROWS = 10**9
+
+RunNumber = Annotated[int, typer.Argument(metavar="RUN", max=LAST_RUN, help="Number of the run.")]
 GridName = Annotated[
     str | None,
     typer.Option("--grid", metavar="NAME|FILE", help="Name of a grid, or a YAML file.", autocompletion=grid_names),

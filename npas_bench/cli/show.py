@@ -30,7 +30,7 @@ class FoundRun(NamedTuple):
 
 
 def show(
-    run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
+    run: choose.RunNumber,
     published: Annotated[bool, typer.Option("--published", help="Show a run of the published board.")] = False,
     db: choose.Database = None,
 ) -> None:

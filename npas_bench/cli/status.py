@@ -26,7 +26,9 @@ def status(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; with --watch, print a line whenever something has changed.")
     ] = False,
-    limit: Annotated[int, typer.Option(metavar="N", min=0, help="List at most N of the running cells.")] = 20,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=0, max=choose.MOST_ROWS, help="List at most N of the running cells.")
+    ] = 20,
     db: choose.Database = None,
 ) -> None:
     """Show how runs are getting on: the number in each state, running cells, and drivers at work.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def weights(
-    run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
+    run: choose.RunNumber,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.safetensors", help="The file to write.")],
     plain: Annotated[
         bool,
