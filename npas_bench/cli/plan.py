@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # The most rows of which every one is looked at, whether or not it is shown.
 _PREVIEWED = 200
+_MOST_WORKERS = 100_000
 # The most scalars of an architecture that is built for a plan where its method cannot do without values.
 _BUILT_FOR_A_PLAN = 20_000_000
 
@@ -41,10 +42,13 @@ def plan(
     workers: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Number of CPU threads, or of GPUs, to run on [default: all of this machine]."
+            metavar="N",
+            min=1,
+            max=_MOST_WORKERS,
+            help="Number of CPU threads, or of GPUs, to run on [default: all of this machine].",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Number of rows to show.")] = 40,
+    limit: Annotated[int, typer.Option(metavar="N", min=0, max=choose.MOST_ROWS, help="Number of rows to show.")] = 40,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a run would do: its cells, their parameters, what is supported or done, and what it would take.

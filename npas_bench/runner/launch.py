@@ -19,6 +19,7 @@ from npas_bench.runner.driver import Expected, Terms, run_planned, to_repeat
 from npas_bench.runner.executors import InlineExecutor
 from npas_bench.runner.journal import default_log, logged
 from npas_bench.runner.planned import PlannedCell
+from npas_bench.runner.trainable import refuse_untrainable
 from npas_bench.runner.work import Engine
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def plan_cells(grid: Grid, change: Change, device: str, *, elsewhere: bool = Fal
 
     Raises:
         NpasBenchError: if a name, a budget or an option is wrong, data is missing, or there is no such device.
+        RecipeError: if a task or a network cannot be trained by the recipe; see `refuse_untrainable`.
     """
     with contained_planning():
         return _planned(grid, change, device, elsewhere)
@@ -88,6 +90,7 @@ def _planned(grid: Grid, change: Change, device: str, elsewhere: bool) -> list[P
     for name in sources:
         if "train" not in expander.task(name).splits():
             raise DataError(f"task {name}: the training split is missing, and nothing can be trained without it")
+    refuse_untrainable(cells, expander.task)
     return [
         PlannedCell(
             cell,

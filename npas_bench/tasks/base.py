@@ -236,6 +236,22 @@ class Task(ABC):
     def recipes(self, architecture: str) -> Mapping[str, Recipe]:
         """The recipes for an architecture, by name; one of them is called `default`."""
 
+    def count(self, split: Split) -> int:
+        """How many examples a split has, as far as that can be told without reading them.
+
+        Raises:
+            DataError: as `source` does.
+        """
+        return len(self.data(split))
+
+    def recipe_refusal(self, recipe: Recipe) -> str | None:
+        """Why the task cannot train by a recipe, as far as that is known before anything starts; None if it can.
+
+        Args:
+            recipe: one of the task's own recipes, in which any field may have been changed.
+        """
+        return None
+
     def download(self, folder: Path) -> None:
         """Fetch the official data into a folder of data sets.
 

@@ -204,7 +204,8 @@ def train_epoch(
 
 def too_many_parts(recipe: Recipe, examples: int) -> RecipeError:
     """The error for a recipe whose batches have more parts than there are examples to train on."""
-    return RecipeError(f"{examples:,} training examples cannot be cut into batches of {recipe.parts:,} parts")
+    counted = "1 training example" if examples == 1 else f"{examples:,} training examples"
+    return RecipeError(f"{counted} cannot be cut into batches of {recipe.parts:,} parts")
 
 
 class _StepShare(NamedTuple):

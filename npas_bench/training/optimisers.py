@@ -55,13 +55,27 @@ def make_optimiser(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
         RecipeError: if a learning-rate factor or a weight-decay factor names nothing in the network.
     """
     named = _named_parameters(network)
-    for field in ("learning_rate_factors", "weight_decay_factors"):
-        _check_keys(field, getattr(recipe, field), network)
+    check_factors(network, recipe)
     # Results depend on the order: first what decays, then what does not.
     decayed = [one for one in named if one.role is not Role.COEFFICIENTS]
     free = [one for one in named if one.role is Role.COEFFICIENTS]
     groups = [*_groups(decayed, recipe, recipe.weight_decay), *_groups(free, recipe, _decay_of_coefficients(recipe))]
     return _optimiser(groups, recipe, on_gpu=all(one.parameter.is_cuda for one in named))
+
+
+def names_branches(recipe: Recipe) -> bool:
+    """Tell whether a recipe's factors name anything that not every network has."""
+    return bool((recipe.learning_rate_factors.keys() | recipe.weight_decay_factors.keys()) - {*Role, *_KINDS})
+
+
+def check_factors(network: Network, recipe: Recipe) -> None:
+    """Refuse a recipe whose factors name something that a network does not have; it may be on the meta device.
+
+    Raises:
+        RecipeError: if there is such a factor; the message says what may be named.
+    """
+    for field in ("learning_rate_factors", "weight_decay_factors"):
+        _check_keys(field, getattr(recipe, field), network)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

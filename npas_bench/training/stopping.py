@@ -85,6 +85,26 @@ class TrainingSplit(NamedTuple):
     validation: Examples | None
 
 
+def held_out(task: Task, recipe: Recipe, examples: int) -> int:
+    """How many of the training examples a recipe holds out, where the task has no validation split of its own.
+
+    Args:
+        task: the task.
+        recipe: a recipe that holds some out.
+        examples: the number of training examples.
+
+    Raises:
+        RecipeError: if that leaves nothing to train on or to validate on.
+    """
+    held = round(recipe.validation * examples)
+    if not 0 < held < examples:
+        raise RecipeError(
+            f"validation {recipe.validation} of the {examples:,} training examples of task {task.name} is "
+            f"{held:,}: choose a share that leaves some for both"
+        )
+    return held
+
+
 def split_training(task: Task, recipe: Recipe, seed: int) -> TrainingSplit:
     """The training split without what the recipe holds out, and the validation split.
 
@@ -111,12 +131,7 @@ def split_training(task: Task, recipe: Recipe, seed: int) -> TrainingSplit:
                 "recipe's field validation to the share of the training split to hold out, such as 0.1"
             )
         return TrainingSplit(examples, None)
-    held = round(recipe.validation * len(examples))
-    if not 0 < held < len(examples):
-        raise RecipeError(
-            f"validation {recipe.validation} of the {len(examples):,} training examples of task {task.name} is "
-            f"{held:,}: choose a share that leaves some for both"
-        )
+    held = held_out(task, recipe, len(examples))
     order = torch.randperm(len(examples), generator=generator("validation", task.name, seed))
     chosen, rest = order[:held].sort().values, order[held:].sort().values
     return TrainingSplit(examples.subset(rest), examples.subset(chosen) if recipe.validates else None)

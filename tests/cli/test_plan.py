@@ -147,6 +147,58 @@ def test_a_plan_of_a_plugin_says_what_its_run_does(installed, call, body, budget
     assert ends in call("run", *cells, "--executor", "inline").stdout
 
 
+UNTRAINABLE = {
+    "a factor of nothing": (
+        ("--recipe", "learning_rate_factors={nothere: 2.0}"),
+        "learning_rate_factors names 'nothere', which the network does not have: name a role (fixed, store",
+    ),
+    "a part of a branch's name": (
+        ("--recipe", "weight_decay_factors={stage: 2.0}"),
+        "weight_decay_factors names 'stage', which the network does not have",
+    ),
+    "a zoom": (("--recipe", "zoom=0.5"), "task digits has its images at one size: a recipe cannot zoom into them"),
+    "nothing to validate on": (
+        ("--recipe", "reported=best", "--recipe", "validation=0.0001"),
+        "validation 0.0001 of the 1,201 training examples of task digits is 0: choose a share that leaves some",
+    ),
+    "nothing to train on": (("--recipe", "validation=0.9999"), "training examples of task digits is 1,201"),
+    "more parts than examples": (
+        ("--recipe", "batch_size=4000", "--parts", "2000"),
+        "1,201 training examples cannot be cut into batches of 2,000 parts",
+    ),
+    "more parts than examples that are left": (
+        ("--recipe", "validation=0.99", "--parts", "20"),
+        "12 training examples cannot be cut into batches of 20 parts",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), UNTRAINABLE.values(), ids=UNTRAINABLE)
+def test_a_recipe_that_nothing_can_be_trained_by_is_refused_by_plan_and_run_alike(changes, told, call):
+    cells = ("--task", "digits", "--method", "reduced", "--budget", "10%", "--seed", "0", "--epochs", "1", *changes)
+    planned, ran = call("plan", *cells), call("run", *cells, "--executor", "inline")
+    assert (planned.returncode, ran.returncode) == (2, 2)
+    assert told in planned.stderr
+    assert planned.stderr == ran.stderr
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("learning_rate_factors={classifier: 0.5, biases: 2}",),
+        ("weight_decay_factors={stages.0: 0.5}",),
+        ("reported=best", "validation=0.001"),
+        ("batch_size=2000", "parts=1201"),
+    ],
+    ids=" ".join,
+)
+def test_a_recipe_that_just_fits_is_planned(changes, call):
+    recipe = [word for change in changes for word in ("--recipe", change)]
+    planned = call("plan", "--task", "digits", "--method", "ssn", "--budget", "10%", "--seed", "0", *recipe)
+    assert "1 cells, 1 to run" in planned.stdout, planned.stderr
+
+
 @pytest.mark.parametrize("ending", ["import sys; sys.exit(3)", "raise BaseException('x')", "exit()"])
 def test_a_plugin_that_ends_the_program_at_its_import_is_named(installed, call, ending):
     installed.install({"fine_plugin.py": ending})

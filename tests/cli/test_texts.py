@@ -11,6 +11,7 @@ import pytest
 from npas_bench import plugins
 from npas_bench.cli.console import PlainConsole
 from tests.conftest import REPOSITORY
+from tests.plugin_site import Installed, forget
 
 CELL = ("--task", "digits", "--method", "full", "--seeds", "1", "--short", "--epochs", "1")
 RUN = ("run", *CELL, "--executor", "inline")
@@ -126,6 +127,36 @@ def test_methods_are_listed_with_what_they_are_and_their_options(call):
         assert all(option["about"] for option in listed), name
 
 
+def test_an_option_without_a_default_is_listed_as_required(call, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    options = """
+        import math
+        from pydantic import Field
+        from npas_bench.methods.base import MethodOptions
+        from npas_bench.methods.full import Full
+
+        class Options(MethodOptions):
+            gain: float = Field(gt=0)
+            names: tuple[str, ...] = Field(default_factory=lambda: ("a",))
+            odd: object = math
+
+        class Mine(Full):
+            name = "mine"
+            Options = Options
+    """
+    Installed(tmp_path / "site").install({"fine_plugin.py": options})
+    try:
+        shown = " ".join(call("list", "methods", "--options").stdout.split())
+        assert "gain (float, required)" in shown
+        entries = {entry["name"]: entry for entry in json.loads(call("list", "methods", "--options", "--json").stdout)}
+    finally:
+        forget()
+    gain, names, odd = entries["mine"]["options"]
+    assert (gain["required"], gain["default"]) == (True, None)
+    assert (names["required"], names["default"]) == (False, ["a"])
+    assert odd["default"].startswith("<module 'math'")
+
+
 def test_runs_are_listed_with_their_numbers_by_state_and_method(call, filled):
     assert (
         call("run", *CELL[:2], "--method", "ssn", "--budget", "1", "--seeds", "1", "--executor", "inline").returncode
@@ -174,7 +205,11 @@ def test_a_failure_names_its_run(call, monkeypatch):
         (("compare", "full", "ssn", "--db", "rnus.db"), "database rnus.db does not exist"),
         (("compare", "--table", "Table 99"), "unknown table 'Table 99'"),
         (("download", "digits"), "needs no download: scikit-learn brings its images along"),
-        (("download", "imagenet"), "cannot be downloaded: bring its data into"),
+        (("download", "imagenet"), "cannot be downloaded: the images are given out at https://image-net.org/download"),
+        (
+            ("download", "image-folder:/x"),
+            "bring your images to /x/train/CLASS/ and /x/val/CLASS/, in a",
+        ),
     ],
 )
 def test_a_message_leads_on(call, words, message):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from npas_bench.errors import NpasBenchError
+from npas_bench.errors import RecipeError
 from npas_bench.recipe import ImageRecipe
 from npas_bench.tasks.base import Examples, Normalisation, Task, recipe_of
 from npas_bench.tasks.classification.augmentation import crop, cutout, flip
@@ -109,13 +109,23 @@ class ClassificationTask(Task):
         """The images of a split."""
 
     @override
+    def recipe_refusal(self, recipe: Recipe) -> str | None:
+        """What is wrong with zooming into images of one size, where a task does not read its batches itself."""
+        own = type(self).augment is ClassificationTask.augment and type(self).batches is Task.batches
+        zooms = isinstance(recipe, ImageRecipe) and recipe.zoom is not None
+        return self._no_zoom() if own and zooms else None
+
+    def _no_zoom(self) -> str:
+        return f"task {self.name} has its images at one size: a recipe cannot zoom into them"
+
+    @override
     def augment(self, batch: Images, recipe: Recipe, generator: torch.Generator) -> Images:
         """Flip, padded crop and cutout of the batch tensor, on its device; a recipe without these changes nothing."""
         if not isinstance(recipe, ImageRecipe):
             return batch
         pixels = batch.pixels
         if recipe.zoom is not None:
-            raise NpasBenchError(f"task {self.name} has its images at one size: a recipe cannot zoom into them")
+            raise RecipeError(self._no_zoom())
         if recipe.flip:
             pixels = flip(pixels, generator)
         if recipe.crop:

@@ -97,7 +97,7 @@ class ImageFolder(ClassificationTask):
         if split not in listing.splits:
             raise DataError(f"task {self.name}: {self._folder} has no {SPLITS[split]}/, which {split} is read from")
         files = listing.splits[split]
-        if listing.side <= SMALL_SIDE and len(files) * 3 * listing.side**2 <= _RESIDENT_BYTES:
+        if self._is_resident(listing, split):
             return resident(self.name, files, listing.side)
         return ImageFiles(self.name, files, listing.side, torch.device("cpu"))
 
@@ -118,6 +118,33 @@ class ImageFolder(ClassificationTask):
             zoom, recipe = recipe.zoom, recipe.model_copy(update={"zoom": None})
         for part, batch in zip(parts, examples.training(parts, zoom), strict=True):
             yield self.augment(batch, recipe, part.draws)
+
+    @override
+    def recipe_refusal(self, recipe: Recipe) -> str | None:
+        """What is wrong with zooming into images that were scaled to one size when they were decoded."""
+        zooms = isinstance(recipe, ImageRecipe) and recipe.zoom is not None
+        return self._no_zoom() if zooms and self._is_resident(self._list(), "train") else None
+
+    @override
+    def count(self, split: str) -> int:
+        """The number of files of a split, whether or not they can be read."""
+        return len(self._list().splits.get(split, ()))
+
+    @override
+    def download(self, folder: Path) -> None:
+        """Refuse, and say which folders the images are read from."""
+        raise DataError(f"task {self.name} cannot be downloaded: {self._wanted()}")
+
+    def _wanted(self) -> str:
+        """What must lie where, as a clause that can follow a colon."""
+        return (
+            f"bring your images to {self._folder}/train/CLASS/ and {self._folder}/val/CLASS/, in a folder for each "
+            "class; docs/classification.md says which files are read and which are left out"
+        )
+
+    def _is_resident(self, listing: Listing, split: str) -> bool:
+        size = len(listing.splits.get(split, ())) * 3 * listing.side**2
+        return listing.side <= SMALL_SIDE and size <= _RESIDENT_BYTES
 
     def _list(self) -> Listing:
         return list_folder(self.name, self._folder)
@@ -171,14 +198,19 @@ class ImageNet(ImageFolder):
         return large_images(architecture)
 
     @override
+    def _wanted(self) -> str:
+        return (
+            "the images are given out at https://image-net.org/download; unpack them to "
+            f"{self._folder}/train/WNID/ and {self._folder}/val/WNID/"
+        )
+
+    @override
     def _list(self) -> Listing:
         try:
             listing = super()._list()
         except DataError as error:
-            raise DataError(
-                f"{error}\nThe images are given out at https://image-net.org/download; unpack them to "
-                f"{self._folder}/train/WNID/ and {self._folder}/val/WNID/"
-            ) from None
+            wanted = self._wanted()
+            raise DataError(f"{error}\n{wanted[0].upper()}{wanted[1:]}") from None
         if len(listing.classes) != self._CLASSES:
             raise DataError(
                 f"task imagenet: {self._folder} has {len(listing.classes):,} classes, not 1,000; for other sets there "
