@@ -1,4 +1,4 @@
-"""Methods, tasks, architectures and grids are found through entry points, built-in and third-party ones alike.
+"""Methods, tasks and architectures are found through entry points, built-in and third-party ones alike.
 
 Listing reads metadata alone and imports nothing. A plugin that cannot be imported leads to a warning that names it; it
 is an error only where it is asked for by name.
@@ -9,18 +9,19 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import signal
 import sys
-from contextlib import suppress
+import traceback
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from npas_bench.errors import PluginError, SignatureError, UnknownName
+from npas_bench.errors import NpasBenchError, PluginError, SignatureError, UnknownName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from npas_bench.architectures import Architecture, Family, Signature
     from npas_bench.methods import Method
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T", covariant=True)
-BUILT_IN = "npas-bench"
 _PACKAGE = "npas_bench"
 
 
@@ -76,7 +76,9 @@ class Registry(Generic[T]):
     def entries(self) -> list[Entry]:
         """What the metadata says about every plugin, without importing any."""
         return [
-            Entry(name, point.value, _distribution(point)) for name, points in self._points.items() for point in points
+            Entry(name, point.value, distribution_of(point))
+            for name, points in self._points.items()
+            for point in points
         ]
 
     def point(self, name: str) -> EntryPoint:
@@ -94,33 +96,57 @@ class Registry(Generic[T]):
         if points is None:
             raise UnknownName(self.kind, name, self._points, remedy=f"`npas-bench list {self.kind}s` shows all")
         if len(points) > 1:
-            rivals = " and ".join(f"{_distribution(point)} ({point.value})" for point in points)
+            rivals = " and ".join(f"{distribution_of(point)} ({point.value})" for point in points)
             raise PluginError(f"{self.kind} '{name}' is offered by {rivals}: uninstall one of them")
         point = points[0]
         try:
             loaded: type[T] = _imported(point, self.kind)
-        except KeyboardInterrupt:
-            raise
         # The import of a plugin may fail in any way; some end the program.
         except BaseException as error:
-            raise PluginError(
-                f"{self.kind} '{name}' of {_distribution(point)} cannot be imported from {point.value}: "
-                f"{type(error).__name__}: {error}{_where(error)}"
-            ) from error
-        module, _, attribute = self.base.partition(":")
-        base = getattr(importlib.import_module(module), attribute)
+            if _ends_command(error):
+                raise
+            whose = f"{self.kind} '{name}' of {distribution_of(point)}"
+            raise PluginError(f"{whose} cannot be imported from {point.value}: {_said(error)}") from error
+        base = _named(self.base)
         if not (inspect.isclass(loaded) and issubclass(loaded, base)):
             raise PluginError(
-                f"{self.kind} '{name}' of {_distribution(point)}: {point.value} is not a subclass of {base.__name__}"
+                f"{self.kind} '{name}' of {distribution_of(point)}: {point.value} is not a subclass of {base.__name__}"
             )
         if getattr(loaded, "name", name) != name:
             raise PluginError(
-                f"{self.kind} '{name}' of {_distribution(point)}: {point.value} calls itself '{loaded.name}'"  # type: ignore[attr-defined]
+                f"{self.kind} '{name}' of {distribution_of(point)}: {point.value} calls itself '{loaded.name}'"  # type: ignore[attr-defined]
             )
         missing = sorted(getattr(loaded, "__abstractmethods__", ()))
         if missing:
-            raise PluginError(f"{self.kind} '{name}' of {_distribution(point)} does not define {', '.join(missing)}")
+            raise PluginError(f"{self.kind} '{name}' of {distribution_of(point)} does not define {', '.join(missing)}")
         return loaded
+
+    @contextmanager
+    def asked(self, name: str) -> Iterator[None]:
+        """A block that asks the plugin called `name` for something, and whose errors name a third-party plugin.
+
+        Raises:
+            PluginError: in place of all that such a plugin raises, also to end the program; the package's own errors
+                pass as they are, and so does what a signal raises.
+        """
+        try:
+            yield
+        except BaseException as error:
+            points = self._points.get(name, [])
+            if all(built_in(one.module) for one in points) or isinstance(error, NpasBenchError) or _ends_command(error):
+                raise
+            whose = f"{self.kind} '{name}' of {distribution_of(points[0])}"
+            raise PluginError(f"{whose} fails: {_said(error)}") from error
+
+    def expect(self, name: str, function: str, made: object, wanted: str) -> None:
+        """Refuse what a function of the plugin called `name` returned, unless it is of a class, `module:class`.
+
+        Raises:
+            PluginError: if it is something else.
+        """
+        if not isinstance(made, _named(wanted)):
+            what, whose = wanted.partition(":")[2], f"{self.kind} '{name}' of {distribution_of(self.point(name))}"
+            raise PluginError(f"{whose}: {function} returned {made!r}, where {what} is wanted")
 
     def problems(self) -> list[str]:
         """A message for each plugin that cannot be loaded. Every plugin is imported."""
@@ -133,9 +159,26 @@ class Registry(Generic[T]):
         return found
 
 
+def _named(place: str) -> type:
+    """The class that `module:class` names."""
+    module, _, attribute = place.partition(":")
+    found: type = getattr(importlib.import_module(module), attribute)
+    return found
+
+
 def built_in(module: str) -> bool:
     """Tell whether a module belongs to this package."""
     return module.partition(".")[0] == _PACKAGE
+
+
+def import_built_in() -> None:
+    """Import all built-in plugins, so that what third-party code changes of them is noticed: only what is there is."""
+    for registry in (methods, tasks, families):
+        for point in entry_points(group=registry.group):
+            if built_in(point.module):
+                # A dependency that is missing is told when the plugin is asked for.
+                with suppress(ImportError):
+                    importlib.import_module(point.module)
 
 
 def _imported(point: EntryPoint, kind: str) -> Any:
@@ -148,24 +191,64 @@ def _imported(point: EntryPoint, kind: str) -> Any:
         return point.load()
     from npas_bench.global_state.keeping import kept
 
-    with kept(importing=True) as changes:
+    import_built_in()
+    # Standard output belongs to the command, which may write JSON for a program there.
+    with redirect_stdout(sys.stderr), kept(importing=True) as changes:
         loaded = point.load()
     if changes:
-        where = f"{kind} '{point.name}' of {_distribution(point)} changed global state when it was imported: {changes}"
+        where = (
+            f"{kind} '{point.name}' of {distribution_of(point)} changed global state when it was imported: {changes}"
+        )
         if changes.lost:
             raise PluginError(f"{where}; {', '.join(changes.lost)} cannot be set back, and other results depend on it")
         log.warning("%s. It was set back, since the results of other code depend on it", where)
     return loaded
 
 
-def _distribution(point: EntryPoint) -> str:
+def distribution_of(point: EntryPoint) -> str:
+    """The distribution that provides a plugin, with its version, as messages name it."""
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
 
 
-def _where(error: BaseException) -> str:
+def _said(error: BaseException) -> str:
+    """What an error of a plugin says, and where it was raised."""
     frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
     outside = [frame for frame in frames if "importlib" not in frame.filename]
-    return f" ({outside[-1].filename}, line {outside[-1].lineno})" if len(outside) > 1 else ""
+    where = f" ({outside[-1].filename}, line {outside[-1].lineno})" if len(outside) > 1 else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _ends_command(error: BaseException) -> bool:
+    """Tell whether an error is to end the command whatever code it came through, as Ctrl-C and signals do."""
+    if isinstance(error, Exception):
+        return False
+    if isinstance(error, GeneratorExit) or built_in(type(error).__module__):
+        return True
+    # Code that is interrupted may end the program by itself.
+    if any(isinstance(one, KeyboardInterrupt) for one in (error, error.__context__)):
+        return True
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {getattr(handler, "__code__", None) for handler in handlers} - {None}
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+@contextmanager
+def kept_from_exiting(task: str, architecture: str, method: str) -> Iterator[None]:
+    """A block that runs the code of a task, an architecture and a method, which may fail but not end the command.
+
+    Raises:
+        PluginError: in place of `SystemExit` and of all else that is no `Exception`, where one of them is third-party
+            code; it names what is.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        foreign = third_party(task, architecture, method)
+        if not foreign or _ends_command(error):
+            raise
+        raise PluginError(f"{' or '.join(foreign)} tried to end the program: {_said(error)}") from error
 
 
 methods: Registry[Method] = Registry("method", "npas_bench.methods", "npas_bench.methods:Method")
@@ -181,7 +264,22 @@ def task(name: str) -> Task:
         NpasBenchError: if the argument is missing, or if the task takes none.
     """
     plain, colon, argument = name.partition(":")
-    return tasks.load(plain).of(argument if colon else None)
+    loaded = tasks.load(plain)
+    with tasks.asked(plain):
+        return loaded.of(argument if colon else None)
+
+
+def method(name: str, options: Mapping[str, Any]) -> Method:
+    """The method called `name` with options.
+
+    Raises:
+        UnknownName: if there is no such method.
+        OptionError: if it has no such option, or if an option does not take the value.
+        PluginError: if it cannot be loaded or made.
+    """
+    loaded = methods.load(name)
+    with methods.asked(name):
+        return loaded(options)
 
 
 def architecture(name: str) -> Architecture:
@@ -191,7 +289,12 @@ def architecture(name: str) -> Architecture:
         UnknownName: if no family's name fits.
         NpasBenchError: if the family cannot make an architecture of that name.
     """
-    return families.load(family_of(name))().parse(name)
+    family = family_of(name)
+    loaded = families.load(family)
+    with families.asked(family):
+        made = loaded().parse(name)
+    families.expect(family, "parse", made, "npas_bench.architectures:Architecture")
+    return made
 
 
 def family_of(architecture: str) -> str:
@@ -255,12 +358,15 @@ def check_fit(task: Task, architecture: Architecture) -> None:
     Raises:
         SignatureError: if it does not; the message names the families that would fit.
     """
+    with tasks.asked(task.name.partition(":")[0]):
+        signature = task.signature
     try:
-        architecture.check(task.signature)
+        with families.asked(family_of(architecture.name)):
+            architecture.check(signature)
     except SignatureError as error:
         message = f"task '{task.name}': {error}"
-        if not isinstance(task.signature, architecture.accepts):
-            fitting = families_for(task.signature)
+        if not isinstance(signature, architecture.accepts):
+            fitting = families_for(signature)
             names = ", ".join(fitting) or "none is installed"
             message = f"{message} (architectures for this kind of task: {names})"
         raise SignatureError(message) from None
@@ -278,28 +384,3 @@ def families_for(signature: Signature) -> list[str]:
         if isinstance(signature, family.accepts):
             fitting.append(family.pattern)
     return fitting
-
-
-def grid_files() -> dict[str, tuple[Path, str]]:
-    """The file of every named grid, and the distribution that ships it.
-
-    An entry point of `npas_bench.grids` names a package whose `*.yaml` files are grids, named after the files.
-    """
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    found: dict[str, tuple[Path, str]] = {}
-    for point in sorted(entry_points(group="npas_bench.grids"), key=lambda point: point.name != BUILT_IN):
-        try:
-            spec = find_spec(point.value)
-        # Looking for a package imports the packages that it lies in, which may fail in any way.
-        except (Exception, SystemExit) as error:
-            log.warning("grids of %s: %s cannot be imported: %s", _distribution(point), point.value, error)
-            continue
-        if spec is None:
-            log.warning("grids of %s: there is no package %s", _distribution(point), point.value)
-        folders = (spec.submodule_search_locations or []) if spec else []
-        for folder in folders:
-            for path in sorted(Path(folder).glob("*.yaml")):
-                found.setdefault(path.stem, (path, _distribution(point)))
-    return dict(sorted(found.items()))

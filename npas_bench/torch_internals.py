@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = [
+    "INNER_MODULES",
     "TorchDispatchMode",
     "backward_pass",
     "chosen_default_device",
@@ -46,6 +47,13 @@ __all__ = [
     "unlisted_weights",
     "version",
 ]
+
+
+# Modules from which the public functions of torch take what they call.
+INNER_MODULES = (
+    *("torch._tensor", "torch._jit_internal", "torch._VF", "torch._C", "torch._C._nn", "torch._C._fft"),
+    *("torch._C._linalg", "torch._C._special", "torch._C._autograd"),
+)
 
 
 def transforms_are_active() -> bool:

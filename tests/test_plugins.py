@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 from npas_bench import plugins
+from npas_bench.cells.grid_files import grid_files
 from npas_bench.errors import PluginError, UnknownName
 from npas_bench.global_state.keeping import kept
 
@@ -101,6 +102,32 @@ def test_what_an_import_changes_of_the_global_state_is_set_back_and_told(install
     assert len(caplog.messages) == 1
 
 
+@pytest.fixture
+def fresh(monkeypatch):
+    """The modules of a method are imported anew, as in a process that has not met them."""
+    from npas_bench import methods
+
+    monkeypatch.setattr(methods, "hashednets", methods.hashednets)
+    monkeypatch.delitem(sys.modules, "npas_bench.methods.hashednets")
+
+
+def test_a_built_in_method_that_an_import_patches_is_set_back_though_nothing_had_imported_it(install, caplog, fresh):
+    sly = """
+        from npas_bench.methods.hashednets import HashedNets
+        HashedNets.build = None
+    """
+    install("patching-plugin", "mine", "patching_plugin:Mine", textwrap.dedent(sly) + textwrap.dedent(GOOD))
+    registry().load("mine")
+    assert registry().load("hashednets").build is not None
+    assert "npas_bench.methods.hashednets.HashedNets.build" in caplog.text
+
+
+def test_what_an_import_prints_goes_to_standard_error(install, capsys):
+    install("loud-plugin", "mine", "loud_plugin:Mine", "print('hello')\n" + textwrap.dedent(GOOD))
+    registry().load("mine")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_a_plugin_whose_import_changes_what_cannot_be_set_back_is_refused(install):
     deep = """
         import torch
@@ -140,14 +167,14 @@ def test_architectures_are_made_by_the_family_of_the_longest_fitting_name(instal
             pattern = "wrn-16-V"
 
             def parse(self, name):
-                return f"other {name}"
+                return super().parse(name.replace("-16-", "-10-"))
     """
     install("more-nets", "wrn-16", "more_nets:Other", code, group="npas_bench.architectures")
     families = registry("families")
     original, plugins.families = plugins.families, families
     try:
-        assert plugins.architecture("wrn-16-2") == "other wrn-16-2"
-        assert plugins.architecture("wrn-10-2").name == "wrn-10-2"
+        assert plugins.architecture("wrn-16-2").name == "wrn-10-2"
+        assert plugins.architecture("wrn-22-2").name == "wrn-22-2"
     finally:
         plugins.families = original
 
@@ -168,12 +195,15 @@ def test_grids_come_from_packages_that_entry_points_name(install, caplog):
     broken = site / "broken_parent"
     (broken / "inner").mkdir(parents=True)
     (broken / "__init__.py").write_text("raise RuntimeError('at import')", encoding="utf-8")
+    (broken / "inner" / "inner.yaml").write_text("tasks: [digits]\nmethods: [full]\n", encoding="utf-8")
     (info / "entry_points.txt").write_text(
         "[npas_bench.grids]\nmine = grids_of_mine\nlost = no_such_package\nbroken = broken_parent.inner\n",
         encoding="utf-8",
     )
-    found = plugins.grid_files()
+    found = grid_files()
     assert "there is no package no_such_package" in caplog.text
-    assert "broken_parent.inner cannot be imported: at import" in caplog.text
     assert found["special"] == (package / "special.yaml", "grids-of-mine 1.5")
+    # A package that cannot be imported may have grids all the same.
+    assert found["inner"] == (broken / "inner" / "inner.yaml", "grids-of-mine 1.5")
+    assert not {"grids_of_mine", "broken_parent"} & sys.modules.keys()
     assert found["lowbudget"][1].startswith("npas-bench")

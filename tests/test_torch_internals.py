@@ -1,5 +1,7 @@
 """One test for each private interface of torch that the package relies on: it fails when a release changes it."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from torch.optim import optimizer
 
 from npas_bench import torch_internals
 from npas_bench.torch_internals import (
+    INNER_MODULES,
     TorchDispatchMode,
     backward_pass,
     chosen_default_device,
@@ -38,6 +41,11 @@ from npas_bench.torch_internals import (
 def test_every_interface_is_tested_here():
     tested = {name for name in globals() if name in torch_internals.__all__}
     assert tested == set(torch_internals.__all__)
+
+
+def test_the_inner_modules_are_loaded_and_hold_what_public_functions_call():
+    assert set(INNER_MODULES) <= sys.modules.keys()
+    assert functional.cross_entropy.__globals__["torch"]._C._nn is sys.modules["torch._C._nn"]
 
 
 def test_transforms_are_active_inside_them_alone():

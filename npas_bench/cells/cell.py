@@ -182,8 +182,7 @@ def _json(value: Any) -> str:
 def _installed(record: RecordedCell) -> Task:
     """The task that a record names, once all that it names is known to be installed in the versions that it names."""
     try:
-        task, method = plugins.task(record.task), plugins.methods.load(record.method)
-        method(record.options)
+        task, method = plugins.task(record.task), plugins.method(record.method, record.options)
         plugins.check_fit(task, plugins.architecture(record.architecture))
     except NpasBenchError as error:
         raise RecordError(f"this installation lacks what it needs: {error}") from None
@@ -203,7 +202,8 @@ def _recorded_recipe(record: RecordedCell, task: Task) -> Recipe:
     """The recipe of a record; a field that this version does not know may stand there if it is at its default."""
     determining = json.loads(record.canonical)["recipe"]
     # Of a plugin from before tasks named the class of their recipes, only the recipes tell it.
-    kind = type(task.recipes(record.architecture)["default"])
+    with plugins.tasks.asked(record.task.partition(":")[0]):
+        kind = type(task.recipes(record.architecture)["default"])
     unknown = sorted(determining.keys() - kind.model_fields.keys())
     if unknown:
         raise RecordError(f"its recipe has {unknown[0]}, unknown to this npas-bench ({__version__}): update npas-bench")

@@ -12,16 +12,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from npas_bench import plugins
 from npas_bench.budget import LARGEST, Budget
 from npas_bench.cells.cell import Cell
+from npas_bench.cells.grid_files import grid_files
 from npas_bench.cells.recipes import Change, RecipeEntry, chosen_recipe
 from npas_bench.cells.yaml_text import MOST_BYTES, read_yaml
-from npas_bench.errors import BudgetError, GridError, UnknownName
+from npas_bench.errors import BudgetError, DataError, GridError, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from npas_bench.architectures import Architecture
     from npas_bench.methods import Method
-    from npas_bench.tasks import Task
+    from npas_bench.recipe import Recipe
+    from npas_bench.tasks import DataVersion, Task
 
 
 MOST_SEEDS = 10_000
@@ -153,7 +155,7 @@ class Grid(_Strict):
 
 def is_grid(name: str) -> bool:
     """Tell whether a grid is known by a name, or something lies at the path of its file, readable or not."""
-    return Path(name).exists() if Path(name).suffix else name in plugins.grid_files()
+    return Path(name).exists() if Path(name).suffix else name in grid_files()
 
 
 def read_grid(name: str) -> Grid:
@@ -165,7 +167,7 @@ def read_grid(name: str) -> Grid:
     """
     path = Path(name)
     if not path.suffix:
-        known = plugins.grid_files()
+        known = grid_files()
         if name not in known:
             raise UnknownName("grid", name, known, remedy="a grid file's name ends in .yaml")
         path = known[name][0]
@@ -175,7 +177,7 @@ def read_grid(name: str) -> Grid:
             raise GridError(f"{where} is no file of at most {MOST_BYTES:,} characters, as grids are")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = UnknownName("grid", path.stem, plugins.grid_files())
+        near = UnknownName("grid", path.stem, grid_files())
         raise GridError(f"{where} does not exist; {near}") from None
     except (OSError, ValueError) as error:
         raise GridError(f"{where} cannot be read: {error}") from None
@@ -267,16 +269,30 @@ class Expander:
         """Trainable scalars of the full architecture on a task."""
         key = (task.name, architecture.name)
         if key not in self._sizes:
-            self._sizes[key] = architecture.size(task.signature)
+            with plugins.families.asked(plugins.family_of(architecture.name)):
+                self._sizes[key] = architecture.size(task.signature)
         return self._sizes[key]
+
+    def source(self, name: str) -> DataVersion:
+        """The version of a task's data that this machine has.
+
+        Raises:
+            DataError: if the data is missing or damaged, or has no training split.
+        """
+        task, plain = self.task(name), name.partition(":")[0]
+        with plugins.tasks.asked(plain):
+            source, splits = task.source(), task.splits()
+        plugins.tasks.expect(plain, "source", source, "npas_bench.tasks:DataVersion")
+        if "train" not in splits:
+            raise DataError(f"task {name}: the training split is missing, and nothing can be trained without it")
+        return source
 
     def _block(self, block: Block) -> Iterator[Cell]:
         """The cells of a product, seed by seed, so that all methods have results early and share drifting times."""
         methods = [self._method(entry) for entry in block.methods]
         for task in map(self.task, block.tasks):
-            for architecture in map(self.architecture, block.architectures or (task.architecture,)):
-                plugins.check_fit(task, architecture)
-                recipe = chosen_recipe(task, architecture.name, block.recipe, self.change)
+            for architecture in self._architectures_of(block, task):
+                recipe = self._recipe(task, architecture, block.recipe)
                 full = self.full_size(task, architecture)
                 firsts = [
                     Cell(
@@ -297,6 +313,17 @@ class Expander:
                 for seed in block.seeds:
                     yield from (cell.of_seed(seed) for cell in firsts)
 
+    def _architectures_of(self, block: Block, task: Task) -> list[Architecture]:
+        with plugins.tasks.asked(task.name.partition(":")[0]):
+            names = block.architectures or (task.architecture,)
+        return [self.architecture(name) for name in names]
+
+    def _recipe(self, task: Task, architecture: Architecture, entry: RecipeEntry | None) -> Recipe:
+        plugins.check_fit(task, architecture)
+        with plugins.tasks.asked(task.name.partition(":")[0]):
+            return chosen_recipe(task, architecture.name, entry, self.change)
+
     def _method(self, entry: MethodEntry) -> tuple[Method, Mapping[str, Any]]:
-        method = plugins.methods.load(entry.name)(entry.options)
-        return method, method.options.model_dump(mode="json", exclude_defaults=True)
+        method = plugins.method(entry.name, entry.options)
+        with plugins.methods.asked(entry.name):
+            return method, method.options.model_dump(mode="json", exclude_defaults=True)

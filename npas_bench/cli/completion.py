@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from npas_bench import plugins
+from npas_bench.cells.grid_files import grid_files
 
 
 def method_names(incomplete: str) -> list[str]:
@@ -17,7 +18,7 @@ def task_names(incomplete: str) -> list[str]:
 
 def grid_names(incomplete: str) -> list[str]:
     """The names of grids that begin with a text."""
-    return _beginning(list(plugins.grid_files()), incomplete)
+    return _beginning(list(grid_files()), incomplete)
 
 
 def _beginning(names: list[str], incomplete: str) -> list[str]:

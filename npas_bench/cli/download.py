@@ -18,6 +18,7 @@ def download(
     from npas_bench.tasks.base import data_folder
 
     chosen, folder = plugins.task(task), data_folder()
-    chosen.download(folder)
-    source = chosen.source()
+    with plugins.tasks.asked(task.partition(":")[0]):
+        chosen.download(folder)
+        source = chosen.source()
     output.print(f"{source.label} is in {folder}", soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from npas_bench import plugins
+from npas_bench.cells.grid_files import grid_files
 from npas_bench.cli.console import errors, output
 from npas_bench.cli.help import WholeHelp
 from npas_bench.errors import PluginError
@@ -51,7 +52,7 @@ def list_grids(as_json: AsJson = False) -> None:
     """List grids, with what they are for and the files that hold them."""
     entries = [
         {"name": name, "about": _about_grid(name), "file": str(path), "distribution": distribution}
-        for name, (path, distribution) in plugins.grid_files().items()
+        for name, (path, distribution) in grid_files().items()
     ]
     if as_json:
         _print_json(entries)

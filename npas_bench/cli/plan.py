@@ -159,10 +159,15 @@ def _row(group: list[int], planned: list[PlannedCell], states: list[str], estima
 
 
 def _preview(one: PlannedCell) -> Preview:
+    from npas_bench.errors import PluginError
     from npas_bench.runner.containment import contained_here
 
-    with contained_here(one.cell.task, one.cell.architecture, one.cell.method):
-        return _previewed(one)
+    try:
+        with contained_here(one.cell.task, one.cell.architecture, one.cell.method):
+            return _previewed(one)
+    # A plugin that tries to end the program is kept from it.
+    except PluginError as error:
+        return Preview(None, WOULD_FAIL, str(error))
 
 
 def _previewed(one: PlannedCell) -> Preview:
@@ -172,7 +177,7 @@ def _previewed(one: PlannedCell) -> Preview:
 
     task = plugins.task(one.cell.task)
     try:
-        method = plugins.methods.load(one.cell.method)(one.cell.options)
+        method = plugins.method(one.cell.method, one.cell.options)
         return Preview(method.preview(problem_of(one.cell, task)).check(str(one.cell)).total, None, None)
     except UnsupportedBudget as unsupported:
         return Preview(None, RunState.UNSUPPORTED, str(unsupported))

@@ -214,7 +214,9 @@ class Forecast:
     def _count_examples(self, task: str) -> int:
         from npas_bench import plugins
 
-        self._examples[task] = len(plugins.task(task).data("train"))
+        made = plugins.task(task)
+        with plugins.tasks.asked(task.partition(":")[0]):
+            self._examples[task] = len(made.data("train"))
         return int(self._examples[task])
 
     def _basis(self, profile: Profile) -> Basis:

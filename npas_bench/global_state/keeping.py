@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from npas_bench.global_state.functions import Functions
-from npas_bench.global_state.switches import Generators, Switch, all_switches
+from npas_bench.global_state.switches import Generators, all_switches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from npas_bench.global_state.switch import Switch
 
 
 @dataclass

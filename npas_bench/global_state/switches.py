@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-import gc
-import locale
-import logging
-import os
 import random
-import signal
 import sys
-import threading
-import warnings
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from npas_bench import torch_internals
+from npas_bench.global_state.process import process_switches
+from npas_bench.global_state.switch import Switch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-# scikit-learn and torch's compiler set these for themselves when they are first used, in whichever cell that is.
-_LIBRARIES_SET = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_", "_TORCHINDUCTOR_", "TRITON_CACHE_DIR")
-# The first letters of the environment variables that libraries for computing, or this package, look at.
-_ON_CPUS = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "PYTORCH_")
-_COMPUTING = (*_ON_CPUS, "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NPAS_BENCH_")
-
-
-class Switch(NamedTuple):
-    """A part of the global state.
-
-    Attributes:
-        name: the name that messages call it by.
-        read: returns its value, which compares equal as long as nothing was changed.
-        write: sets it to a value that `read` gave; None if nothing can.
-        computing: whether results depend on it.
-        importing: whether it is set back after the import of a plugin too. Libraries that a plugin imports may rely on
-            what they change of the other switches.
-        tell: says what of it differs between two values; None if its name says enough.
-    """
-
-    name: str
-    read: Callable[[], Any]
-    write: Callable[[Any], object] | None
-    computing: bool = True
-    importing: bool = True
-    tell: Callable[[Any, Any], str] | None = None
+    from collections.abc import Iterator
 
 
 def all_switches() -> list[Switch]:
     """Every switch that is looked after, in the order in which they are to be set back."""
-    return [*_torch_switches(), *_flags(), *_numpy_switches(), *_process_switches()]
+    return [*_torch_switches(), *_flags(), *_other_libraries(), *process_switches()]
 
 
 def _torch_switches() -> Iterator[Switch]:
@@ -205,97 +172,31 @@ def _set_flag(home: Any, name: str, value: Any) -> None:
         setattr(home, name, value)
 
 
-def _numpy_switches() -> Iterator[Switch]:
+def _other_libraries() -> Iterator[Switch]:
     yield Switch("numpy's handling of floating-point errors", np.geterr, lambda value: np.seterr(**value))
+    for place, name, default in _PICTURES:
+        yield Switch(f"{place}.{name}", partial(_of_pictures, place, name, default), partial(_set_picture, place, name))
 
 
-def _process_switches() -> Iterator[Switch]:
-    yield Switch("the environment", partial(_environment, True), partial(_set_environment, True), tell=_differing)
-    yield Switch(
-        "the environment",
-        partial(_environment, False),
-        partial(_set_environment, False),
-        computing=False,
-        importing=False,
-        tell=_differing,
-    )
-    yield Switch("the working directory", _working_directory, _set_working_directory, computing=False)
-    yield Switch("the locale", partial(locale.setlocale, locale.LC_ALL), partial(locale.setlocale, locale.LC_ALL))
-    yield Switch("Python's handling of signals", _handlers, _set_handlers, computing=False, tell=_differing)
-    for name, read, write in (
-        ("Python's warning filters", lambda: list(warnings.filters), _set_filters),
-        ("Python's path of modules", lambda: list(sys.path), _set_path),
-        ("Python's garbage collection", gc.isenabled, _set_collection),
-        ("Python's logging", lambda: logging.root.manager.disable, logging.disable),
-    ):
-        yield Switch(name, read, write, computing=False, importing=False)
+# Whether Pillow decodes pictures that are cut off, and how many pixels a picture may have, with Pillow's own values.
+_PICTURES = (
+    ("PIL.ImageFile", "LOAD_TRUNCATED_IMAGES", False),
+    ("PIL.Image", "MAX_IMAGE_PIXELS", 1024 * 1024 * 1024 // 4 // 3),
+)
 
 
-def _environment(computing: bool) -> dict[str, str]:
-    """The variables that libraries for computing look at, or all others."""
-    return {
-        name: text
-        for name, text in os.environ.items()
-        if name.startswith(_COMPUTING) == computing and not name.startswith(_LIBRARIES_SET)
-    }
+def _of_pictures(place: str, name: str, default: Any) -> Any:
+    # Pillow is not imported for this: what imports it later finds its own values.
+    return getattr(sys.modules[place], name) if place in sys.modules else default
 
 
-def _set_environment(computing: bool, value: dict[str, str]) -> None:
-    now = _environment(computing)
-    for name in now.keys() - value.keys():
-        del os.environ[name]
-    # What did not change is left alone, since other threads may read it at this moment.
-    os.environ.update({name: text for name, text in value.items() if now.get(name) != text})
-
-
-def _working_directory() -> str | None:
-    try:
-        return str(Path.cwd())
-    except OSError:
-        # It was removed, and cannot be gone back to.
-        return None
-
-
-def _set_working_directory(value: str | None) -> None:
-    if value is not None:
-        os.chdir(value)
-
-
-def _handlers() -> dict[str, Any]:
-    found = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    return {signal.Signals(number).name: handler for number, handler in found.items() if number in set(signal.Signals)}
-
-
-def _set_handlers(value: dict[str, Any]) -> None:
-    # Only the main thread may set them, so that in any other thread none can have been set.
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for name, handler in value.items():
-        # None stands for a handler that Python did not set and cannot set.
-        if handler is not None and signal.getsignal(signal.Signals[name]) != handler:
-            signal.signal(signal.Signals[name], handler)
-
-
-def _set_filters(value: list[Any]) -> None:
-    # It also makes Python forget which warnings it has shown under the other filters.
-    warnings.resetwarnings()
-    warnings.filters[:] = value  # type: ignore[index]
-
-
-def _set_path(value: list[str]) -> None:
-    sys.path[:] = value
-
-
-def _set_collection(value: bool) -> None:
-    (gc.enable if value else gc.disable)()
+def _set_picture(place: str, name: str, value: Any) -> None:
+    if place in sys.modules:
+        setattr(sys.modules[place], name, value)
 
 
 def _added(before: frozenset[str], after: frozenset[str]) -> str:
     return ", ".join(sorted(after ^ before))
-
-
-def _differing(before: dict[str, Any], after: dict[str, Any]) -> str:
-    return ", ".join(sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)))
 
 
 class Generators:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import random
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,10 +104,20 @@ def contained_cell(cell: Cell) -> Iterator[Traces]:
 
 @contextmanager
 def contained_here(task: str, architecture: str, method: str) -> Iterator[None]:
-    """A block that previews a cell in the driver; it is told at its end what plugins changed."""
+    """A block that previews a cell in the driver; it is told at its end what plugins changed.
+
+    What plugins print goes to standard error, since standard output belongs to the command.
+
+    Raises:
+        PluginError: if a plugin tries to end the program.
+    """
     traces = Traces()
     try:
-        with contained(task, architecture, method) as traces:
+        with (
+            redirect_stdout(sys.stderr),
+            contained(task, architecture, method) as traces,
+            plugins.kept_from_exiting(task, architecture, method),
+        ):
             yield
     finally:
         _IN_DRIVER.tell(traces)
@@ -114,14 +125,18 @@ def contained_here(task: str, architecture: str, method: str) -> Iterator[None]:
 
 @contextmanager
 def contained_planning() -> Iterator[None]:
-    """A block that turns grids into cells, for which plugins are imported and asked for sizes and data."""
+    """A block that turns grids into cells, for which plugins are imported and asked for sizes and data.
+
+    What they print goes to standard error, since standard output belongs to the command.
+    """
     foreign = plugins.third_party_distributions()
     if not foreign:
         yield
         return
+    plugins.import_built_in()
     changes = Changes()
     try:
-        with kept(changes, importing=True):
+        with redirect_stdout(sys.stderr), kept(changes, importing=True):
             yield
     finally:
         whose = f"while cells were planned, a plugin of {' or '.join(foreign)}"

@@ -73,7 +73,8 @@ def _take_part(attempt: Attempt, on_epoch: Callable[[EpochReport], None], proces
             raise Overdue(epoch)
 
     try:
-        outcome = _run(attempt, processes, note, look_at_the_clock)
+        with plugins.kept_from_exiting(work.cell.task, work.cell.architecture, work.cell.method):
+            outcome = _run(attempt, processes, note, look_at_the_clock)
         return None if outcome is None else outcome.model_copy(update=facts)
     except UnsupportedBudget as unsupported:
         return Outcome(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from npas_bench.cells.grid import Expander
 from npas_bench.database.access import Access, opened
 from npas_bench.database.grids import noted_name
-from npas_bench.errors import DataError, NpasBenchError
+from npas_bench.errors import NpasBenchError
 from npas_bench.forecast.learned import learned_forecast
 from npas_bench.leaderboard.paper_list import paper_list
 from npas_bench.leaderboard.published import refuse_published
@@ -86,10 +86,7 @@ def _planned(grid: Grid, change: Change, device: str, elsewhere: bool) -> list[P
     expander = Expander(change)
     cells = expander.cells(grid)
     resolved = resolve_device(device, elsewhere=elsewhere)
-    sources = {name: expander.task(name).source() for name in {cell.task for cell in cells}}
-    for name in sources:
-        if "train" not in expander.task(name).splits():
-            raise DataError(f"task {name}: the training split is missing, and nothing can be trained without it")
+    sources = {name: expander.source(name) for name in {cell.task for cell in cells}}
     refuse_untrainable(cells, expander.task)
     return [
         PlannedCell(

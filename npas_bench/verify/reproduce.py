@@ -95,7 +95,9 @@ def plan_repeat(row: RunRow) -> Repeat:
         raise RecordError(f"{name} cannot be reproduced: {_no_result(row)}")
     try:
         cell = Cell.from_record(RecordedCell.of(row.cell))
-        source = plugins.task(cell.task).source()
+        task = plugins.task(cell.task)
+        with plugins.tasks.asked(cell.task.partition(":")[0]):
+            source = task.source()
     except RecordError as error:
         raise RecordError(f"{name} cannot be reproduced: {error}") from None
     except DataError as error:

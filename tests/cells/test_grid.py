@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from npas_bench import plugins
 from npas_bench.cells.cell import Cell
 from npas_bench.cells.grid import Block, Expander, Grid, MethodEntry, read_grid
+from npas_bench.cells.grid_files import grid_files
 from npas_bench.cells.recipes import Change
 from npas_bench.cells.yaml_text import read_yaml
 from npas_bench.errors import GridError, NpasBenchError, OptionError, RecipeError, UnknownName
@@ -398,7 +399,7 @@ def test_a_stop_rule_is_accepted_where_there_is_a_metric_and_something_to_valida
     assert recipe.content()["stop_metric"] == "error@1"
 
 
-@pytest.mark.parametrize("name", plugins.grid_files())
+@pytest.mark.parametrize("name", grid_files())
 def test_every_shipped_grid_expands(name):
     grid = read_grid(name)
     assert grid.about

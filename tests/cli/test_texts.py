@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from npas_bench import plugins
+from npas_bench.cells.grid_files import grid_files
 from npas_bench.cli.console import PlainConsole
 from tests.conftest import REPOSITORY
 from tests.plugin_site import Installed, forget
@@ -91,7 +92,7 @@ def test_what_goes_into_a_pipe_is_neither_cut_nor_wrapped(call, monkeypatch, cap
         return capsys.readouterr().out
 
     for words, expected in (
-        (("list", "grids"), [str(path) for path, _ in plugins.grid_files().values()]),
+        (("list", "grids"), [str(path) for path, _ in grid_files().values()]),
         (("list", "methods"), [entry.object for entry in plugins.methods.entries()]),
         (("list", "architectures"), [entry.object for entry in plugins.families.entries()]),
     ):
@@ -112,7 +113,7 @@ def test_what_goes_into_a_pipe_is_neither_cut_nor_wrapped(call, monkeypatch, cap
 def test_lists_are_there_for_programs(call, kind):
     listed = json.loads(call("list", kind, "--json").stdout)
     registry = {"methods": plugins.methods, "tasks": plugins.tasks, "architectures": plugins.families}.get(kind)
-    assert [entry["name"] for entry in listed] == (registry.names() if registry else list(plugins.grid_files()))
+    assert [entry["name"] for entry in listed] == (registry.names() if registry else list(grid_files()))
     assert all(len(entry["about"]) > 10 for entry in listed)
 
 

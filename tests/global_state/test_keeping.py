@@ -1,22 +1,27 @@
 """Whatever a block of code changes of the global state is set back, and told by name."""
 
 import gc
+import io
 import locale
 import logging
 import os
 import random
+import resource
 import signal
 import sys
+import types
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFile
 from torch import nn
 from torch.nn import functional
 
 from npas_bench.global_state.keeping import kept
 from npas_bench.global_state.switches import Generators
+from npas_bench.tasks.classification import base
 from npas_bench.torch_internals import TorchDispatchMode
 from npas_bench.training import loop
 
@@ -31,6 +36,24 @@ def enter(context):
 
 def exchange_code():
     functional.relu.__code__ = (lambda input, inplace=False: input).__code__
+
+
+def exchange_innermost():
+    step = torch.optim.SGD.step
+    while hasattr(step, "__wrapped__"):
+        step = step.__wrapped__
+    step.__code__ = (lambda self, closure=None: None).__code__
+
+
+def lower(limit):
+    soft, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (2**40 if soft == resource.RLIM_INFINITY else soft - 1, hard))
+
+
+def as_a_module(functions):
+    copy = types.ModuleType("copy")
+    vars(copy).update(vars(functions), cross_entropy=functions.mse_loss)
+    return copy
 
 
 COMPUTING = {
@@ -68,6 +91,12 @@ COMPUTING = {
     "torch.nn.modules.linear.Linear.__call__": lambda: setattr(nn.Linear, "__call__", lambda self, x: x),
     "torch.optim.sgd.SGD.step": lambda: setattr(torch.optim.SGD, "step", lambda self: None),
     "npas_bench.training.loop.train_epoch": lambda: setattr(loop, "train_epoch", None),
+    "torch.optim.sgd.sgd": lambda: setattr(sys.modules["torch.optim.sgd"], "sgd", lambda *_, **__: None),
+    "torch._C._nn.cross_entropy_loss": lambda: setattr(torch._C._nn, "cross_entropy_loss", torch._C._nn.mse_loss),
+    "torch.nn.modules.conv.F": lambda: setattr(nn.modules.conv, "F", as_a_module(functional)),
+    "npas_bench.tasks.classification.base.functional": lambda: setattr(base, "functional", as_a_module(functional)),
+    "PIL.ImageFile.LOAD_TRUNCATED_IMAGES": lambda: setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True),
+    "PIL.Image.MAX_IMAGE_PIXELS": lambda: setattr(Image, "MAX_IMAGE_PIXELS", None),
     "random.random": lambda: setattr(random, "random", lambda: 0.0),
 }
 PROCESS = {
@@ -79,6 +108,13 @@ PROCESS = {
     "Python's path of modules": lambda: sys.path.insert(0, "/nowhere"),
     "Python's garbage collection": gc.disable,
     "Python's logging": lambda: logging.disable(logging.INFO),
+    "Python's limit of recursion": lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 100),
+    "the standard streams (stdout)": lambda: setattr(sys, "stdout", io.StringIO()),
+    "the timers of the process (ITIMER_PROF)": lambda: signal.setitimer(signal.ITIMER_PROF, 1000),
+    "the signals that are held back": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]),
+    "the limits of the process (RLIMIT_FSIZE)": lambda: lower(resource.RLIMIT_FSIZE),
+    "the limits of the process (RLIMIT_NOFILE)": lambda: lower(resource.RLIMIT_NOFILE),
+    "the permissions of new files": lambda: os.umask(0o777),
 }
 
 
@@ -116,6 +152,72 @@ def test_code_that_is_exchanged_inside_a_function_is_put_back():
         exchange_code()
     assert changes.names == ["torch.nn.functional.relu"]
     assert functional.relu(torch.tensor(-1.0)) == 0
+
+
+def test_code_that_is_exchanged_inside_what_a_function_wraps_is_put_back():
+    with kept() as changes:
+        exchange_innermost()
+    assert changes.names == ["torch.optim.sgd.SGD.step"]
+    weight = nn.Parameter(torch.ones(1))
+    weight.grad = torch.ones(1)
+    torch.optim.SGD([weight], lr=0.5).step()
+    assert weight.item() == 0.5
+
+
+def enclosing(inner):
+    def outer():
+        return inner()
+
+    return outer
+
+
+def test_a_function_that_another_one_encloses_is_put_back(monkeypatch):
+    monkeypatch.setattr(loop, "enclosing", enclosing(lambda: "before"), raising=False)
+    with kept() as changes:
+        loop.enclosing.__closure__[0].cell_contents = lambda: "after"
+    assert changes.names == ["npas_bench.training.loop.enclosing"]
+    assert loop.enclosing() == "before"
+
+
+def test_a_timer_that_was_running_runs_on():
+    signal.setitimer(signal.ITIMER_PROF, 1000, 500)
+    try:
+        with kept() as changes:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        left, interval = signal.getitimer(signal.ITIMER_PROF)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    assert changes.names == ["the timers of the process (ITIMER_PROF)"]
+    assert 900 < left <= 1000
+    assert interval == 500
+
+
+def test_how_pictures_are_decoded_is_as_pillow_has_it_where_a_block_imports_pillow_first(monkeypatch):
+    for name in ("PIL.Image", "PIL.ImageFile"):
+        monkeypatch.delitem(sys.modules, name)
+    with kept(importing=True) as changes:
+        monkeypatch.setitem(sys.modules, "PIL.Image", Image)
+        monkeypatch.setitem(sys.modules, "PIL.ImageFile", ImageFile)
+        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    assert changes.names == ["PIL.ImageFile.LOAD_TRUNCATED_IMAGES"]
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+def test_a_limit_that_cannot_be_raised_again_is_told_as_lost(monkeypatch):
+    limits = {resource.RLIMIT_CORE: (500, 1000)}
+    get_limit = resource.getrlimit
+
+    def refusing(number, value):
+        if value[1] > limits[number][1]:
+            raise ValueError("not allowed to raise maximum limit")
+        limits[number] = value
+
+    monkeypatch.setattr(resource, "getrlimit", lambda number: limits.get(number) or get_limit(number))
+    monkeypatch.setattr(resource, "setrlimit", refusing)
+    with kept() as changes:
+        limits[resource.RLIMIT_CORE] = (100, 300)
+    assert changes.lost == ["the limits of the process (RLIMIT_CORE)"]
+    assert limits[resource.RLIMIT_CORE] == (300, 300)
 
 
 def test_generators_draw_the_same_afterwards_as_without_the_block():

@@ -1,8 +1,11 @@
 """A cell of a plugin leaves nothing behind: later cells of other methods give the numbers that they give alone."""
 
+import asyncio
 import logging
 import os
 import random
+import signal
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,6 +136,63 @@ def test_a_plugin_that_fails_or_is_stopped_leaves_nothing_behind_either(tmp_path
             turn_everything()
             raise KeyboardInterrupt
     assert not changes
+
+
+def ending(error):
+    class Ending(Full):
+        whole = False
+
+        def build(self, problem):
+            raise error
+
+    return Ending
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), asyncio.CancelledError("over")], ids=["exit", "cancelled"])
+def test_a_cell_whose_plugin_ends_the_program_has_failed_by_its_name(tmp_path, install, error):
+    install(ending(error))
+    first, second = run(tmp_path, cell(), cell(seed=1))
+    assert first.state == second.state == "failed"
+    said = f"tried to end the program: {type(error).__name__}: {error} ("
+    assert first.message.startswith("PluginError: method 'full' (")
+    assert said in first.message
+    assert "Traceback" in first.detail
+
+
+def test_ctrl_c_and_what_a_signal_raises_still_end_a_run(tmp_path, install):
+    def leave(number, frame):
+        raise SystemExit(143)
+
+    class Slow(Full):
+        def build(self, problem):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            raise AssertionError
+
+    class Polite(Full):
+        def build(self, problem):
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                sys.exit(1)
+
+    install(ending(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "a", cell())
+    install(Polite)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "c", cell())
+    install(Slow)
+    before = signal.signal(signal.SIGUSR1, leave)
+    try:
+        with pytest.raises(SystemExit):
+            run(tmp_path / "b", cell())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_forecast_goes_on_where_a_plugin_ends_the_program(install):
+    install(ending(SystemExit(0)))
+    assert Demands().find("digits", "wrn-10-1", "full", {}, 20_000) is None
 
 
 def test_the_same_change_is_warned_of_once_and_noted_each_time(tmp_path, install, caplog):
