@@ -155,7 +155,13 @@ class Grid(_Strict):
 
 def is_grid(name: str) -> bool:
     """Tell whether a grid is known by a name, or something lies at the path of its file, readable or not."""
-    return Path(name).exists() if Path(name).suffix else name in grid_files()
+    if not Path(name).suffix:
+        return name in grid_files()
+    try:
+        return Path(name).exists()
+    except OSError:
+        # Whoever reads it is told why that is not possible.
+        return True
 
 
 def read_grid(name: str) -> Grid:

@@ -175,6 +175,16 @@ def test_a_grid_file_that_is_wrong_says_what_is_wrong(call, content, message):
         assert message in " ".join(said.stderr.split()), words
 
 
+@pytest.mark.parametrize("name", [f"{'x' * 300}.yaml", "folder.yaml", "loop.yaml"])
+def test_a_grid_file_that_cannot_be_opened_says_why(call, name):
+    open_for_writing(locate("runs.db")).close()
+    Path("folder.yaml").mkdir()
+    Path("loop.yaml").symlink_to("loop.yaml")
+    said = call("status", "--grid", name)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "grid file" in said.stderr or "unknown grid 'loop.yaml'" in said.stderr
+
+
 def test_a_grid_whose_method_is_not_installed_here_is_known_by_what_its_runs_noted(ran, call, caplog):
     Path("my.yaml").write_text(GRID.replace("reduced", "of_a_plugin"), encoding="utf-8")
     assert len(json.loads(call("runs", "--grid", "my.yaml", "--json").stdout)) == 2
