@@ -16,6 +16,7 @@ from npas_bench.tasks.base import Part
 from npas_bench.tasks.classification import files as reading
 from npas_bench.tasks.classification import folder as module
 from npas_bench.tasks.classification.base import ImageSet
+from npas_bench.tasks.classification.digits import Digits
 from npas_bench.tasks.classification.files import ImageFiles
 from npas_bench.tasks.classification.folder import ImageFolder, ImageNet
 
@@ -194,6 +195,28 @@ def test_a_recipe_of_crops_is_followed_where_images_are_read_from_files(data, mo
     zoomed = recipe.model_copy(update={"zoom": 0.1})
     with pytest.raises(NpasBenchError, match="cannot zoom"):
         list(task.batches(resident, [Part(orders[0], generator("test"))], zoomed))
+
+
+def test_a_zoom_is_refused_exactly_where_images_stay_on_the_device(data, monkeypatch):
+    make(data / "zoo")
+    task = ImageFolder("zoo")
+    recipe = task.recipes("wrn-16-1")["default"]
+    zoomed = recipe.model_copy(update={"zoom": 0.1})
+    assert task.recipe_refusal(recipe) is None
+    assert "cannot zoom" in task.recipe_refusal(zoomed)
+    assert task.count("train") == len(task.data("train"))
+    monkeypatch.setattr(module, "_RESIDENT_BYTES", 0)
+    assert task.recipe_refusal(zoomed) is None
+
+
+def test_a_task_that_reads_its_own_batches_may_zoom():
+    class Reading(Digits):
+        def augment(self, batch, recipe, generator):
+            return batch
+
+    zoomed = Digits().recipes("wrn-10-1")["default"].model_copy(update={"zoom": 0.1})
+    assert Digits().recipe_refusal(zoomed) is not None
+    assert Reading().recipe_refusal(zoomed) is None
 
 
 def test_a_folder_has_one_name_however_it_is_written(data):
