@@ -43,7 +43,8 @@ def refuse_untrainable(cells: Sequence[Cell], task_of: Callable[[str], Task]) ->
     branching = {key for key, cell in recipes.items() if names_branches(cell.recipe)}
     for cell in recipes.values():
         try:
-            _check_task(task_of(cell.task), cell.recipe)
+            with plugins.tasks.asked(cell.task.partition(":")[0]):
+                _check_task(task_of(cell.task), cell.recipe)
         except RecipeError as error:
             raise RecipeError(f"recipe {cell.recipe.name} of task {cell.task}: {error}") from None
     for cell in networks.values():
@@ -74,7 +75,7 @@ def _check_task(task: Task, recipe: Recipe) -> None:
 def _network_without_values(cell: Cell, task: Task) -> Network | None:
     """The network of a cell on the meta device; None where it cannot be built so, which is no matter of the recipe."""
     try:
-        with torch.device("meta"):
+        with plugins.kept_from_exiting(cell.task, cell.architecture, cell.method), torch.device("meta"):
             return plugins.methods.load(cell.method)(cell.options).build(problem_of(cell, task))
     # A method may fail in any way, and without values it may fail where a run would not.
     except Exception:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from npas_bench.cells.grid import Block, Grid, MethodEntry
-from npas_bench.cells.recipes import Change
+from npas_bench.cells.recipes import Change, RecipeEntry
 from npas_bench.errors import OptionError, PluginError
 from npas_bench.runner.launch import plan_cells
 from tests.plugin_site import METHOD, Installed, forget
@@ -38,8 +38,10 @@ def installed(tmp_path, monkeypatch):
     forget()
 
 
-def planned(task="digits", architecture="wrn-10-1", method="full"):
-    block = Block(tasks=(task,), architectures=(architecture,), methods=(MethodEntry(name=method),), seeds=(0,))
+def planned(task="digits", architecture="wrn-10-1", method="full", **recipe):
+    chosen = RecipeEntry.model_validate(recipe)
+    methods = (MethodEntry(name=method),)
+    block = Block(tasks=(task,), architectures=(architecture,), methods=methods, seeds=(0,), recipe=chosen)
     return plan_cells(Grid(blocks=(block,)), Change(), "cpu")
 
 
@@ -51,6 +53,7 @@ PLACES = {
     "task, when it is made": ("tasks", TASK, "def __init__(self)"),
     "task, its data": ("tasks", TASK, "def source(self)"),
     "task, its recipes": ("tasks", TASK, "def recipes(self, architecture)"),
+    "task, its opinion of a recipe": ("tasks", TASK, "def recipe_refusal(self, recipe)"),
     "task, its splits": ("tasks", TASK, "def splits(self)"),
 }
 
@@ -117,6 +120,12 @@ def test_a_plan_and_a_run_go_on_past_a_method_that_ends_the_program(installed, c
     said = call("run", *cells, "--executor", "inline")
     assert said.returncode == 1
     assert "1 failed" in said.stdout
+
+
+def test_a_recipe_is_looked_at_with_a_network_whose_method_ends_the_program(installed):
+    installed.install({"fine_plugin.py": f"{METHOD}\n{EXITS}"})
+    (one,) = planned(method="mine", learning_rate_factors={"stem": 0.5})
+    assert one.cell.method == "mine"
 
 
 def test_what_a_plugin_prints_at_its_import_is_no_part_of_json(installed, call):
