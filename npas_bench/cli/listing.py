@@ -118,13 +118,13 @@ def _options(method: Any) -> list[dict[str, Any]]:
 
 def _default(field: FieldInfo) -> Any:
     """The default of an option as JSON, or in Python's words where it has no such form; None if there is none."""
-    from pydantic_core import to_jsonable_python
+    from pydantic import TypeAdapter
 
     if field.is_required():
         return None
     # A default may be made from the values of other options.
     default = field.get_default(call_default_factory=True, validated_data={})
-    return to_jsonable_python(default, fallback=repr)
+    return TypeAdapter(Any).dump_python(default, mode="json", fallback=repr)
 
 
 def _type_name(annotation: Any) -> str:
